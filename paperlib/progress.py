@@ -1,0 +1,104 @@
+"""How far a run is: a bar on a terminal, a line that renews itself in a notebook, a small file for anyone else."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from paperlib.records import write_atomically
+
+FILE = "progress.json"
+INTERVAL = 1.0  # seconds between two reports
+
+
+def duration(seconds: float) -> str:
+    """``3:07`` or ``2:03:07``."""
+    minutes, s = divmod(int(round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"
+
+
+class _Line:
+    """What a notebook shows: one line of text, replaced in place."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._handle = None
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def show(self, text: str) -> None:
+        from IPython.display import display
+
+        self.text = text
+        if self._handle is None:
+            self._handle = display(self, display_id=True)
+        else:
+            self._handle.update(self)
+
+
+def _in_notebook() -> bool:
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return hasattr(get_ipython(), "kernel")
+
+
+class Progress:
+    """Reports on ``total`` units of work, of which ``done`` were done in an earlier session.
+
+    The time left is estimated from this session's units alone.  ``folder`` gets ``progress.json``, about once a second, which
+    is removed at the end.  With ``quiet`` nothing is shown, but the file is still written.
+    """
+
+    def __init__(self, folder: Path, total: float, done: float, quiet: bool = False) -> None:
+        self._file = folder / FILE
+        self._total, self._done, self._first = total, done, done
+        self._began = self._reported = time.monotonic()
+        self._text = ""
+        self._line = _Line() if not quiet and _in_notebook() else None
+        bar = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+        # disable=None: no bar where the output is no terminal (a log file, a notebook).
+        self._bar = tqdm(total=total, initial=done, disable=True if quiet else None, bar_format=bar, dynamic_ncols=True)
+
+    def advance(self, units: float, text: str) -> None:
+        """``units`` more are done; ``text`` says what is going on (epoch, loss, error)."""
+        self._done += units
+        self._text = text
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(units)
+        if time.monotonic() - self._reported >= INTERVAL:
+            self._report()
+
+    def state(self) -> dict[str, Any]:
+        elapsed = time.monotonic() - self._began
+        new = self._done - self._first
+        left = elapsed / new * (self._total - self._done) if new else None
+        return {"done": self._done, "total": self._total, "seconds_left": left, "text": self._text}
+
+    def _report(self) -> None:
+        self._reported = time.monotonic()
+        state = self.state()
+        try:
+            write_atomically(self._file, json.dumps(state).encode())
+        except OSError:
+            pass  # a full disk must not end the run here: the checkpoint says so, with a proper message
+        if self._line is not None:
+            share = min(self._done / self._total, 1.0)
+            bar = "█" * round(20 * share) + "░" * (20 - round(20 * share))
+            left = "" if state["seconds_left"] is None else f"  {duration(state['seconds_left'])} left"
+            self._line.show(f"{bar} {share:4.0%}  {self._text}{left}")
+
+    def close(self, text: str) -> None:
+        """Show a last line and remove the file."""
+        self._bar.set_postfix_str(text)
+        self._bar.close()
+        self._file.unlink(missing_ok=True)
+        if self._line is not None:
+            self._line.show(text)

@@ -1,0 +1,234 @@
+"""What a run leaves behind: one folder with ``record.json`` and two tidy Parquet tables.
+
+Layout: ``<root>/<preset>/<dataset>/<network>/seed<k>/``.  ``epochs.parquet`` has one row an epoch, ``blocks.parquet``
+one row an epoch and block.  ``record.json`` is written last and carries the tables' SHA-256, so that a folder
+either holds a whole record or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from paperlib.errors import RecordError
+
+SCHEMA_VERSION = 1
+TABLES = ("epochs", "blocks")
+FILE = "record.json"
+
+
+class Record(BaseModel):
+    """One run: its resolved configuration, where and how it was made, its final figures, its tables.
+
+    Times are in seconds, memory in bytes, errors in per cent.  ``epochs`` and ``blocks`` are pandas data frames.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    status: Literal["finished", "diverged"]
+    network: str
+    config: dict[str, Any]
+    config_hash: str
+    command: str
+    git: dict[str, Any]
+    versions: dict[str, str]
+    device: dict[str, Any]
+    threads: int
+    precision: str
+    memory_format: str
+    determinism: dict[str, Any]
+    data: dict[str, Any]
+    parameters: int
+    started: str
+    wall_seconds: float
+    sessions: int = Field(ge=1, description="1 + the number of times the run was resumed")
+    epoch_seconds: list[float]
+    peak_memory_bytes: int
+    final: dict[str, float]
+    left_out: str = ""
+    divergence: dict[str, Any] | None = None
+    tables: dict[str, str] = Field(default_factory=dict, description="SHA-256 of each table's file")
+
+    _epochs: pd.DataFrame = PrivateAttr(default_factory=pd.DataFrame)
+    _blocks: pd.DataFrame = PrivateAttr(default_factory=pd.DataFrame)
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """One row an epoch: ``epoch``, ``lr``, ``train_loss``, ``train_error``, ``test_loss``, ``test_error``, ``grad_norm``."""
+        return self._epochs
+
+    @property
+    def blocks(self) -> pd.DataFrame:
+        """One row an epoch and block: ``epoch`` and the columns of :meth:`paperlib.probes.GradientNorms.averages`."""
+        return self._blocks
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the record lies, if it was saved or read."""
+        return self._folder
+
+    def with_tables(self, epochs: pd.DataFrame, blocks: pd.DataFrame) -> Record:
+        """This record with its two tables set; returns itself."""
+        self._epochs, self._blocks = epochs, blocks
+        return self
+
+    def summary(self) -> dict[str, Any]:
+        """The row of an overview table."""
+        c = self.config
+        return {
+            "network": self.network,
+            "dataset": c["dataset"],
+            "preset": c["preset"],
+            "seed": c["seed"],
+            "epochs": len(self.epochs),
+            "images": self.data["train_images"],
+            "status": self.status,
+            "train error %": round(self.final.get("train_error", float("nan")), 2),
+            "test error %": round(self.final.get("test_error", float("nan")), 2),
+            "minutes": round(self.wall_seconds / 60, 1),
+            "device": self.device["name"],
+            "commit": (self.git.get("commit") or "none")[:8] + ("+" if self.git.get("dirty") else ""),
+        }
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file by way of a temporary one beside it; on any error the old file stays and no new one is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save(record: Record, folder: str | Path) -> Path:
+    """Write a record into ``folder`` (made if need be) and return the folder.
+
+    Raises ``RecordError`` when the folder cannot be written.
+    """
+    folder = Path(folder)
+    contents = {}
+    for name in TABLES:
+        buffer = io.BytesIO()
+        getattr(record, name).to_parquet(buffer, index=False)
+        contents[name] = buffer.getvalue()
+    record.tables = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    try:
+        for name, content in contents.items():
+            write_atomically(folder / f"{name}.parquet", content)
+        write_atomically(folder / FILE, (record.model_dump_json(indent=2) + "\n").encode())
+    except OSError as e:
+        raise RecordError(f"the record could not be written to {folder}: {e.strerror or e}") from e
+    record._folder = folder
+    return folder
+
+
+def read(folder: str | Path) -> Record:
+    """Read the record in ``folder``.
+
+    Raises ``RecordError`` if it is missing, malformed, of another schema version, or if a table is not the one that was saved.
+    """
+    path = Path(folder)
+    path = path if path.name == FILE else path / FILE
+    try:
+        raw = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise RecordError(f"there is no record at {path}") from None
+    except (OSError, ValueError) as e:
+        raise RecordError(f"{path} is not a readable record ({e}); delete its folder and run it again") from e
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise RecordError(
+            f"{path} has schema version {version!r}, this paperlib reads {SCHEMA_VERSION}: use the paperlib that wrote it, or run it again"
+        )
+    try:
+        record = Record.model_validate(raw)
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecordError(f"{path} is malformed at '{where}' ({first['msg'].lower()}); delete its folder and run it again") from e
+    frames = {}
+    for name in TABLES:
+        table = path.with_name(f"{name}.parquet")
+        try:
+            content = table.read_bytes()
+            if hashlib.sha256(content).hexdigest() != record.tables.get(name):
+                raise ValueError("its checksum is not the one in record.json")
+            frames[name] = pd.read_parquet(io.BytesIO(content))
+        except (OSError, ValueError) as e:
+            raise RecordError(f"{table} is not the table of its record ({e}); delete the folder and run it again") from e
+    record._folder = path.parent
+    return record.with_tables(**frames)
+
+
+def read_all(root: str | Path) -> list[Record]:
+    """Every record below ``root``, sorted by path; an empty list where there is none.  Raises as :func:`read`."""
+    return [read(path) for path in sorted(Path(root).rglob(FILE))]
+
+
+def overview(records: list[Record]) -> pd.DataFrame:
+    """One row a record: network, data set, preset, seed, epochs, images, errors, time, device, commit."""
+    return pd.DataFrame([r.summary() for r in records])
+
+
+# -- provenance ------------------------------------------------------------------------------------------------
+def git_state() -> dict[str, Any]:
+    """The commit of the checkout that the package lies in and whether it has uncommitted changes; None without one."""
+    here = Path(__file__).resolve().parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        # A package installed into some other project's checkout must not report that project's commit.
+        if Path(git("rev-parse", "--show-toplevel")) != here.parent:
+            return {"commit": None, "dirty": None}
+        # Outputs do not change what is computed.
+        dirty = git("status", "--porcelain", "--", "paperlib", "notebooks/*.py", "requirements.txt")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("paperlib", "torch", "torchvision", "numpy", "pandas"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """The processor's or the GPU's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.lower().startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
