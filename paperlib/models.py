@@ -13,6 +13,8 @@ stages of 16, 32 and 64 channels, expanded fourfold: depth 9n+2 [He2016]_.  They
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -127,16 +129,33 @@ class Network(nn.Module):
         for block in self.chain.values():
             # A block returns what it got or a new tensor, never its input changed in place, so recomputing is safe.
             if self.checkpoint_activations and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(
+                    block,
+                    x,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                    context_fn=lambda block=block: (contextlib.nullcontext(), _frozen_statistics(block)),
+                )
             else:
                 x = block(x)
         x = F.relu(self.bn(x), inplace=True)
         return self.fc(x.mean(dim=(2, 3)))
 
 
-def build(
-    arch: Arch, depth: int, num_classes: int = 10, erase_relu: bool = False, project: bool = True
-) -> Network:
+@contextlib.contextmanager
+def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+    """Batch norms do not count the batch a second time when a block is recomputed."""
+    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
+    for m in norms:
+        m.track_running_stats = False
+    try:
+        yield
+    finally:
+        for m in norms:
+            m.track_running_stats = True
+
+
+def build(arch: Arch, depth: int, num_classes: int = 10, erase_relu: bool = False, project: bool = True) -> Network:
     """Build one network of the paper, with He et al.'s (2015) initialisation.
 
     Parameters
@@ -213,3 +232,34 @@ def initialise(model: nn.Module) -> None:
 def parameter_count(model: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def describe(model: Network, image_size: int = 32) -> list[dict[str, object]]:
+    """One dict a block, in forward order: ``name``, ``kind``, ``stage``, ``skip``, ``channels``, ``size``, ``parameters``.
+
+    ``skip`` is ``"identity"``, ``"projection"``, ``"none"``, or ``"convolution"`` for a ProcResNet's transition, which is one
+    convolution and no branch; ``channels`` and ``size`` (the side) are those of the block's output.
+    """
+    rows, stage, size = [], 0, image_size
+    for block in model.blocks:
+        module = block.module
+        stage += block.kind == "transition"
+        last = module if isinstance(module, nn.Conv2d) else module.conv3
+        stride = module.stride[0] if isinstance(module, nn.Conv2d) else module.conv2.stride[0]
+        size //= stride
+        if isinstance(module, nn.Conv2d):
+            skip = "convolution"
+        else:
+            skip = "identity" if module.identity else "none" if module.shortcut is None else "projection"
+        rows.append(
+            {
+                "name": block.name,
+                "kind": block.kind,
+                "stage": stage,
+                "skip": skip,
+                "channels": last.out_channels,
+                "size": size,
+                "parameters": parameter_count(module),
+            }
+        )
+    return rows

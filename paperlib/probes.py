@@ -192,7 +192,9 @@ class GradientNorms:
         if not known:
             return
         nan = torch.full_like(known[0], float("nan"))
-        pairs = torch.stack([nan if (x := self._norms[s]) is None else x.to(nan.device) for s in self._slot]).view(-1, 2)
+        pairs = torch.stack([nan if (x := self._norms[s]) is None else x.to(nan.device) for s in self._slot]).view(
+            -1, 2
+        )
         self._clear()
         self._last = pairs
         ratios = pairs[:, 1] / pairs[:, 0]

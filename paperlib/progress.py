@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ INTERVAL = 1.0  # seconds between two reports
 
 def duration(seconds: float) -> str:
     """``3:07`` or ``2:03:07``."""
-    minutes, s = divmod(int(round(seconds)), 60)
+    minutes, s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"
 
@@ -85,10 +86,8 @@ class Progress:
     def _report(self) -> None:
         self._reported = time.monotonic()
         state = self.state()
-        try:
+        with contextlib.suppress(OSError):  # a full disk must not end the run here: the checkpoint says so properly
             write_atomically(self._file, json.dumps(state).encode())
-        except OSError:
-            pass  # a full disk must not end the run here: the checkpoint says so, with a proper message
         if self._line is not None:
             share = min(self._done / self._total, 1.0)
             bar = "█" * round(20 * share) + "░" * (20 - round(20 * share))

@@ -166,7 +166,9 @@ def read(folder: str | Path) -> Record:
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise RecordError(f"{path} is malformed at '{where}' ({first['msg'].lower()}); delete its folder and run it again") from e
+        raise RecordError(
+            f"{path} is malformed at '{where}' ({first['msg'].lower()}); delete its folder and run it again"
+        ) from e
     frames = {}
     for name in TABLES:
         table = path.with_name(f"{name}.parquet")
@@ -176,7 +178,9 @@ def read(folder: str | Path) -> Record:
                 raise ValueError("its checksum is not the one in record.json")
             frames[name] = pd.read_parquet(io.BytesIO(content))
         except (OSError, ValueError) as e:
-            raise RecordError(f"{table} is not the table of its record ({e}); delete the folder and run it again") from e
+            raise RecordError(
+                f"{table} is not the table of its record ({e}); delete the folder and run it again"
+            ) from e
     record._folder = path.parent
     return record.with_tables(**frames)
 
@@ -197,7 +201,9 @@ def git_state() -> dict[str, Any]:
     here = Path(__file__).resolve().parent
 
     def git(*args: str) -> str:
-        return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        return subprocess.run(
+            ["git", *args], cwd=here, capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
 
     try:
         # A package installed into some other project's checkout must not report that project's commit.

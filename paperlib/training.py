@@ -157,7 +157,12 @@ def _backward(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor
 
 
 def benchmark_step(
-    arch: str, depth: int, images: Tensor, labels: Tensor, device: str = "auto", precision: str = "auto",
+    arch: str,
+    depth: int,
+    images: Tensor,
+    labels: Tensor,
+    device: str = "auto",
+    precision: str = "auto",
     memory_format: str = "auto",
 ) -> Callable[[], float]:
     """A closure that does one full training step as :func:`train` does it and returns the loss.
@@ -218,7 +223,9 @@ class _Run:
         self.model = make_network(config)
         self.optimizer = make_optimizer(config, self.model)
         held = config.arch == "procresnet" and config.project
-        self.projection = NormPreserving(self.model, every=config.project_every).attach(self.optimizer) if held else None
+        self.projection = (
+            NormPreserving(self.model, every=config.project_every).attach(self.optimizer) if held else None
+        )
         self.probe = GradientNorms(self.model, every=config.probe_every) if config.probe_every else None
         self.state = _State(threads=config.threads)
         self.train_images = data.train_images.to(self.device)
@@ -329,7 +336,9 @@ class _Run:
                         state.epoch, state.step, state.sums = state.epoch + 1, 0, [0.0] * 4
                         self.save()
                         last = f"test error {row['test_error']:.1f} %"
-                        progress.advance(evaluation, f"epoch {state.epoch - 1}/{config.epochs}  loss {row['train_loss']:.3f}  {last}")
+                        progress.advance(
+                            evaluation, f"epoch {state.epoch - 1}/{config.epochs}  loss {row['train_loss']:.3f}  {last}"
+                        )
                         if signals.received is not None and state.epoch <= config.epochs:
                             signals.stop()
             closing = f"{config.network}: {len(state.epochs)} epochs in {duration(self.wall_seconds())}  {last}"
@@ -519,13 +528,17 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
     except filelock.Timeout:
         raise PaperlibError(f"another process is working on this run ({folder}): wait for it or stop it") from None
     except OSError as e:
-        raise PaperlibError(f"the run's folder {folder} cannot be written ({e.strerror or e}): set PAPERLIB_RUNS to another one") from e
+        raise PaperlibError(
+            f"the run's folder {folder} cannot be written ({e.strerror or e}): set PAPERLIB_RUNS to another one"
+        ) from e
     with lock, _settings(resolved):
         if (folder / records.FILE).exists():  # another process finished it meanwhile
             return _finished(folder, resolved)
         if resolved.device == "cpu":
             keep_freed_memory()
-        data = cifar.load(resolved.dataset, resolved.source).subset(resolved.train_images, resolved.test_images, resolved.seed)
+        data = cifar.load(resolved.dataset, resolved.source).subset(
+            resolved.train_images, resolved.test_images, resolved.seed
+        )
         run = _Run(resolved, folder, data)
         run.load()
         record = run.go(quiet)

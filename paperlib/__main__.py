@@ -1,0 +1,133 @@
+"""``python -m paperlib run``: one training run as an executed notebook, with a progress bar and a summary.
+
+What ``make run`` calls.  It adds to ``papermill notebooks/04_cifar.ipynb`` the download before it, a bar for the training
+inside the notebook's kernel (papermill only sees that a cell takes long), and the HTML page after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from paperlib import cifar, progress, records
+from paperlib.config import RunConfig
+from paperlib.errors import ConfigError, PaperlibError
+
+NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "04_cifar.ipynb"
+
+
+def _value(text: str):
+    """A parameter's value as papermill's -p reads it."""
+    words = {"none": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _watch(file: Path, stop: threading.Event) -> None:
+    """Show the progress file of a run as a bar until ``stop``; without a terminal, as a line every half minute."""
+    bar = tqdm(
+        total=1.0,
+        desc="training",
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}",
+        disable=None,
+        file=sys.stderr,
+    )
+    spoken = time.monotonic()
+    while not stop.wait(1.0):
+        try:
+            state = json.loads(file.read_text())
+        except (OSError, ValueError):
+            continue
+        left = "" if state["seconds_left"] is None else f"  {progress.duration(state['seconds_left'])} left"
+        share = min(state["done"] / state["total"], 1.0)
+        bar.n = round(share, 4)
+        bar.set_postfix_str(f"{state['text']}{left}", refresh=True)
+        if bar.disable and time.monotonic() - spoken > 30:
+            spoken = time.monotonic()
+            print(f"{share:4.0%}  {state['text']}{left}", file=sys.stderr, flush=True)
+    bar.close()
+
+
+def run(parameters: dict, out: Path) -> int:
+    config = RunConfig(**parameters)
+    chosen = config.resolve()
+    if not NOTEBOOK.exists():
+        raise PaperlibError(
+            "the notebooks are not part of the installed package: run this from a checkout of the repository"
+        )
+    import papermill
+    from nbconvert import HTMLExporter
+    from papermill.exceptions import PapermillExecutionError
+
+    began = time.monotonic()
+    print(
+        f"{chosen.network} on {chosen.dataset}, preset {chosen.preset}: {chosen.epochs} epochs of {chosen.train_images:,} images"
+    )
+    if chosen.source != "sample":
+        print(f"getting {chosen.dataset} (once; kept in {cifar.data_folder()})", flush=True)
+    cifar.load(chosen.dataset, chosen.source)
+
+    out.mkdir(parents=True, exist_ok=True)
+    notebook = out / f"{chosen.network}_{chosen.dataset}_{chosen.preset}_seed{chosen.seed}.ipynb"
+    folder = config.folder()
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(folder / progress.FILE, stop), daemon=True)
+    watcher.start()
+    try:
+        executed = papermill.execute_notebook(str(NOTEBOOK), str(notebook), parameters=parameters, progress_bar=False)
+    except PapermillExecutionError as e:
+        raise PaperlibError(f"{e.ename}: {e.evalue} (the notebook so far: {notebook})") from None
+    finally:
+        stop.set()
+        watcher.join()
+    page = notebook.with_suffix(".html")
+    records.write_atomically(page, HTMLExporter().from_notebook_node(executed)[0].encode())
+
+    record = records.read(folder)
+    print(f"\n{record.network}: {record.status}, {len(record.epochs)} epochs")
+    if "test_error" in record.final:
+        print(f"test error   {record.final['test_error']:.2f} %  (of {record.data['test_images']:,} test images)")
+    print(
+        f"wall time    {progress.duration(record.wall_seconds)} training, {progress.duration(time.monotonic() - began)} in all"
+    )
+    print(f"notebook     {notebook}\npage         {page}\nrecord       {folder / records.FILE}")
+    if record.left_out:
+        print(record.left_out)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m paperlib", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("run", help="execute notebooks/04_cifar.ipynb with a progress bar")
+    one.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter, as for papermill"
+    )
+    one.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of the executed notebook and its page (default: out)"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        return run({name: _value(value) for name, value in options.p}, options.out.resolve())
+    except (PaperlibError, ConfigError, OSError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted: run the same command again to go on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

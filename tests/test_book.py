@@ -1,0 +1,153 @@
+"""The book's sources, and the check that `make book` runs on what it built (tests/check_book.py)."""
+
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECK = ROOT / "tests" / "check_book.py"
+
+
+def load(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def toc_pages() -> list[str]:
+    return load(CHECK).toc_files(ROOT / "_toc.yml")
+
+
+def source(page: str) -> Path | None:
+    return next((p for p in (ROOT / f"{page}.md", ROOT / f"{page}.ipynb") if p.is_file()), None)
+
+
+def text(page: str) -> str:
+    """A page's source: the Markdown, or all cells of a notebook (outputs are the notebook's own affair)."""
+    path = source(page)
+    if path is None:  # test_every_page_of_the_toc_exists_once says so
+        return ""
+    if path.suffix == ".md":
+        return path.read_text(encoding="utf-8")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells)
+
+
+def test_every_page_of_the_toc_exists_once():
+    pages = toc_pages()
+    assert len(pages) == len(set(pages))
+    assert [p for p in pages if source(p) is None] == []
+
+
+def test_every_page_is_in_the_toc():
+    files = [*ROOT.glob("book/**/*.md"), *ROOT.glob("notebooks/*.ipynb")]
+    named = {str(source(p)) for p in toc_pages()}
+    assert [f.name for f in files if str(f) not in named and ".ipynb_checkpoints" not in f.parts] == []
+
+
+def test_every_public_module_has_a_reference_page():
+    modules = {p.stem for p in (ROOT / "paperlib").glob("*.py") if not p.stem.startswith("_")}
+    pages = {p.stem for p in (ROOT / "book" / "api").glob("*.md")}
+    assert modules == pages
+    for name in modules:
+        assert f".. automodule:: paperlib.{name}\n" in text(f"book/api/{name}")
+
+
+def test_no_page_loads_from_outside():
+    loads = re.compile(r"<(?:script|link|img|iframe)\b[^>]*https?://|(?:!\[[^\]]*\]\(|\{(?:image|figure)\}) *https?://")
+    assert {p: m.group() for p in toc_pages() if (m := loads.search(text(p)))} == {}
+
+
+def test_cited_keys_exist():
+    bib = re.findall(r"^@\w+\{([^,\s]+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(bib) == len(set(bib))
+    cited = {
+        key.strip()
+        for page in toc_pages()
+        for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text(page))
+        for key in keys.split(",")
+    }
+    assert cited <= set(bib)
+    assert set(bib) <= cited, "an entry that no page cites does not appear in the bibliography"
+
+
+def test_config_runs_nothing_and_keeps_the_network_out():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    assert config["execute"]["execute_notebooks"] == "off"
+    sphinx = config["sphinx"]["config"]
+    assert not {"sphinx_thebe", "sphinx.ext.intersphinx"} & set(sphinx["extensions"])
+    assert sphinx["nb_ipywidgets_js"] == {}
+
+
+def test_docstring_extension():
+    assert doctest.testmod(load(ROOT / "book" / "_ext" / "short_numpy.py")) == (0, 1)
+
+
+GOOD = """<html><head><link rel="stylesheet" href="_static/a.css"></head>
+<body><article><a href="https://b.org">b</a></article></body></html>"""
+
+
+@pytest.fixture
+def book(tmp_path):
+    """A two-page book, as built; returns its folder and a function that checks it."""
+    html = tmp_path / "html"
+    (html / "_static").mkdir(parents=True)
+    (html / "_static" / "a.css").write_text("p { color: red }")
+    (tmp_path / "toc.yml").write_text("format: jb-book\nroot: index\nparts:\n  - chapters:\n      - file: one\n")
+    for name in ("index", "one"):
+        (html / f"{name}.html").write_text(GOOD)
+
+    def check() -> tuple[int, str]:
+        command = [sys.executable, str(CHECK), str(html), "--toc", str(tmp_path / "toc.yml")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    return html, check
+
+
+def test_check_book_accepts_a_good_book(book):
+    code, said = book[1]()
+    assert code == 0, said
+    assert "2 pages" in said
+
+
+def plus(html: str) -> str:
+    return GOOD.replace("<a ", html + "<a ")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("one.html", None, "one.html is missing"),
+        ("index.html", None, "nothing was built"),
+        ("one.html", "<html></html>", "no content"),
+        ("one.html", GOOD.replace("_static/a.css", "https://cdn.org/a.css"), "cdn.org/a.css from outside"),
+        ("one.html", plus('<img src="//cdn.org/a.png">'), "loads //cdn.org/a.png from outside"),
+        ("one.html", plus('<script src="https://cdn.org/a.js"></script>'), "cdn.org/a.js from outside"),
+        ("one.html", plus('<script>load("https://cdn.org/a.js")</script>'), "cdn.org/a.js from outside"),
+        ("one.html", plus('<p style="background: url(https://cdn.org/b)">'), "cdn.org/b from outside"),
+        ("one.html", plus('<img src="gone.png">'), "gone.png, which does not exist"),
+        ("one.html", GOOD.replace("https://b.org", "two.html#x"), "two.html, which does not exist"),
+        ("_static/a.css", "@import 'https://fonts.org/f.css';", "a.css loads https://fonts.org/f.css from outside"),
+        ("_static/a.css", "@font-face { src: url(//fonts.org/f.woff2) }", "loads //fonts.org/f.woff2 from outside"),
+    ],
+)
+def test_check_book_refuses(book, name, content, complaint):
+    html, check = book
+    if content is None:
+        (html / name).unlink()
+    else:
+        (html / name).write_text(content)
+    code, said = check()
+    assert code == 1
+    assert complaint in said

@@ -1,0 +1,114 @@
+"""pyproject.toml, the lock (requirements.txt) and environment.yml say the same."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # the lock has it for 3.10
+
+ROOT = Path(__file__).resolve().parent.parent
+MINORS = range(10, 15)
+PLATFORMS = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}
+CONDA_ONLY = {"python", "pip", "nodejs"}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def direct() -> dict[str, Requirement]:
+    """What pyproject.toml asks for, all extras included."""
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
+
+
+def lock() -> dict[str, list[Requirement]]:
+    locked: dict[str, list[Requirement]] = {}
+    for line in read("requirements.txt").splitlines():
+        if line.strip() and not line.lstrip().startswith("#"):
+            r = Requirement(line.split(" #")[0].strip())
+            locked.setdefault(canonicalize_name(r.name), []).append(r)
+    return locked
+
+
+def version(r: Requirement) -> str:
+    (spec,) = r.specifier
+    assert spec.operator == "==", f"the lock does not pin {r}"
+    return spec.version
+
+
+def conda() -> dict[str, str]:
+    """environment.yml's conda packages, name to version range."""
+    lines = [d for d in yaml.safe_load(read("environment.yml"))["dependencies"] if isinstance(d, str)]
+    return dict(re.fullmatch(r"([\w.-]+?)\s*([<>=!~].*)?", d).groups("") for d in lines)
+
+
+def pip_lines() -> list[str]:
+    (pip,) = (d["pip"] for d in yaml.safe_load(read("environment.yml"))["dependencies"] if isinstance(d, dict))
+    return pip
+
+
+def pip_packages() -> dict[str, Requirement]:
+    return {canonicalize_name(r.name): r for r in (Requirement(p) for p in pip_lines() if not p.startswith("-"))}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("minor", MINORS)
+def test_lock_satisfies_pyproject(minor, platform):
+    env = {
+        "python_version": f"3.{minor}",
+        "python_full_version": f"3.{minor}.7",
+        "sys_platform": platform,
+        "platform_system": PLATFORMS[platform],
+        "platform_machine": "arm64" if platform == "darwin" else "x86_64",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+    }
+    locked = lock()
+    for name, wanted in direct().items():
+        pins = [r for r in locked.get(name, []) if r.marker is None or r.marker.evaluate(env)]
+        assert len(pins) == 1, f"{name}: {len(pins)} versions in the lock for Python 3.{minor} on {platform}"
+        assert wanted.specifier.contains(version(pins[0])), f"{pins[0]} is not {wanted}"
+
+
+def test_supported_minors_are_those_tested():
+    python = tomllib.loads(read("pyproject.toml"))["project"]["requires-python"]
+    for spec in (SpecifierSet(python), SpecifierSet(conda()["python"])):
+        assert f"3.{MINORS[0]}" in spec
+        assert f"3.{MINORS[0] - 1}" not in spec
+        assert f"3.{MINORS[-1]}" in spec
+
+
+def test_lock_names_no_machine_and_no_private_index():
+    text = read("requirements.txt")
+    assert "\n-" not in f"\n{text}", "options (an index, an editable path) do not belong in the lock"
+    assert not re.search(r"https?://|file:|\s@\s|(?<![\w.])(?:/|~/|[A-Za-z]:\\)\w", text)
+
+
+def test_environment_names_what_pyproject_asks_for():
+    assert set(pip_packages()) == set(direct())
+    assert set(conda()) == CONDA_ONLY
+    assert [p for p in pip_lines() if p.startswith("-")] == ["-c requirements.txt", "-e .[book,dev]"]
+
+
+@pytest.mark.parametrize("name", sorted(pip_packages()))
+def test_environment_pins_what_the_lock_pins(name):
+    """One locked version: the same pin. Several, by Python or platform: a range that admits each of them."""
+    pins, named = lock()[name], pip_packages()[name]
+    assert named.specifier, f"{name} has no version in environment.yml"
+    if len(pins) == 1 and pins[0].marker is None:
+        assert named.specifier == pins[0].specifier
+    for pin in pins:
+        assert named.specifier.contains(version(pin)), f"environment.yml's {named} excludes {pin}"
