@@ -144,15 +144,19 @@ class Network(nn.Module):
 
 @contextlib.contextmanager
 def _frozen_statistics(block: nn.Module) -> Iterator[None]:
-    """Batch norms do not count the batch a second time when a block is recomputed."""
-    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
-    for m in norms:
-        m.track_running_stats = False
+    """Batch norms do not count the batch a second time when a block is recomputed.
+
+    A momentum of 0 leaves the running averages as they are, and the recomputed graph as it was.
+    """
+    norms = [(m, m.momentum, m.num_batches_tracked.clone()) for m in block.modules() if isinstance(m, nn.BatchNorm2d)]
+    for m, _, _ in norms:
+        m.momentum = 0.0
     try:
         yield
     finally:
-        for m in norms:
-            m.track_running_stats = True
+        for m, momentum, counted in norms:
+            m.momentum = momentum
+            m.num_batches_tracked.copy_(counted)
 
 
 def build(arch: Arch, depth: int, num_classes: int = 10, erase_relu: bool = False, project: bool = True) -> Network:

@@ -66,6 +66,13 @@ class Record(BaseModel):
     _blocks: pd.DataFrame = PrivateAttr(default_factory=pd.DataFrame)
     _folder: Path | None = PrivateAttr(default=None)
 
+    def __eq__(self, other: object) -> bool:
+        """Equal in every field and, bit for bit, in both tables (where they lie does not matter)."""
+        if not isinstance(other, Record):
+            return NotImplemented
+        same_tables = all(getattr(self, name).equals(getattr(other, name)) for name in TABLES)
+        return same_tables and self.model_dump() == other.model_dump()
+
     @property
     def epochs(self) -> pd.DataFrame:
         """One row an epoch: ``epoch``, ``lr``, ``train_loss``, ``train_error``, ``test_loss``, ``test_error``, ``grad_norm``."""

@@ -13,6 +13,7 @@ import hashlib
 import io
 import math
 import os
+import pickle
 import resource
 import signal
 import sys
@@ -235,6 +236,7 @@ class _Run:
         self.mean, self.std = data.mean.to(self.device), data.std.to(self.device)
         self.steps = math.ceil(len(self.train_labels) / config.batch_size)
         self.began = time.monotonic()
+        self.git = records.git_state()  # now: the files may change while the run goes on
 
     # -- checkpoints
     def save(self) -> None:
@@ -273,7 +275,10 @@ class _Run:
             raise CheckpointError(f"the checkpoint {path} cannot be read: {e.strerror or e}") from e
         if hashlib.sha256(raw[32:]).digest() != raw[:32]:
             raise CheckpointError(f"the checkpoint {path} is damaged: delete it to start this run anew")
-        content = torch.load(io.BytesIO(raw[32:]), map_location=self.device, weights_only=True)
+        try:
+            content = torch.load(io.BytesIO(raw[32:]), map_location=self.device, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
+            raise CheckpointError(f"the checkpoint {path} is damaged or foreign: delete it to start this run anew") from e
         if content["schema"] != CHECKPOINT_SCHEMA:
             raise CheckpointError(
                 f"the checkpoint {path} has schema {content['schema']}, this paperlib writes {CHECKPOINT_SCHEMA}: delete it to start anew"
@@ -461,7 +466,7 @@ class _Run:
             config=config.model_dump(),
             config_hash=config.digest(),
             command=config.command(),
-            git=records.git_state(),
+            git=self.git,
             versions=records.versions(),
             device={"type": self.device.type, "name": records.device_name(self.device)},
             threads=config.threads,
@@ -523,15 +528,14 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
         return _finished(folder, resolved)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock", timeout=0)
-        lock.acquire()
+        held = filelock.FileLock(folder / ".lock").acquire(timeout=0)
     except filelock.Timeout:
         raise PaperlibError(f"another process is working on this run ({folder}): wait for it or stop it") from None
     except OSError as e:
         raise PaperlibError(
             f"the run's folder {folder} cannot be written ({e.strerror or e}): set PAPERLIB_RUNS to another one"
         ) from e
-    with lock, _settings(resolved):
+    with held, _settings(resolved):
         if (folder / records.FILE).exists():  # another process finished it meanwhile
             return _finished(folder, resolved)
         if resolved.device == "cpu":

@@ -1,0 +1,156 @@
+"""Parameters: every bad one gets one clear sentence; presets, names and folders are what they say."""
+
+import pytest
+import torch
+
+from paperlib import config as configuration
+from paperlib.config import RunConfig
+from paperlib.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"depth": 21}, "20 and 29"),
+        ({"depth": 0}, "11 and 20"),
+        ({"depth": "abc"}, "depth must be a whole number, not 'abc'"),
+        ({"depth": 20.0}, "whole number"),
+        ({"depth": True}, "whole number"),
+        ({"arch": "resnext"}, "'plain', 'resnet' or 'procresnet'"),
+        ({"dataset": "cifar11"}, "'cifar10' or 'cifar100'"),
+        ({"epochs": -1}, "epochs must be at least 1, not -1"),
+        ({"epochs": 2.5}, "whole number"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"dpeth": 164}, "unknown parameter 'dpeth': did you mean 'depth'?"),
+        ({"xyz": 1}, "the parameters are preset, arch"),
+        ({"lr": 0}, "greater than 0"),
+        ({"lr": float("nan")}, "finite"),
+        ({"lr": "fast"}, "a number"),
+        ({"momentum": 1.0}, "less than 1"),
+        ({"seed": -1}, "at least 0"),
+        ({"augment": "yes"}, "True or False"),
+        ({"preset": "huge"}, "'smoke', 'desk' or 'paper'"),
+        ({"precision": "int8"}, "precision 'int8' is unknown"),
+        ({"depth": 21, "epochs": 0}, "; "),
+    ],
+)
+def test_bad_values(values, said):
+    with pytest.raises(ConfigError) as e:
+        RunConfig(**values)
+    assert said in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"device": "tpu"}, "auto, cpu, cuda or cuda:N"),
+        ({"device": "cpu:1"}, "unknown"),
+        ({"device": "cuda:99"}, "not there"),
+        ({"preset": "smoke", "train_images": 5_000}, "sample has 1000"),
+        ({"preset": "desk", "test_images": 10_010}, "cifar10 has 10000"),
+        ({"preset": "desk", "train_images": 1_234}, "multiple of the 10 classes"),
+        ({"preset": "smoke", "dataset": "cifar100"}, "no embedded sample of cifar100"),
+        ({"source": "npm", "dataset": "cifar100"}, "npm source has no cifar100"),
+    ],
+)
+def test_bad_choices(values, said):
+    with pytest.raises(ConfigError, match=said):
+        RunConfig(**values).resolve()
+
+
+def test_bad_preset_in_the_environment(monkeypatch):
+    monkeypatch.setenv("PAPERLIB_PRESET", "dsek")
+    with pytest.raises(ConfigError, match="PAPERLIB_PRESET"):
+        RunConfig().resolve()
+    assert RunConfig(preset="desk").resolve().preset == "desk"  # an explicit preset needs no variable
+
+
+def test_frozen_and_idempotent():
+    c = RunConfig(preset="desk", depth=20)
+    with pytest.raises(ValueError, match="frozen"):
+        c.depth = 29
+    r = c.resolve()
+    assert r == r.resolve()
+    assert c.digest() == r.digest()
+    assert c.folder("x") == r.folder("x")
+    assert None not in r.model_dump(exclude={"checkpoint_activations"}).values()
+    assert "auto" not in {r.preset, r.device, r.precision, r.memory_format}
+
+
+def test_auto_preset(monkeypatch):
+    monkeypatch.delenv("PAPERLIB_PRESET")
+    assert RunConfig(device="cpu").resolve().preset == "desk"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(configuration, "_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(configuration, "_needs_checkpoints", lambda *a: False)
+    assert RunConfig().resolve().preset == "paper"
+    monkeypatch.setenv("PAPERLIB_PRESET", "smoke")
+    assert RunConfig().resolve().preset == "smoke"
+
+
+def test_the_papers_protocol():
+    c = RunConfig(preset="paper").resolve()
+    assert (c.epochs, c.train_images, c.test_images, c.batch_size) == (300, 50_000, 10_000, 128)
+    assert (c.lr, c.momentum, c.weight_decay) == (0.1, 0.9, 1e-4)
+    assert [c.lr_at(e) for e in (1, 150, 151, 225, 226, 300)] == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    flat = RunConfig(preset="paper", schedule="constant").resolve()
+    assert flat.epochs == 100
+    assert {flat.lr_at(e) for e in range(1, 101)} == {0.1}
+    assert c.left_out() == ""
+
+
+def test_desk_shrinks_with_the_network_and_says_so():
+    passes = []
+    for depth in (20, 83, 164, 1001):
+        c = RunConfig(preset="desk", depth=depth, precision="bfloat16").resolve()
+        passes.append(c.epochs * c.train_images)
+        assert f"{c.train_images:,} of 50,000 training images" in c.left_out()
+    assert passes == sorted(passes, reverse=True)
+    slow = RunConfig(preset="desk", precision="float32").resolve()
+    assert slow.train_images < RunConfig(preset="desk", precision="bfloat16").resolve().train_images
+
+
+def test_folders():
+    def where(**values):
+        return RunConfig(device="cpu", **values).folder("r").as_posix()
+
+    assert where(preset="desk") == "r/desk/cifar10/resnet-164/seed0"
+    assert where(preset="desk", arch="procresnet", seed=3) == "r/desk/cifar10/procresnet-166/seed3"
+    names = {
+        where(preset="desk"),
+        where(preset="desk", erase_relu=True),
+        where(preset="desk", arch="procresnet", project=False),
+        where(preset="desk", lr=0.05),
+        where(preset="desk", epochs=3),
+        where(preset="paper"),
+        where(preset="paper", schedule="constant"),
+    }
+    assert len(names) == 7
+    assert where(preset="desk", threads=1) == where(preset="desk")
+    assert where(preset="desk", lr=0.1) == where(preset="desk")
+
+
+def test_digest_tells_runs_apart():
+    one = RunConfig(preset="smoke")
+    assert one.digest() == RunConfig(preset="smoke", lr=0.1).digest()
+    assert one.digest() == RunConfig(preset="smoke", threads=1, checkpoint_activations=True).digest()
+    for change in ({"lr": 0.05}, {"seed": 1}, {"precision": "float32"}, {"memory_format": "contiguous"}, {"depth": 20}):
+        if RunConfig(preset="smoke", **change).resolve() != one.resolve():
+            assert one.digest() != RunConfig(preset="smoke", **change).digest()
+
+
+def test_command_makes_the_same_run():
+    c = RunConfig(preset="smoke", depth=20, arch="plain", lr=0.05, augment=False)
+    words = c.command().split(" -p ")[1:]
+    again = RunConfig(**{k: eval(v, {}, {v: v}) for k, v in (w.split() for w in words)})
+    assert again.digest() == c.digest()
+
+
+def test_namespace_of_a_notebook():
+    import json
+
+    values = {"depth": 20, "arch": "plain", "_private": 1, "json": json, "RunConfig": RunConfig, "In": [], "quit": print}
+    assert RunConfig.from_namespace(values) == RunConfig(depth=20, arch="plain")
+    with pytest.raises(ConfigError, match="dpeth"):
+        RunConfig.from_namespace({"depth": 20, "dpeth": 164})

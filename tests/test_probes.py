@@ -1,0 +1,222 @@
+"""Gradient-norm ratios against torch.autograd.grad, and what the probe must leave alone."""
+
+import gc
+import math
+import weakref
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+from paperlib import models
+from paperlib.probes import GradientNorms, norm
+
+
+def reference(model, blocks, x, loss_of):
+    """Norms of the gradients at every block's input and at the last one's output, by torch.autograd.grad in float64."""
+    tensors = []
+    handles = [b.register_forward_pre_hook(lambda m, a: tensors.append(a[0])) for b in blocks]
+    handles.append(blocks[-1].register_forward_hook(lambda m, a, o: tensors.append(o)))
+    loss = loss_of(model(x))
+    for h in handles:
+        h.remove()
+    norms = torch.stack([g.double().norm() for g in torch.autograd.grad(loss, tensors)])
+    return norms[1:] / norms[:-1]
+
+
+@pytest.mark.parametrize("arch", ["plain", "resnet", "procresnet"])
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_agrees_with_autograd(arch, recompute, memory_format):
+    torch.manual_seed(0)
+    model = models.build(arch, 20).to(memory_format=memory_format)
+    x = torch.randn(16, 3, 32, 32, requires_grad=True).contiguous(memory_format=memory_format)
+    y = torch.arange(16) % 10
+    blocks = [b.module for b in model.blocks]
+    expected = reference(model, blocks, x, lambda out: F.cross_entropy(out, y))
+    model.checkpoint_activations = recompute
+    with GradientNorms(model) as probe:
+        F.cross_entropy(model(x), y).backward()
+    assert probe.ratios().shape == (len(blocks),)
+    assert torch.allclose(probe.ratios().double(), expected, rtol=1e-5)
+
+
+def test_a_raw_input_is_made_to_require_a_gradient():
+    """ProcResNet's first block takes the images themselves."""
+    torch.manual_seed(0)
+    model = models.build("procresnet", 11)
+    x = torch.randn(4, 3, 32, 32)
+    expected = reference(model, [b.module for b in model.blocks], x.clone().requires_grad_(), lambda o: o.square().mean())
+    with GradientNorms(model) as probe:
+        model(x).square().mean().backward()
+    assert torch.allclose(probe.ratios().double(), expected, rtol=1e-5)
+    assert not x.requires_grad
+
+
+def test_any_module_by_submodule_or_by_name():
+    model = torchvision.models.resnet18(num_classes=10)
+    names = [f"layer{i}.{j}" for i in range(1, 5) for j in range(2)]
+    blocks = [model.get_submodule(n) for n in names]
+    x = torch.randn(2, 3, 64, 64)
+    expected = reference(model, blocks, x, lambda out: out.square().mean())
+    for given in (names, blocks):
+        with GradientNorms(model, blocks=given) as probe:
+            model(x).square().mean().backward()
+        assert probe.names == names
+        assert torch.allclose(probe.ratios().double(), expected, rtol=1e-5)
+
+
+def test_blocks_that_do_not_touch():
+    """With something between two blocks, a block's output and the next one's input have gradients of their own."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+    x = torch.randn(5, 6, requires_grad=True)
+    a = model[0](x)
+    b = torch.tanh(a)
+    c = model[2](b)
+    g = [t.norm() for t in torch.autograd.grad(c.square().sum(), [x, a, b, c])]
+    with GradientNorms(model, blocks=[model[0], model[2]]) as probe:
+        model(x).square().sum().backward()
+    assert torch.allclose(probe.norms(), torch.stack(g).view(2, 2), rtol=1e-5)
+
+
+def test_known_ratio():
+    """A block 3x has the ratio 1/3."""
+
+    class Triple(nn.Module):
+        def forward(self, x):
+            return 3 * x
+
+    model = nn.Sequential(Triple(), Triple())
+    with GradientNorms(model, blocks=model) as probe:
+        model(torch.ones(2, 2)).sum().backward()
+    assert torch.allclose(probe.ratios(), torch.full((2,), 1 / 3))
+
+
+def test_changes_nothing_and_detaches_cleanly():
+    torch.manual_seed(0)
+    model = models.build("resnet", 11)
+    x, y = torch.randn(4, 3, 32, 32), torch.arange(4)
+    grads = []
+    for watched in (False, True):
+        model.zero_grad()
+        probe = GradientNorms(model)
+        if watched:
+            probe.attach()
+        F.cross_entropy(model(x), y).backward()
+        grads.append([p.grad.clone() for p in model.parameters()])
+        probe.detach()
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    before = probe.ratios().clone()
+    model(torch.randn(4, 3, 32, 32)).sum().backward()
+    assert torch.equal(probe.ratios(), before)
+
+
+def test_keeps_no_graph_alive():
+    model = models.build("resnet", 11)
+    alive = []
+    model.chain["stage2_block1"].register_forward_hook(lambda m, a, o: alive.append(weakref.ref(o)))
+    with GradientNorms(model) as probe:
+        model(torch.randn(2, 3, 32, 32)).sum().backward()
+        gc.collect()
+        assert alive[0]() is None
+        assert not probe.norms().requires_grad
+        model(torch.randn(2, 3, 32, 32))  # a forward pass without a backward one, too
+        gc.collect()
+        assert alive[1]() is None
+
+
+def test_interval_evaluation_and_averages():
+    torch.manual_seed(0)
+    model = models.build("resnet", 11)
+    ratios = []
+    with GradientNorms(model, every=2) as probe:
+        for _ in range(5):
+            with torch.no_grad():
+                model(torch.randn(2, 3, 32, 32))  # evaluation passes are no steps
+            model(torch.randn(4, 3, 32, 32)).square().mean().backward()
+            ratios.append(probe.ratios().double())
+        rows = probe.averages()
+    kept = torch.stack(ratios[::2])
+    assert torch.equal(ratios[0], ratios[1])
+    assert [r["steps"] for r in rows] == [3, 3, 3]
+    for i, row in enumerate(rows):
+        assert row["ratio"] == pytest.approx(kept[:, i].mean().item(), rel=1e-6)
+        assert row["ratio_sd"] == pytest.approx(kept[:, i].std(correction=0).item(), rel=1e-3)
+        assert row["log_ratio"] == pytest.approx(kept[:, i].log().mean().item(), rel=1e-5)
+        assert row["ratio_min"] == pytest.approx(kept[:, i].min().item(), rel=1e-6)
+        assert row["ratio_max"] == pytest.approx(kept[:, i].max().item(), rel=1e-6)
+    probe.reset()
+    assert all(math.isnan(r["ratio"]) for r in probe.averages())
+
+
+def test_state_goes_on():
+    model = nn.Sequential(nn.Linear(3, 3))
+    x = torch.randn(2, 3)
+
+    def steps(probe, n):
+        with probe:
+            for k in range(n):
+                ((k + 1) * model(x)).square().sum().backward()
+
+    one = GradientNorms(model, blocks=model)
+    steps(one, 2)
+    two = GradientNorms(model, blocks=model)
+    two.load_state_dict(one.state_dict())
+    steps(two, 2)
+    assert two.averages()[0]["steps"] == 4
+
+
+def test_non_finite_steps_are_counted_and_left_out():
+    model = nn.Sequential(nn.Linear(3, 3))
+    with GradientNorms(model, blocks=model) as probe:
+        model(torch.randn(2, 3)).sum().backward()
+        (model(torch.randn(2, 3)) * float("nan")).sum().backward()
+    row = probe.averages()[0]
+    assert (row["steps"], row["lost"]) == (1, 1)
+    assert math.isfinite(row["ratio"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(3,), (64, 32, 16, 16), (7, 33, 31, 29), (128, 100, 37)])
+def test_norm(dtype, shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    for y in (x, x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x, x[..., ::2]):
+        assert norm(y).item() == pytest.approx(y.double().norm().item(), rel=1e-5)
+
+
+def test_bad_input():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="blocks"):
+        GradientNorms(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="no submodule"):
+        GradientNorms(model, blocks=["nowhere"])
+    with pytest.raises(ValueError, match="not a submodule"):
+        GradientNorms(model, blocks=[nn.Linear(2, 2)])
+    with pytest.raises(ValueError, match="twice"):
+        GradientNorms(model, blocks=[model[0], model[0]])
+    with pytest.raises(ValueError, match="empty"):
+        GradientNorms(model, blocks=[])
+    with pytest.raises(ValueError, match="every"):
+        GradientNorms(model, blocks=model, every=0)
+    with pytest.raises(RuntimeError, match="nothing was recorded"):
+        GradientNorms(model, blocks=model).ratios()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_agrees_and_does_not_synchronise():
+    torch.manual_seed(0)
+    model = models.build("resnet", 11).cuda()
+    x = torch.randn(4, 3, 32, 32, device="cuda")
+    expected = reference(model, [b.module for b in model.blocks], x.clone().requires_grad_(), lambda o: o.square().mean())
+    with GradientNorms(model) as probe:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(3):
+                model(x).square().mean().backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert torch.allclose(probe.ratios().double(), expected, rtol=1e-4)

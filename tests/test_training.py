@@ -1,0 +1,371 @@
+"""One run: its record, its resumption bit by bit, its ends (finished, diverged, interrupted), its faults."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from paperlib import cifar, records, training
+from paperlib.config import RunConfig
+from paperlib.errors import CheckpointError, PaperlibError, RecordError
+from paperlib.training import benchmark_step, train
+
+TINY = {"preset": "smoke", "depth": 11, "epochs": 3, "train_images": 100, "test_images": 50, "batch_size": 30}
+
+
+def tiny(**changes):
+    return RunConfig(**(TINY | changes))
+
+
+def weights(folder):
+    raw = (folder / training.CHECKPOINT).read_bytes()[32:]
+    import io
+
+    return torch.load(io.BytesIO(raw), weights_only=True)
+
+
+def same_run(a, b):
+    """Weights, optimiser, and both tables of two finished runs, bit for bit."""
+    assert a.epochs.equals(b.epochs)
+    assert a.blocks.equals(b.blocks)
+    one, two = weights(a.folder), weights(b.folder)
+    assert one["model"].keys() == two["model"].keys()
+    assert all(torch.equal(v, two["model"][k]) for k, v in one["model"].items())
+    first, second = (w["optimizer"]["state"] for w in (one, two))
+    assert all(torch.equal(v["momentum_buffer"], second[k]["momentum_buffer"]) for k, v in first.items())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """One run that was never interrupted, for each kind that has state of its own."""
+    made = {}
+
+    def get(**changes):
+        key = json.dumps(changes, sort_keys=True)
+        if key not in made:
+            made[key] = train(tiny(**changes), root=tmp_path_factory.mktemp("whole"), quiet=True)
+        return made[key]
+
+    return get
+
+
+def test_the_record(whole):
+    r = whole()
+    assert r.status == "finished"
+    assert list(r.epochs.epoch) == [1, 2, 3]
+    assert list(r.epochs.lr) == pytest.approx([0.1, 0.1, 0.01])
+    assert r.epochs[["train_loss", "test_loss", "grad_norm"]].gt(0).all().all()
+    assert r.epochs[["train_error", "test_error"]].apply(lambda x: x.between(0, 100)).all().all()
+    assert len(r.blocks) == 9
+    assert (r.blocks.steps == 4).all()
+    assert r.final["test_error"] == r.epochs.test_error.iloc[-1]
+    assert r.config["device"] == "cpu"
+    assert r.data["source"] == "sample"
+    assert r.left_out.startswith("This run used 3 of 300 epochs")
+    assert len(r.epoch_seconds) == 3
+    assert r == records.read(r.folder)
+    assert not (r.folder / "progress.json").exists()
+
+
+def test_the_same_run_twice_and_another_seed(whole, tmp_path):
+    again = train(tiny(), root=tmp_path, quiet=True)
+    same_run(whole(), again)
+    other = train(tiny(seed=1, epochs=1), root=tmp_path, quiet=True)
+    assert other.epochs.train_loss[0] != again.epochs.train_loss[0]
+
+
+def test_the_users_random_stream_and_settings_are_left_alone(tmp_path):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    threads = torch.get_num_threads()
+    train(tiny(epochs=1, threads=1), root=tmp_path, quiet=True)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_finished_run_is_not_repeated(whole, monkeypatch):
+    r = whole()
+    monkeypatch.setattr(training, "_Run", None)
+    assert train(tiny(), root=r.folder.parents[3], quiet=True) == r
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("changes", [{}, {"arch": "procresnet", "probe_every": 3}, {"probe_every": 0, "augment": False}])
+@pytest.mark.parametrize("after", [1, 2])
+def test_killed_between_epochs(whole, tmp_path, monkeypatch, changes, after):
+    """As if the process had died right after an epoch's checkpoint."""
+    save = training._Run.save
+
+    def die(self):
+        save(self)
+        if self.state.epoch == after + 1:
+            raise Stop
+
+    with monkeypatch.context() as m:
+        m.setattr(training._Run, "save", die)
+        with pytest.raises(Stop):
+            train(tiny(**changes), root=tmp_path, quiet=True)
+    resumed = train(tiny(**changes), root=tmp_path, quiet=True)
+    assert resumed.sessions == 2
+    same_run(whole(**changes), resumed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", [2, 5])
+def test_signals_stop_within_an_epoch(whole, tmp_path, monkeypatch, number, at):
+    """Ctrl-C and SIGTERM finish the step, save, and leave; the run goes on in the middle of the epoch."""
+    changes = {"arch": "procresnet", "probe_every": 3}
+    step, count = training._Run.step, iter(range(1, 100))
+
+    def interrupted(self, *args):
+        if next(count) == at:
+            os.kill(os.getpid(), number)
+        return step(self, *args)
+
+    with monkeypatch.context() as m:
+        m.setattr(training._Run, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit) as e:
+            train(tiny(**changes), root=tmp_path, quiet=True)
+    if number == signal.SIGTERM:
+        assert e.value.code == 143
+    folder = tiny(**changes).folder(tmp_path)
+    assert weights(folder)["state"]["step"] == (at - 1) % 4 + 1
+    assert not (folder / records.FILE).exists()
+    same_run(whole(**changes), train(tiny(**changes), root=tmp_path, quiet=True))
+
+
+def test_kill_minus_nine(whole, tmp_path):
+    """A process killed without a chance to react, at a random moment, several times."""
+    code = (
+        "from paperlib.training import *; import sys; "
+        f"train(RunConfig(**{TINY!r}, threads={torch.get_num_threads()}), root=sys.argv[1], quiet=True)"
+    )
+    folder = tiny().folder(tmp_path)
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+        before = (folder / training.CHECKPOINT).stat().st_mtime_ns if (folder / training.CHECKPOINT).exists() else 0
+        for _ in range(1200):
+            if process.poll() is not None:
+                break
+            found = (folder / training.CHECKPOINT).exists()
+            if found and (folder / training.CHECKPOINT).stat().st_mtime_ns > before:
+                process.kill()
+                break
+            time.sleep(0.02)
+        process.wait()
+    same_run(whole(), train(tiny(), root=tmp_path, quiet=True))
+
+
+def test_divergence_is_a_result(tmp_path):
+    """A rate that blows a plain network up: the run ends cleanly, says where, and is a record like any other."""
+    r = train(tiny(arch="plain", lr=1e30, precision="float32"), root=tmp_path, quiet=True)
+    assert r.status == "diverged"
+    assert r.divergence["epoch"] >= 1
+    assert r.divergence["block"]
+    assert r.divergence["what"] in ("loss", "gradient")
+    assert r == records.read(r.folder)
+    assert train(tiny(arch="plain", lr=1e30, precision="float32"), root=tmp_path, quiet=True) == r
+
+
+@pytest.mark.parametrize("where", ["stage2_block1", "stage3_block1"])
+def test_divergence_names_the_block_that_went_first(tmp_path, monkeypatch, where):
+    make = training.make_network
+
+    def broken(config):
+        model = make(config)
+        torch.nn.init.constant_(model.chain[where].conv3.weight, float("inf"))
+        return model
+
+    monkeypatch.setattr(training, "make_network", broken)
+    r = train(tiny(), root=tmp_path, quiet=True)
+    assert (r.divergence["block"], r.divergence["epoch"], r.divergence["step"]) == (where, 1, 1)
+    assert r.final == {}
+    assert math.isnan(r.epochs.test_error.iloc[-1])
+
+
+def test_divergence_in_the_gradient_alone(tmp_path, monkeypatch):
+    class Poison(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * float("nan")
+
+    make = training.make_network
+
+    def broken(config):
+        model = make(config)
+        model.chain["stage2_block1"].register_forward_pre_hook(lambda m, args: (Poison.apply(args[0]),))
+        return model
+
+    monkeypatch.setattr(training, "make_network", broken)
+    r = train(tiny(), root=tmp_path, quiet=True)
+    assert r.divergence["what"] == "gradient"
+    # The gradient is whole at the input of the poisoned block as its hook saw it, and bad from the block before on.
+    assert r.divergence["block"] in ("stage1_block1", "stage2_block1")
+
+
+def test_damaged_checkpoints_are_refused(whole, tmp_path):
+    source = whole().folder / training.CHECKPOINT
+    folder = tiny().folder(tmp_path)
+    folder.mkdir(parents=True)
+    good = source.read_bytes()
+    for bad in (good[:1000], b"", good[:-1], good[:5000] + b"x" + good[5001:]):
+        (folder / training.CHECKPOINT).write_bytes(bad)
+        with pytest.raises(CheckpointError, match="damaged: delete it"):
+            train(tiny(), root=tmp_path, quiet=True)
+        assert (folder / training.CHECKPOINT).read_bytes() == bad
+        assert not (folder / records.FILE).exists()
+
+
+def test_a_checkpoint_or_record_of_another_run_is_refused(whole, tmp_path):
+    other = tiny(lr=0.05).folder(tmp_path)
+    other.mkdir(parents=True)
+    (other / training.CHECKPOINT).write_bytes((whole().folder / training.CHECKPOINT).read_bytes())
+    with pytest.raises(CheckpointError, match=r"belongs to another run \(lr 0.1 instead of 0.05\)"):
+        train(tiny(lr=0.05), root=tmp_path, quiet=True)
+    records.save(records.read(whole().folder), other)
+    with pytest.raises(RecordError, match=r"another run \(lr 0.1 instead of 0.05\)"):
+        train(tiny(lr=0.05), root=tmp_path, quiet=True)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    import hashlib
+    import io
+
+    class Evil:
+        def __reduce__(self):
+            return (os.system, ("touch " + str(tmp_path / "pwned"),))
+
+    buffer = io.BytesIO()
+    torch.save(Evil(), buffer)
+    folder = tiny().folder(tmp_path)
+    folder.mkdir(parents=True)
+    payload = buffer.getvalue()
+    (folder / training.CHECKPOINT).write_bytes(hashlib.sha256(payload).digest() + payload)
+    with pytest.raises(CheckpointError, match="damaged"):
+        train(tiny(), root=tmp_path, quiet=True)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_full_disk_at_a_checkpoint(tmp_path, monkeypatch):
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as m:
+        m.setattr(records.os, "fsync", full)
+        with pytest.raises(CheckpointError, match="No space left on device.*PAPERLIB_RUNS"):
+            train(tiny(epochs=1), root=tmp_path, quiet=True)
+    folder = tiny(epochs=1).folder(tmp_path)
+    assert [p.name for p in folder.iterdir() if p.name != ".lock"] == []
+    assert train(tiny(epochs=1), root=tmp_path, quiet=True).status == "finished"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PaperlibError, match="cannot be written.*PAPERLIB_RUNS"):
+        train(tiny(), root=tmp_path / "file", quiet=True)
+
+
+def test_two_processes_do_not_train_the_same_run(tmp_path, monkeypatch):
+    started, finish = threading.Event(), threading.Event()
+    go = training._Run.go
+
+    def slow(self, quiet):
+        started.set()
+        finish.wait(60)
+        return go(self, quiet)
+
+    monkeypatch.setattr(training._Run, "go", slow)
+    first = threading.Thread(target=lambda: train(tiny(epochs=1), root=tmp_path, quiet=True))
+    first.start()
+    started.wait(60)
+    with pytest.raises(PaperlibError, match="another process"):
+        train(tiny(epochs=1), root=tmp_path, quiet=True)
+    finish.set()
+    first.join()
+    assert records.read(tiny(epochs=1).folder(tmp_path)).status == "finished"
+
+
+def test_data_faults_reach_the_user_as_they_are(tmp_path, monkeypatch):
+    def missing(*args, **kwargs):
+        raise training.PaperlibError("no data")
+
+    monkeypatch.setattr(cifar, "load", missing)
+    with pytest.raises(PaperlibError, match="no data"):
+        train(tiny(), root=tmp_path, quiet=True)
+
+
+def test_precision_and_format_reach_the_network(tmp_path):
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        for memory_format in ("contiguous", "channels_last"):
+            step = benchmark_step("resnet", 11, torch.zeros(4, 3, 32, 32), torch.zeros(4, dtype=torch.long),
+                                  precision=precision, memory_format=memory_format)  # fmt: skip
+            seen = []
+            step.model.chain["stage1_block1"].conv2.register_forward_hook(lambda m, i, o, seen=seen: seen.append(o))
+            step()
+            assert seen[0].dtype == dtype
+            last = seen[0].is_contiguous(memory_format=torch.channels_last)
+            assert last == (memory_format == "channels_last")
+
+
+def test_a_step_is_sgd_with_momentum_and_weight_decay():
+    """Against torch's plain, unfused optimiser on the same network."""
+    torch.manual_seed(0)
+    x, y = torch.rand(8, 3, 32, 32), torch.arange(8)
+    step = benchmark_step("resnet", 11, x, y, precision="float32")
+    import copy
+
+    model = copy.deepcopy(step.model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, foreach=False, fused=False)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x.contiguous(memory_format=torch.channels_last)), y)
+        loss.backward()
+        optimizer.step()
+        assert step() == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_depth_1001_takes_a_step():
+    """Recomputing activations; two images, to keep the test short (batch 128 is benchmarks/memory.py)."""
+    config = RunConfig(preset="smoke", depth=1001, checkpoint_activations=True).resolve()
+    model = training.make_network(config)
+    optimizer = training.make_optimizer(config, model)
+    before = model.fc.weight.detach().clone()
+    loss, _, norm, finite = training._backward(model, optimizer, torch.randn(2, 3, 32, 32), torch.tensor([1, 2]), config)
+    optimizer.step()
+    assert finite
+    assert norm > 0
+    assert math.isfinite(loss)
+    assert not torch.equal(model.fc.weight, before)
+
+
+def test_progress_tells_the_time_left(tmp_path):
+    from paperlib.progress import Progress, duration
+
+    p = Progress(tmp_path, total=10, done=2, quiet=True)
+    p._began -= 8.0
+    p._reported -= 8.0
+    p.advance(4, "epoch 1/2")
+    state = json.loads((tmp_path / "progress.json").read_text())
+    assert state["seconds_left"] == pytest.approx(8.0, rel=0.1)
+    assert state["text"] == "epoch 1/2"
+    p.close("done")
+    assert not (tmp_path / "progress.json").exists()
+    assert duration(187) == "3:07"
+    assert duration(7387) == "2:03:07"
