@@ -188,6 +188,13 @@ def test_norm(dtype, shape):
         assert norm(y).item() == pytest.approx(y.double().norm().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-12, 1e17, 1e25, 0.0, float("inf"), float("nan")])
+def test_norm_where_squares_leave_the_range(dtype, scale):
+    x = (torch.randn(64, 64, 32, 32, generator=torch.Generator().manual_seed(0)) * scale).to(dtype)
+    assert norm(x).item() == pytest.approx(x.double().norm().item(), rel=1e-5, nan_ok=True)
+
+
 def test_bad_input():
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     with pytest.raises(ValueError, match="blocks"):

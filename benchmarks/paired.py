@@ -1,0 +1,96 @@
+"""Paired timing: two or more workers, each in a process of its own, take turns; the ratio is taken pair by pair.
+
+A process of its own keeps one variant's allocator and thread settings out of the other's; taking turns keeps a machine whose
+speed drifts from favouring either.  Absolute times mean little on a shared machine: quote the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import multiprocessing
+
+from paperlib import records
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def _serve(make: Callable[[], Callable[[], Any]], pipe) -> None:
+    step = make()
+    step()
+    step()
+    pipe.send("ready")
+    while pipe.recv():
+        began = time.perf_counter()
+        step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        pipe.send(time.perf_counter() - began)
+
+
+def times(makers: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each variant in each round.  ``makers`` are picklable functions that return a closure to time."""
+    context = multiprocessing.get_context("spawn")
+    workers = {}
+    for name, make in makers.items():
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(make, there), daemon=True)
+        process.start()
+        here.recv()
+        workers[name] = (process, here)
+    measured: dict[str, list[float]] = {name: [] for name in makers}
+    for _ in range(rounds):
+        for name, (_, pipe) in workers.items():
+            pipe.send(True)
+            measured[name].append(pipe.recv())
+    for process, pipe in workers.values():
+        pipe.send(False)
+        process.join()
+    return measured
+
+
+def ratios(slow: list[float], fast: list[float]) -> dict[str, float]:
+    """Pair by pair: median, smallest, largest; and the ratio of the two best times."""
+    each = [a / b for a, b in zip(slow, fast, strict=True)]
+    return {
+        "median": round(statistics.median(each), 3),
+        "smallest": round(min(each), 3),
+        "largest": round(max(each), 3),
+        "best_against_best": round(min(slow) / min(fast), 3),
+    }
+
+
+def arguments(description: str, rounds: int) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--depth", type=int, default=164)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/<name>.json")
+    return parser.parse_args()
+
+
+def report(name: str, figures: dict[str, Any], save: bool) -> None:
+    """Print the figures with their provenance and, if asked, keep them."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    content = {
+        "benchmark": name,
+        "command": f"python benchmarks/{name}.py",
+        "date": date.today().isoformat(),
+        "device": records.device_name(device),
+        "threads": torch.get_num_threads(),
+        "versions": records.versions(),
+        "git": records.git_state(),
+        **figures,
+    }
+    text = json.dumps(content, indent=2)
+    print(text)
+    if save:
+        records.write_atomically(RESULTS / f"{name}.json", (text + "\n").encode())

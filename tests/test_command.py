@@ -1,0 +1,50 @@
+"""``python -m paperlib run``: the notebook, its page and its record, or one sentence and a non-zero status."""
+
+import nbformat
+import pytest
+
+from paperlib import __main__ as command
+from paperlib import records
+
+
+def test_one_run(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
+    words = "run -p preset smoke -p depth 11 -p arch procresnet -p epochs 1 --out".split()
+    assert command.main([*words, str(tmp_path / "out")]) == 0
+    told = capfd.readouterr().out
+    record = records.read_all(tmp_path / "runs")[0]
+    assert record.network == "procresnet-13"
+    assert f"test error   {record.final['test_error']:.2f} %" in told
+    assert record.left_out in told
+    made = sorted((tmp_path / "out").iterdir())
+    assert [p.suffix for p in made] == [".html", ".ipynb"]
+    for path in (*made, record.folder / "record.json"):
+        assert str(path) in told
+    notebook = nbformat.read(made[1], as_version=4)
+    assert not [o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error"]
+    assert made[0].read_text().count("data:image/png") >= 5
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("-p depth 21", "20 and 29"),
+        ("-p dpeth 20", "did you mean 'depth'"),
+        ("-p batch_size 0", "at least 1"),
+        ("-p preset smoke -p train_images 999990", "sample has 1000"),
+    ],
+)
+def test_bad_parameters(words, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
+    assert command.main(["run", *words.split(), "--out", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert said in told
+    assert told.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_values_are_read_as_papermill_reads_them():
+    assert [command._value(v) for v in ("164", "0.1", "1e-4", "None", "True", "false", "resnet")] == [
+        164, 0.1, 1e-4, None, True, False, "resnet",
+    ]  # fmt: skip

@@ -1,0 +1,99 @@
+"""The notebooks: pairs in step, parameters complete, clean outputs, and papermill's exit status on bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+from paperlib.config import RunConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CIFAR = ROOT / "notebooks" / "04_cifar.ipynb"
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
+def notebook(request):
+    return request.param
+
+
+def test_every_notebook_has_its_pair():
+    assert NOTEBOOKS
+    assert [p.stem for p in NOTEBOOKS] == sorted(p.stem for p in (ROOT / "notebooks").glob("*.py"))
+
+
+def test_the_pair_is_in_step(notebook):
+    """Cells, their kinds and their tags; the .py is the source (make notebooks)."""
+    pair = [nbformat.read(notebook, as_version=4), jupytext.read(notebook.with_suffix(".py"))]
+    cells = [[(c.cell_type, c.source, c.metadata.get("tags", [])) for c in nb.cells] for nb in pair]
+    assert cells[0] == cells[1]
+
+
+def test_outputs_are_there_whole_and_clean(notebook):
+    cells = [c for c in nbformat.read(notebook, as_version=4).cells if c.cell_type == "code"]
+    counts = [c.execution_count for c in cells]
+    assert counts == list(range(1, len(cells) + 1)), "executed out of order, or not at all"
+    outputs = [o for c in cells for o in c.outputs]
+    assert outputs
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    text = json.dumps(outputs)
+    assert str(ROOT) not in text
+    assert str(Path.home()) + "/" not in text
+
+
+def test_the_parameters_are_those_of_runconfig_with_its_defaults():
+    first = next(c for c in nbformat.read(CIFAR, as_version=4).cells if c.cell_type == "code")
+    assert first.metadata["tags"] == ["parameters"]
+    values: dict = {}
+    exec(first.source, {}, values)
+    assert values == {name: field.default for name, field in RunConfig.model_fields.items()}
+
+
+def papermill(tmp_path, *parameters, **environment):
+    words = [w for name, value in parameters for w in ("-p", name, str(value))]
+    return subprocess.run(
+        [sys.executable, "-m", "papermill", str(CIFAR), str(tmp_path / "out.ipynb"), *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=300,
+        env=os.environ | {"PAPERLIB_RUNS": str(tmp_path / "runs"), "PAPERLIB_PRESET": "smoke"} | environment,
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ([("depth", 21), ("arch", "plain")], "ConfigError: depth 21 is not of the form 9n+2 (n >= 1): the nearest are 20 and 29"),
+        ([("depth", "abc")], "ConfigError: depth must be a whole number, not 'abc'"),
+        ([("dpeth", 164)], "ConfigError: unknown parameter 'dpeth': did you mean 'depth'?"),
+        ([("device", "cuda:77")], "ConfigError: device 'cuda:77' is not there"),
+    ],
+)
+def test_papermill_fails_with_one_sentence(tmp_path, parameters, said):
+    done = papermill(tmp_path, *parameters)
+    assert done.returncode != 0
+    assert said in done.stderr
+    tail = done.stderr[done.stderr.index("Exception encountered") :]
+    assert "Traceback" not in tail
+    assert 'File "' not in tail.replace('File "<', "")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_papermill_reports_missing_data(tmp_path):
+    """No cache, no network, no npm: an error that says what was tried; nothing half-written."""
+    data = tmp_path / "data"
+    done = papermill(
+        tmp_path, ("preset", "desk"), ("depth", 11),
+        PAPERLIB_DATA=str(data), PATH="/nonexistent", http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9",
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "DataError" in done.stderr
+    for word in ("torchvision", "npm", "PAPERLIB_DATA"):
+        assert word in done.stderr
+    assert [p.name for p in data.iterdir() if not p.name.endswith(".lock")] == []
