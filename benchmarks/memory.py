@@ -20,6 +20,7 @@ def measure(depth: int, size: int, recompute: bool, answer) -> None:
     training.keep_freed_memory()
     model = training.make_network(config)
     optimizer = training.make_optimizer(config, model)
+    torch.manual_seed(0)
     images = torch.randn(size, 3, 32, 32, device=config.device).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (size,), device=config.device)
     began = time.perf_counter()
@@ -27,7 +28,9 @@ def measure(depth: int, size: int, recompute: bool, answer) -> None:
     optimizer.step()
     seconds = time.perf_counter() - began
     peak = training._peak_memory(torch.device(config.device))
-    answer.put({"peak_gib": round(peak / 2**30, 2), "seconds": round(seconds, 1), "loss": round(loss, 4), "finite": finite})
+    answer.put(
+        {"peak_gib": round(peak / 2**30, 2), "seconds": round(seconds, 1), "loss": round(loss, 4), "finite": finite}
+    )
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ from paperlib.training import RunConfig, train
 config = RunConfig.from_namespace(globals())
 
 # %%
+# %matplotlib inline
 import pandas as pd
 from IPython.display import Markdown
 
@@ -163,19 +164,21 @@ figures.learning_curves(record.epochs, f"{record.network}, {chosen.preset}, seed
 
 # %% tags=["nbval-ignore-output"]
 if probe_every:
-    figures.ratio_heatmap(record.blocks, f"{record.network}: gradient-norm ratio of each block")
+    display(figures.ratio_heatmap(record.blocks, f"{record.network}: gradient-norm ratio of each block"))
 
 # %% tags=["nbval-ignore-output"]
 if probe_every:
-    figures.ratio_lines(record.blocks, "The same, in the form of the paper's Figure 3")
+    display(figures.ratio_lines(record.blocks, "The same, in the form of the paper's Figure 3"))
 
 # %% [markdown]
 # A ratio a little below 1 in each of fifty blocks is a large factor in all. The product of the ratios is what reaches the first layers:
 
 # %% tags=["nbval-ignore-output"]
 if probe_every:
-    figures.gradient_profile(
-        record.blocks, "The gradient's norm at each block's input, relative to the last block's output"
+    display(
+        figures.gradient_profile(
+            record.blocks, "The gradient's norm at each block's input, relative to the last block's output"
+        )
     )
 
 # %% tags=["nbval-ignore-output"]
@@ -252,13 +255,15 @@ for r in desk:
 # %%
 if desk:
     runs = pd.concat([r.epochs.assign(run=f"{r.network} ({r.config['preset']})") for r in desk])
-    figures.compare_runs(runs, "Test error of the runs on record: one seed each, a small part of the data")
+    display(figures.compare_runs(runs, "Test error of the runs on record: one seed each, a small part of the data"))
 
 # %%
 if desk:
     ratios = pd.concat([r.blocks.assign(run=r.network) for r in desk])
-    figures.compare_ratios(
-        ratios, "Distance of the blocks from norm preservation: median over blocks, 10th to 90th percentile"
+    display(
+        figures.compare_ratios(
+            ratios, "Distance of the blocks from norm preservation: median over blocks, 10th to 90th percentile"
+        )
     )
 
 # %%

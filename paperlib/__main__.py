@@ -93,7 +93,8 @@ def run(parameters: dict, out: Path) -> int:
         stop.set()
         watcher.join()
     page = notebook.with_suffix(".html")
-    records.write_atomically(page, HTMLExporter().from_notebook_node(executed)[0].encode())
+    exporter = HTMLExporter(require_js_url="", exclude_input_prompt=True, exclude_output_prompt=True)
+    records.write_atomically(page, exporter.from_notebook_node(executed)[0].encode())
 
     record = records.read(folder)
     print(f"\n{record.network}: {record.status}, {len(record.epochs)} epochs")

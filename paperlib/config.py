@@ -293,8 +293,8 @@ def _fast_bfloat16(device: str) -> bool:
 
 
 def _needs_checkpoints(depth: int, batch_size: int, precision: str, device: str) -> bool:
-    """Whether the kept activations (about 0.11 MB an image and layer in bfloat16) would fill over half of the memory."""
-    need = 0.115e6 * depth * batch_size * (1 if precision == "bfloat16" else 2)
+    """Whether the kept activations (about 0.085 MB an image and layer in bfloat16) would fill over half of the memory."""
+    need = 0.085e6 * depth * batch_size * (1 if precision == "bfloat16" else 2)
     if device.startswith("cuda"):
         return need > 0.5 * torch.cuda.get_device_properties(device).total_memory
     try:

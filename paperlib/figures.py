@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -43,6 +42,12 @@ _RC = {
 }
 
 
+def _subplots(rows: int, columns: int, size: tuple[float, float], layout: str | None = "constrained", **options):
+    """As pyplot's, without its global list of figures: nothing to close, and a notebook shows a figure once."""
+    figure = Figure(figsize=size, layout=layout)
+    return figure, figure.subplots(rows, columns, **options)
+
+
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
     with mpl.rc_context(), sns.axes_style("whitegrid", {"grid.color": ".92"}), mpl.rc_context(_RC):
@@ -60,7 +65,7 @@ def learning_curves(epochs: pd.DataFrame, title: str = "") -> Figure:
     Columns: ``epoch``, ``lr``, ``train_loss``, ``test_loss``, ``train_error``, ``test_error`` (per cent).
     """
     with _style():
-        figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), layout="constrained")
+        figure, axes = _subplots(1, 2, (9.5, 3.4))
         for ax, what, label in zip(axes, ("loss", "error"), ("cross-entropy", "error, %"), strict=True):
             for part, colour, style in (("train", TRAIN, "--"), ("test", TEST, "-")):
                 ax.plot(epochs.epoch, epochs[f"{part}_{what}"], style, color=colour, marker="o", ms=3.5, label=part)
@@ -103,7 +108,7 @@ def ratio_heatmap(blocks: pd.DataFrame, title: str = "", limit: float | None = N
     r = limit or _range(table.stack())
     with _style():
         height = min(7.5, max(2.6, 0.115 * len(table) + 1.2))
-        figure, ax = plt.subplots(figsize=(8.2, height), layout="constrained")
+        figure, ax = _subplots(1, 1, (8.2, height))
         ax.grid(False)
         norm = LogNorm(1 / r, r)
         image = ax.imshow(table, aspect="auto", cmap=DIVERGING, norm=norm, interpolation="nearest",
@@ -130,7 +135,7 @@ def ratio_lines(blocks: pd.DataFrame, title: str = "") -> Figure:
     Columns: ``epoch``, ``block``, ``name``, ``kind``, ``log_ratio``.
     """
     with _style():
-        figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained", sharey=True)
+        figure, axes = _subplots(1, 2, (9.5, 3.8), sharey=True)
         r = _range(np.exp(blocks.log_ratio))
         stage = blocks.drop_duplicates("block").set_index("block").name.str.extract(r"(\d)", expand=False).astype(float)
         for ax, kind in zip(axes, ("residual", "transition"), strict=True):
@@ -166,7 +171,7 @@ def gradient_profile(blocks: pd.DataFrame, title: str = "") -> Figure:
     Columns: ``epoch``, ``block``, ``kind``, ``log_ratio``.
     """
     with _style():
-        figure, ax = plt.subplots(figsize=(9.5, 3.2), layout="constrained")
+        figure, ax = _subplots(1, 1, (9.5, 3.2))
         epochs = sorted(blocks.epoch.unique())
         for epoch, colour in dict(zip((epochs[0], epochs[-1]), (".6", TRAIN), strict=True)).items():
             rows = blocks[blocks.epoch == epoch].sort_values("block", ascending=False)
@@ -203,7 +208,7 @@ def network(blocks: pd.DataFrame, title: str = "") -> Figure:
     with _style():
         # Long chains are drawn by their first and last blocks.
         shown = columns if columns <= 20 else 20
-        figure, ax = plt.subplots(figsize=(9.5, 0.95 * len(stages) + 0.9))
+        figure, ax = _subplots(1, 1, (9.5, 0.95 * len(stages) + 0.9), layout=None)
         figure.subplots_adjust(0.01, 0.02, 0.99, 0.9)
         ax.set_axis_off()
         width = max(shown, 12)  # short chains keep the shape of their boxes
@@ -264,7 +269,7 @@ def compare_runs(epochs: pd.DataFrame, title: str = "") -> Figure:
     Columns: ``run`` (its label), ``epoch``, ``test_error``; the lines keep the order of first appearance.
     """
     with _style():
-        figure, ax = plt.subplots(figsize=(8.2, 3.4), layout="constrained")
+        figure, ax = _subplots(1, 1, (8.2, 3.4))
         markers = "osD^vPX*"
         for i, (label, rows) in enumerate(epochs.groupby("run", sort=False)):
             colour = sns.color_palette("colorblind")[i % 10]
@@ -278,12 +283,12 @@ def compare_runs(epochs: pd.DataFrame, title: str = "") -> Figure:
 
 
 def compare_ratios(blocks: pd.DataFrame, title: str = "") -> Figure:
-    """How far the blocks of several runs are from preserving the norm: |log ratio| of the residual and of the transition blocks.
+    """How far the blocks of several runs are from preserving the norm: the size of the log ratio, for the residual and of the transition blocks.
 
     Columns: ``run``, ``epoch``, ``kind``, ``log_ratio``.  Lines are medians over blocks, bands the range from the 10th to the 90th percentile.
     """
     with _style():
-        figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained", sharey=True)
+        figure, axes = _subplots(1, 2, (9.5, 3.6), sharey=True)
         for ax, kind in zip(axes, ("residual", "transition"), strict=True):
             for i, (label, rows) in enumerate(blocks[blocks.kind == kind].groupby("run", sort=False)):
                 colour = sns.color_palette("colorblind")[i % 10]

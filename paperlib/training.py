@@ -278,7 +278,9 @@ class _Run:
         try:
             content = torch.load(io.BytesIO(raw[32:]), map_location=self.device, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
-            raise CheckpointError(f"the checkpoint {path} is damaged or foreign: delete it to start this run anew") from e
+            raise CheckpointError(
+                f"the checkpoint {path} is damaged or foreign: delete it to start this run anew"
+            ) from e
         if content["schema"] != CHECKPOINT_SCHEMA:
             raise CheckpointError(
                 f"the checkpoint {path} has schema {content['schema']}, this paperlib writes {CHECKPOINT_SCHEMA}: delete it to start anew"

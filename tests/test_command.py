@@ -22,7 +22,7 @@ def test_one_run(tmp_path, monkeypatch, capfd):
         assert str(path) in told
     notebook = nbformat.read(made[1], as_version=4)
     assert not [o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error"]
-    assert made[0].read_text().count("data:image/png") >= 5
+    assert made[0].read_text().count("data:image/png") >= 7
 
 
 @pytest.mark.parametrize(

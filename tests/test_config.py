@@ -150,7 +150,15 @@ def test_command_makes_the_same_run():
 def test_namespace_of_a_notebook():
     import json
 
-    values = {"depth": 20, "arch": "plain", "_private": 1, "json": json, "RunConfig": RunConfig, "In": [], "quit": print}
+    values = {
+        "depth": 20,
+        "arch": "plain",
+        "_private": 1,
+        "json": json,
+        "RunConfig": RunConfig,
+        "In": [],
+        "quit": print,
+    }
     assert RunConfig.from_namespace(values) == RunConfig(depth=20, arch="plain")
     with pytest.raises(ConfigError, match="dpeth"):
         RunConfig.from_namespace({"depth": 20, "dpeth": 164})

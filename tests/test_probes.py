@@ -48,7 +48,9 @@ def test_a_raw_input_is_made_to_require_a_gradient():
     torch.manual_seed(0)
     model = models.build("procresnet", 11)
     x = torch.randn(4, 3, 32, 32)
-    expected = reference(model, [b.module for b in model.blocks], x.clone().requires_grad_(), lambda o: o.square().mean())
+    expected = reference(
+        model, [b.module for b in model.blocks], x.clone().requires_grad_(), lambda o: o.square().mean()
+    )
     with GradientNorms(model) as probe:
         model(x).square().mean().backward()
     assert torch.allclose(probe.ratios().double(), expected, rtol=1e-5)
@@ -218,7 +220,9 @@ def test_cuda_agrees_and_does_not_synchronise():
     torch.manual_seed(0)
     model = models.build("resnet", 11).cuda()
     x = torch.randn(4, 3, 32, 32, device="cuda")
-    expected = reference(model, [b.module for b in model.blocks], x.clone().requires_grad_(), lambda o: o.square().mean())
+    expected = reference(
+        model, [b.module for b in model.blocks], x.clone().requires_grad_(), lambda o: o.square().mean()
+    )
     with GradientNorms(model) as probe:
         torch.cuda.set_sync_debug_mode("error")
         try:

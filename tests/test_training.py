@@ -103,7 +103,9 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("changes", [{}, {"arch": "procresnet", "probe_every": 3}, {"probe_every": 0, "augment": False}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"arch": "procresnet", "probe_every": 3}, {"probe_every": 0, "augment": False}]
+)
 @pytest.mark.parametrize("after", [1, 2])
 def test_killed_between_epochs(whole, tmp_path, monkeypatch, changes, after):
     """As if the process had died right after an epoch's checkpoint."""
@@ -347,7 +349,9 @@ def test_depth_1001_takes_a_step():
     model = training.make_network(config)
     optimizer = training.make_optimizer(config, model)
     before = model.fc.weight.detach().clone()
-    loss, _, norm, finite = training._backward(model, optimizer, torch.randn(2, 3, 32, 32), torch.tensor([1, 2]), config)
+    loss, _, norm, finite = training._backward(
+        model, optimizer, torch.randn(2, 3, 32, 32), torch.tensor([1, 2]), config
+    )
     optimizer.step()
     assert finite
     assert norm > 0
