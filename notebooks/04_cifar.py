@@ -74,13 +74,7 @@ from paperlib.config import results_root
 # ## What this run is
 
 # %% tags=["nbval-ignore-output"]
-chosen = config.resolve()
-Markdown(f"""**{chosen.network}** on **{chosen.dataset}**, preset **{chosen.preset}**, seed {chosen.seed}: {chosen.epochs} epochs
-of {chosen.train_images:,} training images, tested on {chosen.test_images:,}; SGD with momentum {chosen.momentum}, batches of
-{chosen.batch_size}, learning rate {chosen.lr} ({chosen.schedule}), weight decay {chosen.weight_decay}; {chosen.precision}
-activations in {chosen.memory_format} format on {chosen.device}.
-
-{config.left_out()}""")
+Markdown(config.describe())
 
 # %% [markdown]
 # ## The network
@@ -90,59 +84,56 @@ activations in {chosen.memory_format} format on {chosen.device}.
 # channels changes and the skip needs a convolution of its own. A *ProcResNet* {cite}`zaeemzadeh2020` moves that convolution out
 # of the skip, keeps it norm-preserving, and has identity skips everywhere else. A *Plain* network has no skips.
 
-# %%
+# %% mystnb={"figure": {"caption": "The chain of blocks. Each stage halves the image and doubles the channels.", "name": "fig-network"}, "image": {"alt": "Three rows of boxes, one a stage, joined by an arrow; an arc over a box is a skip."}}
 model = models.build(arch, depth, config.num_classes, erase_relu, project)
 blocks = pd.DataFrame(models.describe(model))
+millions = models.parameter_count(model) / 1e6
 figures.network(
-    blocks, f"{config.network}: {len(blocks)} blocks, {models.parameter_count(model) / 1e6:.2f} million parameters"
+    blocks, f"{config.network}: {len(blocks)} blocks, {millions:.2f} million parameters"
 )
-# %%
+
+# %% tags=["hide-input"]
 blocks.groupby(["stage", "kind", "skip"], sort=False).agg(
-    blocks=("name", "size"), channels=("channels", "first"), size=("size", "first"), parameters=("parameters", "sum")
+    blocks=("name", "size"),
+    channels=("channels", "first"),
+    size=("size", "first"),
+    parameters=("parameters", "sum"),
 ).reset_index()
 
 # %% [markdown]
 # Do these networks have the paper's sizes? Table II gives their parameters in millions.
 
 # %%
-sizes = []
-for which, n in (("resnet", 164), ("resnet", 1001), ("procresnet", 164), ("procresnet", 1001)):
-    name = RunConfig(arch=which, depth=n).network
-    here = models.parameter_count(models.build(which, n)) / 1e6
-    sizes.append(
-        {
-            "network": name,
-            "paper": paper.TABLE_II[name][0],
-            "here": round(here, 3),
-            "within 0.01": abs(here - paper.TABLE_II[name][0]) <= 0.01,
-        }
-    )
-pd.DataFrame(sizes)
+paper.compare_sizes()
 
 # %% [markdown]
 # ## Training
 #
 # A checkpoint is written after every epoch. Stopped and started again, the run goes on where it was and ends with the same bits. A
-# finished run is not made twice: its record is read.
+# finished run is not made twice: its record is read. A loss or gradient that is not finite ends the run; that, too, is a result.
 
 # %% tags=["nbval-ignore-output"]
 record = train(config)
-print(f"{record.network}: {record.status} after {len(record.epochs)} epochs and {record.wall_seconds / 60:.1f} minutes")
-print(f"test error {record.final.get('test_error', float('nan')):.2f} % on {record.data['test_images']:,} images")
+print(records.ending(record), f"{record.wall_seconds / 60:.1f} minutes.")
+if "test_error" in record.final:
+    print(
+        f"Test error {record.final['test_error']:.2f} % on {record.data['test_images']:,} images."
+    )
 
 # %% [markdown]
-# Whatever the preset, some things must hold; these are checked each time that this page is executed.
+# Whatever the preset, some things must hold; they are checked each time that this page is executed.
 
-# %%
-again = records.read(record.folder)
+# %% tags=["hide-input"]
+watched = bool(probe_every)
 check = {
-    "the record reads back as it was written": again.epochs.equals(record.epochs)
-    and again.blocks.equals(record.blocks),
-    "asked for again, the finished run is not repeated": train(config, quiet=True).started == record.started,
+    "the record reads back as it was written": records.read(record.folder) == record,
+    "asked for again, the finished run is not repeated": train(config).started
+    == record.started,
     "every block was watched in every epoch": len(record.blocks)
-    == len(blocks) * len(record.epochs) * bool(probe_every),
+    == watched * len(blocks) * len(record.epochs),
     "every gradient-norm ratio is finite": record.status == "diverged"
-    or bool((record.blocks.lost == 0).all() if probe_every else True),
+    or not watched
+    or bool((record.blocks.lost == 0).all()),
 }
 for what, holds in check.items():
     print("yes" if holds else "NO ", what)
@@ -150,8 +141,11 @@ for what, holds in check.items():
 # %% [markdown]
 # ## Loss and error
 
-# %% tags=["nbval-ignore-output"]
-figures.learning_curves(record.epochs, f"{record.network}, {chosen.preset}, seed {chosen.seed}")
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "Training and test loss and error after each epoch. The training figures are means over the epoch, while the weights change; dotted lines mark where the learning rate falls.", "name": "fig-curves"}, "image": {"alt": "Two panels over the epochs: loss and classification error, training dashed, test solid."}}
+figures.learning_curves(
+    record.epochs, f"{record.network}, {record.config['preset']}, seed {seed}"
+)
+
 # %% [markdown]
 # ## How each block treats the gradient's norm
 #
@@ -160,42 +154,25 @@ figures.learning_curves(record.epochs, f"{record.network}, {chosen.preset}, seed
 # $$ \frac{\lVert \partial E / \partial x_{l+1} \rVert}{\lVert \partial E / \partial x_l \rVert} $$
 #
 # is from 1. Above 1 a block shrinks the gradient on its way back to the input, below 1 it makes it grow. It was recorded at every
-# step (or every `probe_every` steps); the figures show the geometric mean over each epoch.
+# `probe_every`-th step; the figures show the geometric mean over each epoch.
 
-# %% tags=["nbval-ignore-output"]
-if probe_every:
-    display(figures.ratio_heatmap(record.blocks, f"{record.network}: gradient-norm ratio of each block"))
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The gradient-norm ratio of every block in every epoch. White: the norm is kept; orange: the gradient shrinks on its way back; purple: it grows.", "name": "fig-heatmap"}, "image": {"alt": "Heat map: one row a block, one column an epoch; the transition rows stand out."}}
+if watched:
+    display(figures.ratio_heatmap(record.blocks, record.network))
 
-# %% tags=["nbval-ignore-output"]
-if probe_every:
-    display(figures.ratio_lines(record.blocks, "The same, in the form of the paper's Figure 3"))
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The same ratios as lines, the form of the paper's Figure 3.", "name": "fig-lines"}, "image": {"alt": "Two panels of lines over the epochs: blocks with a constant width close to 1, transition blocks further away."}}
+if watched:
+    display(figures.ratio_lines(record.blocks, record.network))
 
 # %% [markdown]
 # A ratio a little below 1 in each of fifty blocks is a large factor in all. The product of the ratios is what reaches the first layers:
 
-# %% tags=["nbval-ignore-output"]
-if probe_every:
-    display(
-        figures.gradient_profile(
-            record.blocks, "The gradient's norm at each block's input, relative to the last block's output"
-        )
-    )
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The norm of the gradient at each block's input over that at the last block's output, in the first and the last epoch.", "name": "fig-profile"}, "image": {"alt": "The gradient's norm against the block's number on a logarithmic scale, with steps at the transitions."}}
+if watched:
+    display(figures.gradient_profile(record.blocks, record.network))
 
-# %% tags=["nbval-ignore-output"]
-spread = record.blocks.assign(distance=record.blocks.log_ratio.abs()) if probe_every else record.blocks
-if probe_every:
-    display(
-        spread[spread.epoch.isin([1, spread.epoch.max()])]
-        .groupby(["epoch", "kind"])
-        .agg(
-            blocks=("block", "nunique"),
-            median_ratio=("ratio", "median"),
-            smallest_ratio=("ratio", "min"),
-            largest_ratio=("ratio", "max"),
-            median_abs_log_ratio=("distance", "median"),
-        )
-        .round(3)
-    )
+# %% tags=["nbval-ignore-output", "hide-input"]
+records.norm_preservation(record).round(3)
 
 # %% [markdown]
 # ## Beside the paper's figure for this network
@@ -203,75 +180,56 @@ if probe_every:
 # The verdict follows from a rule: a run that is smaller than the paper's protocol has none; a full-scale run agrees if it lies within half a
 # point of the paper's figure.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output", "hide-input"]
 compared = paper.compare(record)
-compared if len(compared) else Markdown(f"The paper gives no figure for {record.network} on {config.dataset}.")
+nothing = f"The paper gives no figure for {record.network} on {dataset}."
+compared if len(compared) else Markdown(nothing)
 
 # %% [markdown]
 # ## How this run was made
 
-# %% tags=["nbval-ignore-output"]
-memory = f"{record.peak_memory_bytes / 2**30:.1f} GiB"
-made = {
-    "command": record.command,
-    "started (UTC)": record.started,
-    "wall time": f"{record.wall_seconds:.0f} s in {record.sessions} session(s)",
-    "device": f"{record.device['name']} ({record.device['type']}), {record.threads} CPU threads",
-    "precision, format": f"{record.precision}, {record.memory_format}",
-    "deterministic kernels": record.determinism["deterministic_algorithms"],
-    "peak memory": memory,
-    "data": f"{record.data['dataset']} from {record.data['source']}, SHA-256 {record.data['checksum'][:16]}…",
-    "commit": f"{record.git['commit']}{' with uncommitted changes' if record.git['dirty'] else ''}",
-    "versions": ", ".join(f"{k} {v}" for k, v in record.versions.items()),
-    "configuration": f"SHA-256 {record.config_hash[:16]}…",
-}
-pd.DataFrame({"": made}).style.set_properties(**{"text-align": "left", "white-space": "normal"})
+# %% tags=["nbval-ignore-output", "hide-input"]
+records.provenance(record).style.set_properties(
+    **{"text-align": "left", "white-space": "normal"}
+)
 
 # %% [markdown]
 # ## The runs on record
 #
-# The repository keeps the records of some runs (`results/`). The figures below are drawn from these files, not computed here; each was
-# made by the command in its `record.json`.
+# The repository keeps the records of some runs (`results/`). What follows is drawn from these files, not computed here; one seed each, so
+# there is no spread to judge differences by.
 
 # %%
 kept = [r for r in records.read_all(results_root()) if r.config["dataset"] == "cifar10"]
 records.overview(kept)
 
 # %%
+for r in kept:
+    print(records.ending(r))
+    print("   ", r.command)
+
+# %%
 full = [r for r in kept if r.config["preset"] == "paper" and not r.left_out]
 if full:
-    display(pd.concat([paper.compare(r).assign(network=r.network, seed=r.config["seed"]) for r in full]))
+    display(pd.concat([paper.compare(r).assign(network=r.network) for r in full]))
 else:
-    print("The paper's scale has not been run yet: no record in results/ follows the paper's full protocol.")
     print(
-        "It needs a CUDA device and some hours: papermill notebooks/04_cifar.ipynb out.ipynb -p preset paper -p depth 164"
+        "The paper's scale has not been run yet: no record follows its full protocol."
     )
+    print("It needs a CUDA device and some hours:")
+    print("papermill notebooks/04_cifar.ipynb out.ipynb -p preset paper -p depth 164")
 
-# %%
-desk = [r for r in kept if r.config["preset"] == "desk" and r.config["depth"] == 164]
-for r in desk:
-    print(r.command)
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test error of the runs on record. One seed each, on a small part of the data.", "name": "fig-runs"}, "image": {"alt": "Lines of test error over the epochs, one a run."}}
+desk = [
+    r
+    for r in kept
+    if r.config["preset"].startswith("desk") and r.config["depth"] == 164
+]
+figures.compare_runs(pd.concat([r.epochs.assign(run=r.label) for r in desk]))
 
-# %%
-if desk:
-    runs = pd.concat([r.epochs.assign(run=f"{r.network} ({r.config['preset']})") for r in desk])
-    display(figures.compare_runs(runs, "Test error of the runs on record: one seed each, a small part of the data"))
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far the blocks of these runs are from preserving the gradient's norm: median over blocks, band from the 10th to the 90th percentile.", "name": "fig-distances"}, "image": {"alt": "Two panels, blocks with a constant width and transitions: the distance from norm preservation over the epochs, on a logarithmic scale, a line and a band for each run."}}
+figures.compare_ratios(pd.concat([r.blocks.assign(run=r.label) for r in desk]))
 
-# %%
-if desk:
-    ratios = pd.concat([r.blocks.assign(run=r.network) for r in desk])
-    display(
-        figures.compare_ratios(
-            ratios, "Distance of the blocks from norm preservation: median over blocks, 10th to 90th percentile"
-        )
-    )
-
-# %%
-if desk:
-    last = ratios[ratios.epoch == ratios.epoch.max()]
-    display(
-        last.assign(distance=last.log_ratio.abs())
-        .groupby(["run", "kind"], sort=False)
-        .distance.agg(["median", "max"])
-        .round(3)
-    )
+# %% tags=["hide-input"]
+table = pd.concat([records.norm_preservation(r).assign(run=r.label) for r in desk])
+table.set_index(["run", "epoch", "kind"]).map(lambda x: f"{x:.3g}")

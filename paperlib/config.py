@@ -227,6 +227,16 @@ class RunConfig(BaseModel):
         ordered = [name for name in type(self).model_fields if name in named]
         return "papermill notebooks/04_cifar.ipynb out.ipynb " + " ".join(f"-p {n} {named[n]}" for n in ordered)
 
+    def describe(self) -> str:
+        """What the run is, in a paragraph of Markdown."""
+        c = self.resolve()
+        return (
+            f"**{c.network}** on **{c.dataset}**, preset **{c.preset}**, seed {c.seed}: {c.epochs} epochs of "
+            f"{c.train_images:,} training images, tested on {c.test_images:,}; SGD with momentum {c.momentum}, batches of "
+            f"{c.batch_size}, learning rate {c.lr} ({c.schedule}), weight decay {c.weight_decay}; {c.precision} activations "
+            f"in {c.memory_format.replace('_', '-')} format on {c.device}.\n\n{c.left_out()}"
+        )
+
     def left_out(self) -> str:
         """One sentence on what a smaller preset leaves out of the paper's protocol; empty at its full scale."""
         c = self.resolve()

@@ -6,6 +6,8 @@ import math
 
 import pandas as pd
 
+from paperlib.config import RunConfig
+from paperlib.models import build, parameter_count
 from paperlib.records import Record
 
 # Table II: parameters in millions, error in per cent on (CIFAR-10, CIFAR-100).
@@ -34,6 +36,19 @@ TABLE_I = {
 # A single run is called in agreement with the paper's (rounded, single or best-of-few) error within this many points:
 # about the spread between the published ResNet-164 results, 5.46 and 5.90.
 TOLERANCE = 0.5
+
+
+def compare_sizes() -> pd.DataFrame:
+    """The four networks' numbers of parameters, in millions, beside Table II's, and whether they agree to 0.01 million."""
+    rows = []
+    for arch, depth in (("resnet", 164), ("resnet", 1001), ("procresnet", 164), ("procresnet", 1001)):
+        name = RunConfig(arch=arch, depth=depth).network
+        here = parameter_count(build(arch, depth)) / 1e6
+        printed = TABLE_II[name][0]
+        rows.append(
+            {"network": name, "paper": printed, "here": round(here, 3), "within 0.01": abs(here - printed) <= 0.01}
+        )
+    return pd.DataFrame(rows)
 
 
 def compare(record: Record) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import subprocess
@@ -87,6 +88,11 @@ class Record(BaseModel):
     def folder(self) -> Path | None:
         """Where the record lies, if it was saved or read."""
         return self._folder
+
+    @property
+    def label(self) -> str:
+        """A short name that tells runs of one figure apart: the network, and the precision if it is not bfloat16."""
+        return self.network if self.precision == "bfloat16" else f"{self.network} ({self.precision})"
 
     def with_tables(self, epochs: pd.DataFrame, blocks: pd.DataFrame) -> Record:
         """This record with its two tables set; returns itself."""
@@ -200,6 +206,48 @@ def read_all(root: str | Path) -> list[Record]:
 def overview(records: list[Record]) -> pd.DataFrame:
     """One row a record: network, data set, preset, seed, epochs, images, errors, time, device, commit."""
     return pd.DataFrame([r.summary() for r in records])
+
+
+def provenance(record: Record) -> pd.DataFrame:
+    """How a run was made: one column, one row a fact."""
+    r = record
+    commit = r.git.get("commit") or "not from a checkout"
+    facts = {
+        "command": r.command,
+        "started (UTC)": r.started,
+        "wall time": f"{r.wall_seconds:.0f} s in {r.sessions} session{'s' if r.sessions > 1 else ''}",
+        "device": f"{r.device['name']} ({r.device['type']}), {r.threads} CPU threads",
+        "precision, format": f"{r.precision}, {r.memory_format}",
+        "deterministic kernels": "yes" if r.determinism.get("deterministic_algorithms") else "no",
+        "peak memory": f"{r.peak_memory_bytes / 2**30:.1f} GiB",
+        "data": f"{r.data['dataset']} from {r.data['source']}, SHA-256 {r.data['checksum'][:16]}…",
+        "commit": commit + (" with uncommitted changes" if r.git.get("dirty") else ""),
+        "versions": ", ".join(f"{name} {version}" for name, version in r.versions.items()),
+        "configuration": f"SHA-256 {r.config_hash[:16]}…",
+    }
+    return pd.DataFrame({"": facts})
+
+
+def norm_preservation(record: Record) -> pd.DataFrame:
+    """How far the blocks are from keeping the gradient's norm, in the first and the last epoch, by kind of block.
+
+    Columns: ``blocks`` (their number), ``smallest``, ``median`` and ``largest`` geometric-mean ratio of a block, ``distance``
+    (median over blocks of the size of the log ratio; 0 is norm-preserving).  Empty if the run was not watched.
+    """
+    if record.blocks.empty:
+        return pd.DataFrame()
+    table = record.blocks[record.blocks.epoch.isin([record.blocks.epoch.min(), record.blocks.epoch.max()])]
+    table = table.assign(ratio=table.log_ratio.map(math.exp), distance=table.log_ratio.abs())
+    ratio = table.groupby(["epoch", "kind"]).ratio.agg(blocks="count", smallest="min", median="median", largest="max")
+    return ratio.join(table.groupby(["epoch", "kind"]).distance.median()).reset_index()
+
+
+def ending(record: Record) -> str:
+    """How a run ended, in a sentence."""
+    if record.divergence is None:
+        return f"{record.network} finished its {len(record.epochs)} epochs."
+    d = record.divergence
+    return f"{record.network} diverged in epoch {d['epoch']}, step {d['step']}: the {d['what']} was not finite, first in {d['block']}."
 
 
 # -- provenance ------------------------------------------------------------------------------------------------
