@@ -135,11 +135,11 @@ def ratio_lines(blocks: pd.DataFrame, title: str = "") -> Figure:
     Columns: ``epoch``, ``block``, ``name``, ``kind``, ``log_ratio``.
     """
     with _style():
-        figure, axes = _subplots(1, 2, (9.5, 3.8), sharey=True)
-        r = _range(np.exp(blocks.log_ratio))
+        figure, axes = _subplots(1, 2, (9.5, 3.8))
         stage = blocks.drop_duplicates("block").set_index("block").name.str.extract(r"(\d)", expand=False).astype(float)
         for ax, kind in zip(axes, ("residual", "transition"), strict=True):
             part = blocks[blocks.kind == kind]
+            r = _range(np.exp(part.log_ratio))
             ax.axhline(1, color=".35", lw=1)
             for block, rows in part.groupby("block"):
                 s = int(stage.get(block, 1)) - 1 if not math.isnan(stage.get(block, 1)) else 0
