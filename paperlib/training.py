@@ -236,6 +236,7 @@ class _Run:
         self.mean, self.std = data.mean.to(self.device), data.std.to(self.device)
         self.steps = math.ceil(len(self.train_labels) / config.batch_size)
         self.began = time.monotonic()
+        self.signals = _Signals()
         self.git = records.git_state()  # now: the files may change while the run goes on
 
     # -- checkpoints
@@ -323,7 +324,7 @@ class _Run:
         last = f"test error {state.epochs[-1]['test_error']:.1f} %" if state.epochs else ""
         divergence, closing = None, "interrupted: run it again to go on"
         try:
-            with _Signals() as signals, self.probe or contextlib.nullcontext():
+            with self.signals as signals, self.probe or contextlib.nullcontext():
                 while state.epoch <= config.epochs and divergence is None:
                     began = time.monotonic()
                     for group in self.optimizer.param_groups:
@@ -550,6 +551,8 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
         record = run.go(quiet)
         record.command = config.command()
         records.save(record, folder)
+        if run.signals.received is not None:  # it came in the last moments: the run is done, but the caller should stop
+            run.signals.stop()
         return record
 
 
