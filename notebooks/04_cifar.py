@@ -24,9 +24,9 @@
 # |---|---|
 # | **needs** | two CPU cores; with a CUDA device the same page runs the paper's protocol |
 # | **fetches** | CIFAR-10, 170 MB, once |
-# | **takes** | about five minutes (`desk`), seconds (`smoke`), hours on a GPU (`paper`) |
+# | **takes** | some five minutes (`desk`), seconds (`smoke`), hours on a GPU (`paper`) |
 #
-# `preset` is the size of the run: `smoke` uses an embedded sample of 1,000 images and checks that everything works; `desk` trains on real
+# `preset` is the size of the run: `smoke` uses 300 images of an embedded sample and checks that everything works; `desk` trains on real
 # CIFAR, with as many images and epochs as two cores manage in a few minutes; `paper` is the paper's protocol. `auto` is
 # `paper` on a CUDA device, else `desk`. `None` leaves a choice to the preset.
 
@@ -84,7 +84,7 @@ Markdown(config.describe())
 # channels changes and the skip needs a convolution of its own. A *ProcResNet* {cite}`zaeemzadeh2020` moves that convolution out
 # of the skip, keeps it norm-preserving, and has identity skips everywhere else. A *Plain* network has no skips.
 
-# %% mystnb={"figure": {"caption": "The chain of blocks. Each stage halves the image and doubles the channels.", "name": "fig-network"}, "image": {"alt": "Three rows of boxes, one a stage, joined by an arrow; an arc over a box is a skip."}}
+# %% mystnb={"figure": {"caption": "The chain of blocks, one row a stage; at its left the channels and the size of the feature maps.", "name": "fig-network"}, "image": {"alt": "Three rows of boxes, one a stage, joined by an arrow; an arc over a box is a skip."}}
 model = models.build(arch, depth, config.num_classes, erase_relu, project)
 blocks = pd.DataFrame(models.describe(model))
 millions = models.parameter_count(model) / 1e6
@@ -149,23 +149,24 @@ figures.learning_curves(
 # %% [markdown]
 # ## How each block treats the gradient's norm
 #
-# For the blocks $x_{l+1} = x_l + F_l(x_l)$ the paper's question is how far
+# A block takes $x_l$ to $x_{l+1}$; with an identity skip, $x_{l+1} = x_l + F_l(x_l)$. The paper's question is how far
 #
 # $$ \frac{\lVert \partial E / \partial x_{l+1} \rVert}{\lVert \partial E / \partial x_l \rVert} $$
 #
 # is from 1. Above 1 a block shrinks the gradient on its way back to the input, below 1 it makes it grow. It was recorded at every
 # `probe_every`-th step; the figures show the geometric mean over each epoch.
 
-# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The gradient-norm ratio of every block in every epoch. White: the norm is kept; orange: the gradient shrinks on its way back; purple: it grows.", "name": "fig-heatmap"}, "image": {"alt": "Heat map: one row a block, one column an epoch; the transition rows stand out."}}
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The gradient-norm ratio of every block in every epoch. White: the norm is kept; orange: the gradient shrinks on its way back; purple: it grows.", "name": "fig-heatmap"}, "image": {"alt": "Heat map of the ratios: one row a block, one column an epoch."}}
 if watched:
     display(figures.ratio_heatmap(record.blocks, record.network))
 
-# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The same ratios as lines, the form of the paper's Figure 3.", "name": "fig-lines"}, "image": {"alt": "Two panels of lines over the epochs: blocks with a constant width close to 1, transition blocks further away."}}
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The same ratios as lines, the form of the paper's Figure 3.", "name": "fig-lines"}, "image": {"alt": "Two panels of lines over the epochs: blocks with a constant width, and transition blocks."}}
 if watched:
     display(figures.ratio_lines(record.blocks, record.network))
 
 # %% [markdown]
-# A ratio a little below 1 in each of fifty blocks is a large factor in all. The product of the ratios is what reaches the first layers:
+# Over many blocks the ratios multiply: the gradient at a block's input is the one at the last block's output, divided by the product of the
+# ratios in between. Ratios a little below 1 in many blocks let it grow by a large factor; a ratio above 1 takes some of that back.
 
 # %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The norm of the gradient at each block's input over that at the last block's output, in the first and the last epoch.", "name": "fig-profile"}, "image": {"alt": "The gradient's norm against the block's number on a logarithmic scale, with steps at the transitions."}}
 if watched:
@@ -207,7 +208,7 @@ records.provenance(record).style.set_properties(
 
 # %%
 kept = [r for r in records.read_all(results_root()) if r.config["dataset"] == "cifar10"]
-records.overview(kept)
+records.overview(kept).set_index("network").T
 
 # %%
 for r in kept:

@@ -71,6 +71,8 @@ def learning_curves(epochs: pd.DataFrame, title: str = "") -> Figure:
                 ax.plot(epochs.epoch, epochs[f"{part}_{what}"], style, color=colour, marker="o", ms=3.5, label=part)
             for epoch in epochs.epoch[epochs.lr.diff() < 0]:
                 ax.axvline(epoch - 0.5, color=".5", lw=1, ls=":")
+            if what == "loss" and epochs[["train_loss", "test_loss"]].max(axis=None) > 100:
+                ax.set_yscale("log")
             ax.set_ylabel(label)
             ax.set_title({"loss": "Loss", "error": "Classification error"}[what], loc="left")
             _whole_epochs(ax)
@@ -120,7 +122,11 @@ def ratio_heatmap(blocks: pd.DataFrame, title: str = "", limit: float | None = N
             ax.axhline(i - 0.5, color=".35", lw=0.8)
         ax.set_ylabel("block")
         _whole_epochs(ax)
-        bar = figure.colorbar(image, ax=ax, pad=0.02, aspect=30)
+        low, high = (table < 1 / r * 0.999).any(axis=None), (table > r * 1.001).any(axis=None)
+        extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+            (bool(low), bool(high)), "neither"
+        )
+        bar = figure.colorbar(image, ax=ax, pad=0.02, aspect=30, extend=extend)
         bar.set_label("‖∂E/∂x$_{l+1}$‖ / ‖∂E/∂x$_l$‖   (geometric mean)")
         _ratio_axis(bar.ax.yaxis, r)
         bar.outline.set_visible(False)
@@ -158,6 +164,8 @@ def ratio_lines(blocks: pd.DataFrame, title: str = "") -> Figure:
             _whole_epochs(ax)
             if ax.get_legend_handles_labels()[0]:
                 ax.legend()
+            else:
+                ax.text(0.5, 0.6, "this network has none", transform=ax.transAxes, ha="center", color=".4")
         axes[0].set_ylabel("‖∂E/∂x$_{l+1}$‖ / ‖∂E/∂x$_l$‖")
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=11)
@@ -189,6 +197,7 @@ def gradient_profile(blocks: pd.DataFrame, title: str = "") -> Figure:
             ax.axvline(block, color=TRANSITION, lw=1, ls="--", zorder=0)
         ax.axhline(1, color=".35", lw=1)
         ax.set_yscale("log")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("block l (input on the left; dashed: transitions)")
         ax.set_ylabel("‖∂E/∂x$_l$‖ / ‖∂E/∂x$_{L+1}$‖")
         ax.legend()

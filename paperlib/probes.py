@@ -73,7 +73,10 @@ class GradientNorms:
     A context manager over any ``nn.Module`` whose forward pass calls its blocks, each with a tensor as its first argument
     and a tensor as its result.  It hooks the tensors, keeps one number for each (no graph, no
     gradient), and does not synchronise with the device until a result is read.  It changes nothing in the
-    computation; only where a block takes the raw input, that input is made to require a gradient.
+    computation; only where a block takes the raw input, it gets a copy that requires a gradient.
+
+    One backward pass belongs to one forward pass of ``model``: of several forwards before a backward the last one is
+    recorded, of several backwards through one graph the first, and of a block that is called repeatedly its last call.
 
     Parameters
     ----------
@@ -96,8 +99,10 @@ class GradientNorms:
     """
 
     def __init__(self, model: nn.Module, blocks: Iterable | None = None, every: int = 1):
-        if every < 1:
-            raise ValueError(f"every must be at least 1 step, not {every}")
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"every must be a whole number of at least 1 step, not {every!r}")
+        if isinstance(blocks, str):
+            raise ValueError(f"blocks must be a list, not the text {blocks!r}: write blocks=[{blocks!r}]")
         found = _named_blocks(model, blocks)
         self.model = model
         self.names = [name for name, _, _ in found]
@@ -163,9 +168,9 @@ class GradientNorms:
             self._slot[2 * i] = 2 * i - 1
             return None
         if not x.requires_grad:
-            x = x.detach().requires_grad_(True)
-            self._watch(2 * i, x)
-            return (x, *args[1:])
+            leaf = x.detach().requires_grad_(True)
+            self._watch(2 * i, leaf)
+            return (leaf.clone(), *args[1:])  # a copy, because the block may change its input in place
         self._watch(2 * i, x)
         return None
 

@@ -98,8 +98,10 @@ def project(weight: Tensor, size: int, stride: int = 1, relu: bool = False, pass
     >>> bool(torch.allclose(s, torch.full_like(s, target(w.shape, 2))))
     True
     """
-    if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
-        raise ValueError(f"weight must have the shape (d, c, k, k), not {tuple(weight.shape)}")
+    if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or weight.is_complex():
+        raise ValueError(f"weight must be real and of shape (d, c, k, k), not {weight.dtype} of {tuple(weight.shape)}")
+    if not isinstance(size, int):
+        raise ValueError(f"size must be a whole number, the side of the square output, not {size!r}")
     k = weight.shape[-1]
     if k > size:
         raise ValueError(f"a {k}x{k} kernel does not fit on a {size}x{size} feature map")
@@ -119,6 +121,27 @@ def project(weight: Tensor, size: int, stride: int = 1, relu: bool = False, pass
     return kernel.to(weight.dtype).contiguous()
 
 
+def _check_conv(model: nn.Module, item: object) -> tuple[nn.Conv2d, int]:
+    """A (convolution, output side) pair that :func:`project` is right for; ValueError for any other."""
+    if not (isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], int)):
+        raise ValueError(f"convs must hold pairs (convolution, side of its output), not {item!r:.80}")
+    conv, size = item
+    if isinstance(conv, str):
+        try:
+            conv = model.get_submodule(conv)
+        except AttributeError:
+            raise ValueError(f"{type(model).__name__} has no submodule {conv!r}") from None
+    if not any(conv is m for m in model.modules()):
+        raise ValueError(f"{conv!r:.80} is not a submodule of {type(model).__name__}")
+    if type(conv) is not nn.Conv2d or conv.groups != 1 or conv.kernel_size[0] != conv.kernel_size[1]:
+        raise ValueError(f"{conv!r:.80} cannot be held: only a Conv2d with one group and a square kernel can")
+    if conv.stride[0] != conv.stride[1] or (conv.stride[0] > 1 and conv.kernel_size[0] > 1):
+        raise ValueError(f"{conv!r:.80} cannot be held: only stride 1, or one stride both ways of a 1x1 kernel")
+    if size < conv.kernel_size[0]:
+        raise ValueError(f"a {conv.kernel_size[0]}x{conv.kernel_size[0]} kernel does not fit on a {size}x{size} output")
+    return conv, size
+
+
 class NormPreserving:
     """Hold some convolutions of ``model`` norm-preserving during training (Algorithm 1, every second step).
 
@@ -129,7 +152,13 @@ class NormPreserving:
     model : a network of :func:`paperlib.models.build` (or another with a method ``transition_convs()``), or any module
         when ``convs`` is given.
     every : project after every ``every``-th optimiser step (the paper: 2).
-    convs : pairs of a convolution and its output's side; by default the transition convolutions of a ProcResNet.
+    convs : pairs of a convolution (or its name in ``model``) and its output's side; by default the transition convolutions
+        of a ProcResNet.
+
+    Raises
+    ------
+    ValueError : nothing to hold; something that is not an ordinary ``Conv2d`` of this model (one group, square kernel, one
+        stride for both directions, stride 1 or a 1×1 kernel); ``every`` < 1.
 
     ``state_dict`` / ``load_state_dict`` carry the step counter, so that a resumed run projects at the same steps.
 
@@ -146,12 +175,12 @@ class NormPreserving:
     """
 
     def __init__(self, model: nn.Module, every: int = 2, convs: Iterable[tuple[nn.Conv2d, int]] | None = None):
-        if every < 1:
-            raise ValueError(f"every must be at least 1 step, not {every}")
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"every must be a whole number of at least 1 step, not {every!r}")
         if convs is None:
             find = getattr(model, "transition_convs", None)
             convs = find() if callable(find) else []
-        self.convs = list(convs)
+        self.convs = [_check_conv(model, item) for item in convs]
         if not self.convs:
             raise ValueError(
                 f"{type(model).__name__} has no stand-alone transition convolution to hold: "

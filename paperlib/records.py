@@ -91,8 +91,11 @@ class Record(BaseModel):
 
     @property
     def label(self) -> str:
-        """A short name that tells runs of one figure apart: the network, and the precision if it is not bfloat16."""
-        return self.network if self.precision == "bfloat16" else f"{self.network} ({self.precision})"
+        """A short name that tells runs of one figure apart: the network, the precision, and where it diverged if it did."""
+        notes = [self.precision] if self.precision != "bfloat16" else []
+        if self.divergence:
+            notes.append(f"diverged in epoch {self.divergence['epoch']}")
+        return f"{self.network} ({', '.join(notes)})" if notes else self.network
 
     def with_tables(self, epochs: pd.DataFrame, blocks: pd.DataFrame) -> Record:
         """This record with its two tables set; returns itself."""
@@ -185,6 +188,8 @@ def read(folder: str | Path) -> Record:
     frames = {}
     for name in TABLES:
         table = path.with_name(f"{name}.parquet")
+        if not table.exists():
+            raise RecordError(f"{table} is missing; delete the folder and run it again")
         try:
             content = table.read_bytes()
             if hashlib.sha256(content).hexdigest() != record.tables.get(name):

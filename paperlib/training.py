@@ -44,6 +44,7 @@ __all__ = ["Record", "RunConfig", "benchmark_step", "train"]
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SCHEMA = 1
+CHECKPOINT_SECONDS = 300  # within a long epoch; a notebook's kernel may be ended without a signal
 EVAL_BATCH = 250
 EVAL_COST = 0.3  # of an image's forward pass, relative to a training step's: only for the estimate of the time left
 
@@ -235,12 +236,13 @@ class _Run:
         self.test_labels = data.test_labels.to(self.device)
         self.mean, self.std = data.mean.to(self.device), data.std.to(self.device)
         self.steps = math.ceil(len(self.train_labels) / config.batch_size)
-        self.began = time.monotonic()
+        self.began = self.saved = time.monotonic()
         self.signals = _Signals()
         self.git = records.git_state()  # now: the files may change while the run goes on
 
     # -- checkpoints
     def save(self) -> None:
+        self.saved = time.monotonic()
         state = vars(self.state) | {"wall_seconds": self.wall_seconds()}
         content = {
             "schema": CHECKPOINT_SCHEMA,
@@ -282,6 +284,8 @@ class _Run:
             raise CheckpointError(
                 f"the checkpoint {path} is damaged or foreign: delete it to start this run anew"
             ) from e
+        if not isinstance(content, dict) or "schema" not in content:
+            raise CheckpointError(f"{path} is not a checkpoint of this library: delete it to start this run anew")
         if content["schema"] != CHECKPOINT_SCHEMA:
             raise CheckpointError(
                 f"the checkpoint {path} has schema {content['schema']}, this paperlib writes {CHECKPOINT_SCHEMA}: delete it to start anew"
@@ -338,6 +342,8 @@ class _Run:
                         if signals.received is not None:
                             self.save()
                             signals.stop()
+                        if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+                            self.save()
                     row = self.end_epoch(divergence)
                     state.epoch_seconds.append(time.monotonic() - began)
                     if divergence is None:
@@ -354,6 +360,8 @@ class _Run:
                 closing = f"{config.network} diverged in epoch {divergence['epoch']}, first in {divergence['block']}"
         finally:
             progress.close(closing)
+            if closing.startswith("interrupted") and not quiet and not sys.stderr.isatty():
+                print(closing, file=sys.stderr)  # where there is no bar to say it
             if self.projection:
                 self.projection.detach()
         return self.record(divergence)
@@ -501,8 +509,8 @@ class _Run:
 def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False) -> Record:
     """Train one network and return its record, which is also saved in ``config.folder(root)``.
 
-    A finished run returns its record at once.  An interrupted one goes on from its checkpoint (one an epoch, and one at Ctrl-C or
-    SIGTERM) and ends with the same weights and tables, bit for bit, as if it had never been interrupted (on the
+    A finished run returns its record at once.  An interrupted one goes on from its checkpoint (one an epoch, one every five
+    minutes, and one when this process gets Ctrl-C or SIGTERM) and ends with the same weights and tables, bit for bit, as if it had never been interrupted (on the
     same device with the same number of threads).  A non-finite loss or gradient ends a run with status
     ``"diverged"``, the epoch, and the block where it began.
 
@@ -546,6 +554,8 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
         data = cifar.load(resolved.dataset, resolved.source).subset(
             resolved.train_images, resolved.test_images, resolved.seed
         )
+        for scrap in folder.glob(f".{CHECKPOINT}.*"):  # of a process that was killed while it wrote
+            scrap.unlink(missing_ok=True)
         run = _Run(resolved, folder, data)
         run.load()
         record = run.go(quiet)

@@ -231,3 +231,14 @@ def test_cuda_agrees_and_does_not_synchronise():
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert torch.allclose(probe.ratios().double(), expected, rtol=1e-4)
+
+
+def test_a_block_that_changes_the_raw_input_in_place():
+    model = nn.Sequential(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 4)), nn.Linear(4, 4))
+    x = torch.randn(3, 4)
+    with GradientNorms(model, blocks=model) as probe:
+        model(x.clone()).square().sum().backward()
+    leaf = x.clone().requires_grad_()
+    a = model[0][1](torch.relu(leaf))
+    g = torch.autograd.grad(model[1](a).square().sum(), [leaf, a])
+    assert probe.ratios()[0].item() == pytest.approx((g[1].norm() / g[0].norm()).item(), rel=1e-5)

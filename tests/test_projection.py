@@ -130,3 +130,33 @@ def test_networks_without_transition_convolutions_are_refused():
         NormPreserving(models.build("resnet", 11))
     with pytest.raises(ValueError, match="every"):
         NormPreserving(models.build("procresnet", 11), every=0)
+
+
+@pytest.mark.parametrize(
+    ("conv", "size", "said"),
+    [
+        (nn.Conv2d(16, 32, 1, groups=4), 8, "one group"),
+        (nn.ConvTranspose2d(16, 32, 1), 8, "only a Conv2d"),
+        (nn.Linear(4, 4), 8, "only a Conv2d"),
+        (nn.Conv2d(4, 4, (3, 1)), 8, "square"),
+        (nn.Conv2d(4, 4, 1, stride=(1, 2)), 8, "stride"),
+        (nn.Conv2d(4, 4, 3, stride=2), 8, "stride"),
+        (nn.Conv2d(4, 4, 3), 2, "does not fit"),
+        (nn.Conv2d(4, 4, 3), 8.0, "pairs"),
+    ],
+)
+def test_what_cannot_be_held_is_refused_at_once(conv, size, said):
+    with pytest.raises(ValueError, match=said):
+        NormPreserving(nn.Sequential(conv), convs=[(conv, size)])
+
+
+def test_convolutions_are_named_or_given_and_belong_to_the_model():
+    model = nn.Sequential(nn.Conv2d(4, 8, 1))
+    assert NormPreserving(model, convs=[("0", 8)]).convs == [(model[0], 8)]
+    for wrong, said in (
+        ([model[0]], "pairs"),
+        ([("1", 8)], "no submodule"),
+        ([(nn.Conv2d(4, 8, 1), 8)], "not a submodule"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            NormPreserving(model, convs=wrong)

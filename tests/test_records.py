@@ -94,7 +94,7 @@ def edit(**changes):
     [
         (damage_json, "not a readable record"),
         (damage_table, "checksum"),
-        (drop_table, "blocks.parquet"),
+        (drop_table, "blocks.parquet is missing"),
         (edit(schema_version=99), "schema version 99"),
         (edit(schema_version="drop"), "schema version None"),
         (edit(status="great"), "malformed at 'status'"),

@@ -246,6 +246,43 @@ def test_a_checkpoint_or_record_of_another_run_is_refused(whole, tmp_path):
         train(tiny(lr=0.05), root=tmp_path, quiet=True)
 
 
+def test_foreign_content_under_a_right_checksum_is_refused(tmp_path):
+    import hashlib
+    import io
+
+    folder = tiny().folder(tmp_path)
+    folder.mkdir(parents=True)
+    for foreign in ({"a": 1}, [1, 2]):
+        buffer = io.BytesIO()
+        torch.save(foreign, buffer)
+        payload = buffer.getvalue()
+        (folder / training.CHECKPOINT).write_bytes(hashlib.sha256(payload).digest() + payload)
+        with pytest.raises(CheckpointError, match="not a checkpoint of this library"):
+            train(tiny(), root=tmp_path, quiet=True)
+
+
+def test_long_epochs_are_saved_on_the_way_and_scraps_are_removed(whole, tmp_path, monkeypatch):
+    folder = tiny().folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / ".checkpoint.pt.scrap").write_text("half-written")
+    steps, save = [], training._Run.save
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(training._Run, "save", lambda self: (steps.append(self.state.step), save(self)))
+    same_run(whole(), train(tiny(), root=tmp_path, quiet=True))
+    assert steps == [1, 2, 3, 4, 0] * 3
+    assert not (folder / ".checkpoint.pt.scrap").exists()
+
+
+def test_an_interrupted_run_says_that_it_can_go_on(tmp_path, monkeypatch, capsys):
+    step = training._Run.step
+    monkeypatch.setattr(
+        training._Run, "step", lambda self, *a: (os.kill(os.getpid(), signal.SIGINT), step(self, *a))[1]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), root=tmp_path)
+    assert "run it again to go on" in capsys.readouterr().err
+
+
 def test_a_checkpoint_cannot_run_code(tmp_path):
     import hashlib
     import io
