@@ -89,9 +89,10 @@ class Bottleneck(nn.Module):
         y = self.conv2(F.relu(self.bn2(y), inplace=True))
         y = self.bn3(y)
         y = self.conv3(y if self.erase_relu else F.relu(y, inplace=True))
+        # In place: no backward pass needs the convolution's own output, and the sum needs no memory of its own.
         if self.identity:
-            return x + y
-        return y if self.shortcut is None else self.shortcut(a) + y
+            return y.add_(x)
+        return y if self.shortcut is None else y.add_(self.shortcut(a))
 
 
 class Network(nn.Module):
