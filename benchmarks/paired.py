@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -44,6 +45,7 @@ def times(makers: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(make, there), daemon=True)
         process.start()
+        there.close()  # so that a worker that dies ends the wait
         here.recv()
         workers[name] = (process, here)
     measured: dict[str, list[float]] = {name: [] for name in makers}
@@ -82,7 +84,7 @@ def report(name: str, figures: dict[str, Any], save: bool) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     content = {
         "benchmark": name,
-        "command": f"python benchmarks/{name}.py",
+        "command": " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
         "date": date.today().isoformat(),
         "device": records.device_name(device),
         "threads": torch.get_num_threads(),

@@ -87,10 +87,7 @@ Markdown(config.describe())
 # %% mystnb={"figure": {"caption": "The chain of blocks, one row a stage; at its left the channels and the size of the feature maps.", "name": "fig-network"}, "image": {"alt": "Three rows of boxes, one a stage, joined by an arrow; an arc over a box is a skip."}}
 model = models.build(arch, depth, config.num_classes, erase_relu, project)
 blocks = pd.DataFrame(models.describe(model))
-millions = models.parameter_count(model) / 1e6
-figures.network(
-    blocks, f"{config.network}: {len(blocks)} blocks, {millions:.2f} million parameters"
-)
+figures.network(blocks, f"{config.network}: {len(blocks)} blocks")
 
 # %% tags=["hide-input"]
 blocks.groupby(["stage", "kind", "skip"], sort=False).agg(
@@ -124,19 +121,17 @@ if "test_error" in record.final:
 # Whatever the preset, some things must hold; they are checked each time that this page is executed.
 
 # %% tags=["hide-input"]
-watched = bool(probe_every)
 check = {
     "the record reads back as it was written": records.read(record.folder) == record,
     "asked for again, the finished run is not repeated": train(config).started
     == record.started,
     "every block was watched in every epoch": len(record.blocks)
-    == watched * len(blocks) * len(record.epochs),
+    == bool(probe_every) * len(blocks) * len(record.epochs),
     "every gradient-norm ratio is finite": record.status == "diverged"
-    or not watched
+    or not probe_every
     or bool((record.blocks.lost == 0).all()),
 }
-for what, holds in check.items():
-    print("yes" if holds else "NO ", what)
+print("\n".join(f"{'yes' if ok else 'NO '} {what}" for what, ok in check.items()))
 
 # %% [markdown]
 # ## Loss and error
@@ -157,11 +152,11 @@ figures.learning_curves(
 # `probe_every`-th step; the figures show the geometric mean over each epoch.
 
 # %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The gradient-norm ratio of every block in every epoch. White: the norm is kept; orange: the gradient shrinks on its way back; purple: it grows.", "name": "fig-heatmap"}, "image": {"alt": "Heat map of the ratios: one row a block, one column an epoch."}}
-if watched:
+if probe_every:
     display(figures.ratio_heatmap(record.blocks, record.network))
 
 # %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The same ratios as lines, the form of the paper's Figure 3.", "name": "fig-lines"}, "image": {"alt": "Two panels of lines over the epochs: blocks with a constant width, and transition blocks."}}
-if watched:
+if probe_every:
     display(figures.ratio_lines(record.blocks, record.network))
 
 # %% [markdown]
@@ -169,7 +164,7 @@ if watched:
 # ratios in between. Ratios a little below 1 in many blocks let it grow by a large factor; a ratio above 1 takes some of that back.
 
 # %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The norm of the gradient at each block's input over that at the last block's output, in the first and the last epoch.", "name": "fig-profile"}, "image": {"alt": "The gradient's norm against the block's number on a logarithmic scale, with steps at the transitions."}}
-if watched:
+if probe_every:
     display(figures.gradient_profile(record.blocks, record.network))
 
 # %% tags=["nbval-ignore-output", "hide-input"]
@@ -183,8 +178,9 @@ records.norm_preservation(record).round(3)
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 compared = paper.compare(record)
-nothing = f"The paper gives no figure for {record.network} on {dataset}."
-compared if len(compared) else Markdown(nothing)
+compared if len(compared) else Markdown(
+    f"The paper gives no figure for {record.network} on {dataset}."
+)
 
 # %% [markdown]
 # ## How this run was made

@@ -68,6 +68,7 @@ def run(parameters: dict, out: Path) -> int:
             "the notebooks are not part of the installed package: run this from a checkout of the repository"
         )
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from nbconvert import HTMLExporter
     from papermill.exceptions import PapermillExecutionError
 
@@ -89,6 +90,10 @@ def run(parameters: dict, out: Path) -> int:
         executed = papermill.execute_notebook(str(NOTEBOOK), str(notebook), parameters=parameters, progress_bar=False)
     except PapermillExecutionError as e:
         raise PaperlibError(f"{e.ename}: {e.evalue} (the notebook so far: {notebook})") from None
+    except DeadKernelError:
+        raise PaperlibError(
+            "the notebook's kernel died, probably out of memory: use a smaller batch_size or depth"
+        ) from None
     finally:
         stop.set()
         watcher.join()

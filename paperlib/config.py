@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -111,8 +112,8 @@ class RunConfig(BaseModel):
     def from_namespace(cls, namespace: Mapping[str, Any]) -> RunConfig:
         """The configuration that a notebook's ``parameters`` cell (and papermill's injected one) defines.
 
-        Every public name that is no module, function or class counts as a parameter, so that a misspelt one, which
-        papermill itself only warns about, is refused.
+        Every public name that holds a plain value (text, number, True, False, None) counts as a parameter, so that a
+        misspelt one, which papermill itself only warns about, is refused.
         """
         shell = {"In", "Out", "exit", "quit", "open", "get_ipython"}
         values = {
@@ -120,8 +121,7 @@ class RunConfig(BaseModel):
             for name, value in namespace.items()
             if not name.startswith("_")
             and name not in shell
-            and not callable(value)
-            and not hasattr(value, "__loader__")
+            and (value is None or isinstance(value, str | int | float))
         }
         return cls(**values)
 
@@ -171,6 +171,9 @@ class RunConfig(BaseModel):
             "test_images": self.test_images or min(test, most[1]),
             "memory_format": "channels_last" if self.memory_format == "auto" else self.memory_format,
             "threads": self.threads or torch.get_num_threads(),
+            # What has no meaning for a network must not tell two runs of it apart.
+            "project": self.project if self.arch == "procresnet" else True,
+            "project_every": self.project_every if self.arch == "procresnet" and self.project else 2,
         }
         if self.checkpoint_activations is None:
             values["checkpoint_activations"] = _needs_checkpoints(self.depth, self.batch_size, precision, device)
@@ -200,15 +203,22 @@ class RunConfig(BaseModel):
 
     def digest(self) -> str:
         """SHA-256 over every resolved parameter that changes the numbers: runs with the same digest are the same run."""
-        values = self.resolve().model_dump(exclude=_NEUTRAL)
+        values = self.resolve().model_dump(exclude=_NEUTRAL) | self._content()
         values["device"] = values["device"].split(":")[0]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
+    def _content(self) -> dict[str, Any]:
+        """The data source as far as it matters: the full data sets are the same from everywhere, the sample is not."""
+        return {"source": "sample" if self.resolve().source == "sample" else "auto"}
+
     def overrides(self) -> dict[str, Any]:
         """The parameters in which this run differs from its preset, by name."""
-        mine = self.resolve().model_dump(exclude=_IDENTITY | _NEUTRAL | {"device"})
+        mine = self.resolve().model_dump(exclude=_IDENTITY | _NEUTRAL | {"device"}) | self._content()
         kept = {name: getattr(self.resolve(), name) for name in _IDENTITY} | {"device": self.device}
-        plain = RunConfig(**kept).resolve().model_dump()
+        if self.dataset != "cifar10":
+            kept["source"] = self.source  # the smoke preset's own has no other data set
+        plain = RunConfig(**kept).resolve()
+        plain = plain.model_dump() | plain._content()
         return {name: value for name, value in mine.items() if value != plain[name]}
 
     def folder(self, root: str | Path | None = None) -> Path:
@@ -223,7 +233,9 @@ class RunConfig(BaseModel):
         named = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
         default = RunConfig()
         named = {k: v for k, v in named.items() if v != getattr(default, k)}
-        named |= {"preset": self.resolve().preset, "arch": self.arch, "depth": self.depth, "seed": self.seed}
+        # What the preset and the machine chose is spelt out: another machine would choose otherwise.
+        spelt = ("preset", "arch", "depth", "seed", "epochs", "train_images", "test_images", "precision")
+        named |= {name: getattr(self.resolve(), name) for name in spelt}
         ordered = [name for name in type(self).model_fields if name in named]
         return "papermill notebooks/04_cifar.ipynb out.ipynb " + " ".join(f"-p {n} {named[n]}" for n in ordered)
 
@@ -248,6 +260,10 @@ class RunConfig(BaseModel):
             missing.append(f"{c.train_images:,} of {full_train:,} training images")
         if c.test_images < full_test:
             missing.append(f"{c.test_images:,} of {full_test:,} test images")
+        default = RunConfig()
+        protocol = ("batch_size", "lr", "momentum", "weight_decay", "augment", "project_every")
+        other = [n for n in protocol if getattr(c, n) != getattr(default, n)]
+        missing += [f"{n} {getattr(c, n)} instead of {getattr(default, n)}" for n in other]
         if not missing:
             return ""
         return f"This run used {', '.join(missing)}: its figures are not the paper's scale."
@@ -286,7 +302,7 @@ def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise ConfigError(f"device {name!r} is unknown: use auto, cpu, cuda or cuda:N")
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -72,7 +72,7 @@ def compare(record: Record) -> pd.DataFrame:
     for quantity, paper, here, same_schedule in rows:
         if record.left_out or not same_schedule:
             verdict = "not tested at the paper's scale"
-        elif here is None or not math.isfinite(here):
+        elif record.status == "diverged" or here is None or not math.isfinite(here):
             verdict = "not reproduced (the run diverged)"
         else:
             verdict = "in agreement" if abs(here - paper) <= TOLERANCE else "not in agreement"

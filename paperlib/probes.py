@@ -147,7 +147,7 @@ class GradientNorms:
         # input is hooked once: the input's slot then names the output's.
         self._norms: list[Tensor | None] = [None] * (2 * n)
         self._slot = list(range(2 * n))
-        self._seen: list[weakref.ref[Tensor] | None] = [None] * (2 * n)
+        self._seen: list[tuple[weakref.ref[Tensor], int] | None] = [None] * (2 * n)
 
     def _start(self, module: nn.Module, args: tuple) -> None:
         # Counting the model's calls, not a block's, keeps recomputed forward passes (activation checkpointing) out.
@@ -164,9 +164,12 @@ class GradientNorms:
             raise TypeError(f"block {self.names[i]!r} was not called with a tensor as its first argument")
         x = args[0]
         before = self._seen[2 * i - 1] if i else None
-        if before is not None and before() is x:
+        # The same tensor in the same version: an operation in place between two blocks makes it another one.
+        if before is not None and before[0]() is x and before[1] == x._version:
             self._slot[2 * i] = 2 * i - 1
             return None
+        if not x.is_floating_point():
+            return None  # tokens have no gradient
         if not x.requires_grad:
             leaf = x.detach().requires_grad_(True)
             self._watch(2 * i, leaf)
@@ -183,13 +186,16 @@ class GradientNorms:
 
     def _watch(self, slot: int, x: Tensor) -> None:
         seen = self._seen[slot]
-        if seen is not None and seen() is x:  # a recomputed forward pass hands in the same tensor again
+        if (
+            seen is not None and seen[0]() is x and seen[1] == x._version
+        ):  # a recomputed forward pass hands in the same tensor again
             return
-        self._seen[slot] = weakref.ref(x)
+        self._seen[slot] = (weakref.ref(x), x._version)
         norms = self._norms  # this step's list: a late backward pass must not write into the next step's
 
         def hook(grad: Tensor) -> None:
-            norms[slot] = norm(grad.detach())
+            if norms[slot] is None:
+                norms[slot] = norm(grad.detach())
 
         x.register_hook(hook)
 
@@ -212,7 +218,7 @@ class GradientNorms:
         if self._sums is None:
             self._sums = torch.zeros(len(self._modules), 10, dtype=torch.float64, device=values.device)
             self._sums[:, 8], self._sums[:, 9] = float("inf"), -float("inf")
-        sums = self._sums
+        sums = self._sums = self._sums.to(values.device)
         sums[:, 0] += finite
         sums[:, 1] += 1
         sums[:, 2:6] += kept
@@ -273,7 +279,7 @@ class GradientNorms:
     def state_dict(self) -> dict[str, Any]:
         """The running sums and the step counter: what a resumed run needs to continue the same averages."""
         self._flush()
-        return {"forwards": self._forwards, "sums": None if self._sums is None else self._sums.cpu()}
+        return {"forwards": self._forwards, "sums": None if self._sums is None else self._sums.cpu().clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._forwards = int(state["forwards"])

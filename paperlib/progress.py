@@ -98,6 +98,7 @@ class Progress:
         """Show a last line and remove the file."""
         self._bar.set_postfix_str(text)
         self._bar.close()
-        self._file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._file.unlink(missing_ok=True)
         if self._line is not None:
             self._line.show(text)

@@ -36,7 +36,8 @@ class Record(BaseModel):
     Times are in seconds, memory in bytes, errors in per cent.  ``epochs`` and ``blocks`` are pandas data frames.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    # A test loss can be infinite or NaN and must survive the way through JSON.
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     schema_version: Literal[1] = SCHEMA_VERSION
     status: Literal["finished", "diverged"]
@@ -72,7 +73,7 @@ class Record(BaseModel):
         if not isinstance(other, Record):
             return NotImplemented
         same_tables = all(getattr(self, name).equals(getattr(other, name)) for name in TABLES)
-        return same_tables and self.model_dump() == other.model_dump()
+        return same_tables and self.model_dump_json() == other.model_dump_json()  # as text: NaN equals itself
 
     @property
     def epochs(self) -> pd.DataFrame:
@@ -262,7 +263,7 @@ def git_state() -> dict[str, Any]:
 
     def git(*args: str) -> str:
         return subprocess.run(
-            ["git", *args], cwd=here, capture_output=True, text=True, check=True, timeout=20
+            ["git", *args], cwd=here.parent, capture_output=True, text=True, check=True, timeout=20
         ).stdout.strip()
 
     try:

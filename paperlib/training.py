@@ -37,7 +37,7 @@ from paperlib.config import RunConfig
 from paperlib.errors import CheckpointError, PaperlibError, RecordError
 from paperlib.probes import GradientNorms
 from paperlib.progress import Progress, duration
-from paperlib.projection import NormPreserving
+from paperlib.projection import NormPreserving, project
 from paperlib.records import Record
 
 __all__ = ["Record", "RunConfig", "benchmark_step", "train"]
@@ -155,6 +155,9 @@ def _backward(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor
     grad_norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     wrong = (logits.detach().argmax(1) != labels).sum()
     values = torch.stack([loss.detach().double(), wrong.double(), grad_norm.double()]).tolist()
+    if math.isfinite(values[0]) and not math.isfinite(values[2]):  # the squares may have left float32's range
+        grads = [p.grad.double() for p in model.parameters() if p.grad is not None]
+        values[2] = torch.nn.utils.get_total_norm(grads).item()
     return *values, math.isfinite(values[0]) and math.isfinite(values[2])
 
 
@@ -297,7 +300,10 @@ class _Run:
                 f"the checkpoint {path} belongs to another run ({', '.join(other) or 'made by another paperlib'}): "
                 "delete it, or choose another folder with PAPERLIB_RUNS"
             )
-        self.model.load_state_dict(content["model"])
+        try:
+            self.model.load_state_dict(content["model"])
+        except RuntimeError as e:
+            raise CheckpointError(f"{path} was made by another version of the networks: delete it to start anew") from e
         self.optimizer.load_state_dict(content["optimizer"])
         if self.probe:
             self.probe.load_state_dict(content["probe"])
@@ -392,11 +398,29 @@ class _Run:
         if not finite:
             what = "loss" if not math.isfinite(loss) else "gradient"
             return {"epoch": state.epoch, "step": state.step + 1, "what": what, "block": self.first_bad_block(images)}
-        self.optimizer.step()
+        try:
+            self.optimizer.step()
+        except ValueError:  # the projection's hook: a kernel that is not finite or has lost its rank
+            return {
+                "epoch": state.epoch,
+                "step": state.step + 1,
+                "what": "projection",
+                "block": self.unprojectable_block(),
+            }
         state.step += 1
         n = len(labels)
         state.sums = [a + b for a, b in zip(state.sums, (n, loss * n, wrong, grad_norm), strict=True)]
         return None
+
+    def unprojectable_block(self) -> str:
+        for block in self.model.blocks:
+            for conv, size in self.projection.convs if self.projection else []:
+                if conv is block.module:
+                    try:
+                        project(conv.weight, size, conv.stride[0])
+                    except ValueError:
+                        return block.name
+        return "unknown"
 
     @torch.no_grad()
     def first_bad_block(self, images: Tensor) -> str:
@@ -426,7 +450,8 @@ class _Run:
                         return name
         for name, parameter in reversed(list(self.model.named_parameters())):
             if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-                return name
+                part = name.split(".")
+                return part[1] if part[0] == "chain" else "stem" if part[0] == "stem" else "head"
         return "unknown"
 
     @torch.no_grad()
@@ -468,7 +493,7 @@ class _Run:
         whole = [row for row in state.epochs if math.isfinite(row["test_error"])]
         final: dict[str, float] = {}
         if whole:
-            gaps = [row["test_error"] - row["train_error"] for row in whole]
+            gaps = [row["test_error"] - row["train_error"] for row in whole[:100]]  # Table I: the first 100 epochs
             final = {k: v for k, v in whole[-1].items() if k.startswith(("train", "test"))}
             final |= {"gap_mean": sum(gaps) / len(gaps), "gap_max": max(gaps)}
         return Record(

@@ -162,3 +162,40 @@ def test_namespace_of_a_notebook():
     assert RunConfig.from_namespace(values) == RunConfig(depth=20, arch="plain")
     with pytest.raises(ConfigError, match="dpeth"):
         RunConfig.from_namespace({"depth": 20, "dpeth": 164})
+
+
+def test_a_smoke_run_can_have_another_data_set_if_its_source_is_named():
+    c = RunConfig(preset="smoke", dataset="cifar100", source="torchvision", device="cpu")
+    assert c.folder("r").parts[2:4] == ("cifar100", "resnet-164")
+
+
+def test_what_has_no_meaning_does_not_tell_runs_apart():
+    one = RunConfig(preset="desk", device="cpu")
+    for same in (
+        {"project": False},
+        {"project_every": 5},
+        {"source": "npm"},
+        {"source": "torchvision"},
+        {"threads": 1},
+    ):
+        other = RunConfig(preset="desk", device="cpu", **same)
+        assert (other.digest(), other.folder("r")) == (one.digest(), one.folder("r")), same
+    sample = RunConfig(preset="desk", device="cpu", source="sample", train_images=300, test_images=100)
+    assert sample.folder("r") != RunConfig(preset="desk", device="cpu", train_images=300, test_images=100).folder("r")
+
+
+def test_the_command_makes_the_same_run_on_a_machine_that_would_choose_otherwise(monkeypatch):
+    monkeypatch.setattr(configuration, "_fast_bfloat16", lambda device: True)
+    c = RunConfig(preset="desk", device="cpu")
+    words = [w.split() for w in c.command().split(" -p ")[1:]]
+    digest = c.digest()
+    monkeypatch.setattr(configuration, "_fast_bfloat16", lambda device: False)
+    again = RunConfig(**{k: int(v) if v.isdigit() else v for k, v in words})
+    assert again.digest() == digest
+    assert RunConfig(preset="desk", device="cpu").digest() != digest
+
+
+def test_other_protocols_are_named():
+    said = RunConfig(preset="paper", lr=1.0, augment=False).left_out()
+    assert "lr 1.0 instead of 0.1" in said
+    assert "augment False instead of True" in said

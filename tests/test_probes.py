@@ -242,3 +242,53 @@ def test_a_block_that_changes_the_raw_input_in_place():
     a = model[0][1](torch.relu(leaf))
     g = torch.autograd.grad(model[1](a).square().sum(), [leaf, a])
     assert probe.ratios()[0].item() == pytest.approx((g[1].norm() / g[0].norm()).item(), rel=1e-5)
+
+
+def test_an_in_place_operation_between_two_blocks():
+    """Conv, ReLU(inplace), conv: the same tensor, but another value and another gradient."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(inplace=True), nn.Linear(6, 6))
+    x = torch.randn(5, 6, requires_grad=True)
+    a = model[0](x)
+    b = torch.relu(a)
+    c = model[2](b)
+    g = [t.norm() for t in torch.autograd.grad(c.square().sum(), [x, a, b, c])]
+    with GradientNorms(model, blocks=["0", "2"]) as probe:
+        model(x).square().sum().backward()
+    assert torch.allclose(probe.norms(), torch.stack(g).view(2, 2), rtol=1e-5)
+
+
+def test_repeated_calls_and_backwards_are_recorded_as_documented():
+    model = nn.Sequential(nn.Linear(3, 3))
+    with GradientNorms(model, blocks=model) as probe:
+        y = model(torch.randn(2, 3)).square().sum()
+        y.backward(retain_graph=True)
+        (3 * y).backward()
+        first = probe.norms().clone()
+        model.zero_grad()
+    assert probe.averages()[0]["steps"] == 1
+    assert first[0, 1].item() > 0
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = nn.Linear(3, 3)
+
+        def forward(self, x):
+            self.outs = [self.block(x)]
+            self.outs.append(self.block(self.outs[0]))
+            return self.outs[1]
+
+    twice = Twice()
+    with GradientNorms(twice, blocks=["block"]) as probe:
+        twice(torch.randn(2, 3)).square().sum().backward()
+    expected = (2 * twice.outs[1]).norm()  # the last call's output
+    assert probe.norms()[0, 1].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_tokens_have_no_gradient():
+    model = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 8))
+    with GradientNorms(model, blocks=model) as probe:
+        model(torch.arange(5)).square().sum().backward()
+    assert math.isnan(probe.ratios()[0].item())
+    assert probe.ratios()[1].item() > 0

@@ -144,3 +144,21 @@ def test_verdicts_follow_the_rule(record):
         "in agreement",
         "not in agreement",
     ]
+
+
+def test_the_commit_and_whether_it_is_dirty(tmp_path, monkeypatch):
+    import shutil
+    import subprocess
+
+    (tmp_path / "paperlib").mkdir()
+    module = tmp_path / "paperlib" / "records.py"
+    shutil.copy(records.__file__, module)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(records, "__file__", str(module))
+    clean = records.git_state()
+    assert len(clean["commit"]) == 40
+    assert clean["dirty"] is False
+    module.write_text("# changed")
+    assert records.git_state()["dirty"] is True

@@ -410,3 +410,31 @@ def test_progress_tells_the_time_left(tmp_path):
     assert not (tmp_path / "progress.json").exists()
     assert duration(187) == "3:07"
     assert duration(7387) == "2:03:07"
+
+
+def test_a_procresnet_that_blows_up_is_a_divergence(tmp_path):
+    """Its projection fails first: a kernel that is not finite or has lost its rank."""
+    config = tiny(arch="procresnet", lr=1e6, precision="float32")
+    r = train(config, root=tmp_path, quiet=True)
+    assert r.status == "diverged"
+    assert r.divergence["block"] in {b.name for b in training.make_network(config.resolve()).blocks} | {"head", "stem"}
+    assert r == records.read(r.folder)
+
+
+def test_a_record_with_a_loss_that_is_not_finite_reads_back(tmp_path):
+    config = tiny(epochs=1, train_images=50, batch_size=128, lr=1e4, precision="float32")
+    r = train(config, root=tmp_path, quiet=True)
+    assert r == records.read(r.folder)
+    assert train(config, root=tmp_path, quiet=True) == r
+
+
+def test_a_large_finite_gradient_is_no_divergence():
+    config = RunConfig(preset="smoke", depth=11, precision="float32").resolve()
+    model = training.make_network(config)
+    optimizer = training.make_optimizer(config, model)
+    with torch.no_grad():
+        model.fc.weight.mul_(1e25)
+    loss, _, norm, finite = training._backward(model, optimizer, torch.randn(4, 3, 32, 32), torch.arange(4), config)
+    assert finite
+    assert math.isfinite(loss)
+    assert norm > 1e20
