@@ -172,7 +172,9 @@ def read(folder: str | Path) -> Record:
     except FileNotFoundError:
         raise RecordError(f"there is no record at {path}") from None
     except (OSError, ValueError) as e:
-        raise RecordError(f"{path} is not a readable record ({e}); delete its folder and run it again") from e
+        raise RecordError(
+            f"{path} is not a readable record ({e}); delete this file and run it again (the checkpoint beside it is used)"
+        ) from e
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise RecordError(
@@ -184,13 +186,13 @@ def read(folder: str | Path) -> Record:
         first = e.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise RecordError(
-            f"{path} is malformed at '{where}' ({first['msg'].lower()}); delete its folder and run it again"
+            f"{path} is malformed at '{where}' ({first['msg'].lower()}); delete this file and run it again (the checkpoint beside it is used)"
         ) from e
     frames = {}
     for name in TABLES:
         table = path.with_name(f"{name}.parquet")
         if not table.exists():
-            raise RecordError(f"{table} is missing; delete the folder and run it again")
+            raise RecordError(f"{table} is missing; delete record.json there and run it again")
         try:
             content = table.read_bytes()
             if hashlib.sha256(content).hexdigest() != record.tables.get(name):
@@ -198,7 +200,7 @@ def read(folder: str | Path) -> Record:
             frames[name] = pd.read_parquet(io.BytesIO(content))
         except (OSError, ValueError) as e:
             raise RecordError(
-                f"{table} is not the table of its record ({e}); delete the folder and run it again"
+                f"{table} is not the table of its record ({e}); delete record.json there and run it again"
             ) from e
     record._folder = path.parent
     return record.with_tables(**frames)
