@@ -269,18 +269,22 @@ class RunConfig(BaseModel):
         return f"This run used {', '.join(missing)}: its figures are not the paper's scale."
 
 
+def _home() -> Path:
+    """The checkout that holds the package, else the current folder."""
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "_toc.yml").exists() else Path.cwd()
+
+
 def runs_root() -> Path:
     """Where runs go: ``PAPERLIB_RUNS``, else ``runs/`` in the checkout that holds the package, else below the current folder."""
     if given := os.environ.get(RUNS_VARIABLE):
         return Path(given).expanduser()
-    checkout = Path(__file__).resolve().parent.parent
-    return (checkout if (checkout / "_toc.yml").exists() else Path.cwd()) / "runs"
+    return _home() / "runs"
 
 
 def results_root() -> Path:
     """The committed records: ``results/`` in the checkout that holds the package, else below the current folder."""
-    checkout = Path(__file__).resolve().parent.parent
-    return (checkout if (checkout / "_toc.yml").exists() else Path.cwd()) / "results"
+    return _home() / "results"
 
 
 def _sizes(preset: str, depth: int, schedule: str, precision: str) -> tuple[int, int, int]:

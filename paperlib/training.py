@@ -294,10 +294,8 @@ class _Run:
                 f"the checkpoint {path} has schema {content['schema']}, this paperlib writes {CHECKPOINT_SCHEMA}: delete it to start anew"
             )
         if content["digest"] != self.config.digest():
-            mine = self.config.model_dump()
-            other = [f"{k} {v!r} instead of {mine.get(k)!r}" for k, v in content["config"].items() if v != mine.get(k)]
             raise CheckpointError(
-                f"the checkpoint {path} belongs to another run ({', '.join(other) or 'made by another paperlib'}): "
+                f"the checkpoint {path} belongs to another run ({_differences(content['config'], self.config)}): "
                 "delete it, or choose another folder with PAPERLIB_RUNS"
             )
         try:
@@ -591,13 +589,18 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
         return record
 
 
+def _differences(found: dict[str, Any], config: RunConfig) -> str:
+    """In which parameters a stored configuration differs from ``config``."""
+    mine = config.model_dump()
+    other = [f"{k} {v!r} instead of {mine.get(k)!r}" for k, v in found.items() if v != mine.get(k)]
+    return ", ".join(other) or "made by another paperlib"
+
+
 def _finished(folder: Path, config: RunConfig) -> Record:
     record = records.read(folder)
     if record.config_hash != config.digest():
-        mine = config.model_dump()
-        other = [f"{k} {v!r} instead of {mine.get(k)!r}" for k, v in record.config.items() if v != mine.get(k)]
         raise RecordError(
-            f"{folder} holds the record of another run ({', '.join(other) or 'made by another paperlib'}): "
+            f"{folder} holds the record of another run ({_differences(record.config, config)}): "
             "move it away, or choose another folder with PAPERLIB_RUNS"
         )
     return record
