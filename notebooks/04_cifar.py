@@ -36,6 +36,7 @@ arch = "resnet"
 depth = 164
 erase_relu = False
 project = True
+reference_quirks = False
 dataset = "cifar10"
 source = None
 seed = 0

@@ -28,7 +28,7 @@ Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 
 # What names a run in its folder; any other parameter that differs from the preset marks the folder.
-_IDENTITY = {"preset", "arch", "depth", "erase_relu", "project", "dataset", "seed"}
+_IDENTITY = {"preset", "arch", "depth", "erase_relu", "project", "reference_quirks", "dataset", "seed"}
 # What does not change a run's numbers.
 _NEUTRAL = {"threads", "checkpoint_activations"}
 
@@ -58,6 +58,9 @@ class RunConfig(BaseModel):
     depth: Annotated[int, Field(strict=True)] = Field(164, description="the base network's depth 9n+2")
     erase_relu: Flag = Field(False, description="drop the last ReLU of every block")
     project: Flag = Field(True, description="hold a ProcResNet's transition convolutions norm-preserving")
+    reference_quirks: Flag = Field(
+        False, description="project as the authors' published code does, see :mod:`paperlib.reference`"
+    )
     dataset: Literal["cifar10", "cifar100"] = "cifar10"
     source: Literal["auto", "torchvision", "npm", "sample"] | None = Field(
         None, description="where the images come from"
@@ -173,6 +176,7 @@ class RunConfig(BaseModel):
             "threads": self.threads or torch.get_num_threads(),
             # What has no meaning for a network must not tell two runs of it apart.
             "project": self.project if self.arch == "procresnet" else True,
+            "reference_quirks": self.reference_quirks and self.arch == "procresnet" and self.project,
             "project_every": self.project_every if self.arch == "procresnet" and self.project else 2,
         }
         if self.checkpoint_activations is None:
@@ -199,12 +203,16 @@ class RunConfig(BaseModel):
             name += "-eraserelu"
         if self.arch == "procresnet" and not self.project:
             name += "-noproject"
+        elif self.arch == "procresnet" and self.reference_quirks:
+            name += "-reference"
         return name
 
     def digest(self) -> str:
         """SHA-256 over every resolved parameter that changes the numbers: runs with the same digest are the same run."""
         values = self.resolve().model_dump(exclude=_NEUTRAL) | self._content()
         values["device"] = values["device"].split(":")[0]
+        if not values["reference_quirks"]:  # newer than the first records, which know nothing of it
+            del values["reference_quirks"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def _content(self) -> dict[str, Any]:

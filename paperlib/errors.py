@@ -24,3 +24,11 @@ class RecordError(PaperlibError):
 
 class CheckpointError(PaperlibError):
     """A checkpoint is damaged or belongs to another run."""
+
+
+class ProjectionError(PaperlibError, ValueError):
+    """A held kernel cannot be projected.  ``names`` are those of its convolutions in the model."""
+
+    def __init__(self, message: str, names: list[str]) -> None:
+        super().__init__(message)
+        self.names = names

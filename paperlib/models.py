@@ -111,6 +111,7 @@ class Network(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
         self.fc = nn.Linear(channels, num_classes)
         self.checkpoint_activations = False
+        self.reference_quirks = False  # how NormPreserving is to hold it
 
     @property
     def blocks(self) -> list[Block]:
@@ -160,7 +161,14 @@ def _frozen_statistics(block: nn.Module) -> Iterator[None]:
             m.num_batches_tracked.copy_(counted)
 
 
-def build(arch: Arch, depth: int, num_classes: int = 10, erase_relu: bool = False, project: bool = True) -> Network:
+def build(
+    arch: Arch,
+    depth: int,
+    num_classes: int = 10,
+    erase_relu: bool = False,
+    project: bool = True,
+    reference_quirks: bool = False,
+) -> Network:
     """Build one network of the paper, with He et al.'s (2015) initialisation.
 
     Parameters
@@ -171,6 +179,8 @@ def build(arch: Arch, depth: int, num_classes: int = 10, erase_relu: bool = Fals
     erase_relu : drop the last ReLU of every block (Table II's "ErasedReLU").
     project : for ProcResNet, start from projected transition kernels.  Keeping them so during training is
         the optimiser hook's work: :class:`paperlib.projection.NormPreserving`.  ``False`` is Table III's second row.
+    reference_quirks : for ProcResNet, treat the transitions as the authors' published code does (:mod:`paperlib.reference`): not projected at
+        the start, and by its projection when held.
 
     Returns
     -------
@@ -178,7 +188,7 @@ def build(arch: Arch, depth: int, num_classes: int = 10, erase_relu: bool = Fals
 
     Raises
     ------
-    ValueError : unknown ``arch``; ``depth`` not of the form 9n+2; ``num_classes`` < 1.
+    ValueError : unknown ``arch``; ``depth`` not of the form 9n+2; ``num_classes`` < 1; ``reference_quirks`` without projected transitions.
 
     Examples
     --------
@@ -195,6 +205,10 @@ def build(arch: Arch, depth: int, num_classes: int = 10, erase_relu: bool = Fals
         raise ValueError(f"arch {arch!r} is unknown: choose one of {', '.join(get_args(Arch))}")
     if not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes must be a whole number of at least 1, not {num_classes!r}")
+    if reference_quirks and not (arch == "procresnet" and project):
+        raise ValueError(
+            "reference_quirks is about a ProcResNet's projection: use it with arch 'procresnet' and project=True"
+        )
     n = check_depth(depth)
     chain: list[Block] = []
     stem: nn.Module = nn.Identity() if arch == "procresnet" else nn.Conv2d(3, 16, 3, padding=1, bias=False)
@@ -214,7 +228,8 @@ def build(arch: Arch, depth: int, num_classes: int = 10, erase_relu: bool = Fals
             c = EXPANSION * width
     model = Network(stem, chain, c, num_classes)
     initialise(model)
-    if arch == "procresnet" and project:
+    model.reference_quirks = reference_quirks
+    if arch == "procresnet" and project and not reference_quirks:
         with torch.no_grad():
             for conv, size in model.transition_convs():
                 conv.weight.copy_(projection.project(conv.weight, size, conv.stride[0]))

@@ -34,10 +34,10 @@ from torch import Tensor, nn
 
 from paperlib import cifar, models, records
 from paperlib.config import RunConfig
-from paperlib.errors import CheckpointError, PaperlibError, RecordError
+from paperlib.errors import CheckpointError, PaperlibError, ProjectionError, RecordError
 from paperlib.probes import GradientNorms
 from paperlib.progress import Progress, duration
-from paperlib.projection import NormPreserving, project
+from paperlib.projection import NormPreserving
 from paperlib.records import Record
 
 __all__ = ["Record", "RunConfig", "benchmark_step", "train"]
@@ -125,7 +125,14 @@ def make_network(config: RunConfig) -> models.Network:
     """The run's network with its initial weights, on its device; torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = models.build(config.arch, config.depth, config.num_classes, config.erase_relu, config.project)
+        model = models.build(
+            config.arch,
+            config.depth,
+            config.num_classes,
+            config.erase_relu,
+            config.project,
+            config.resolve().reference_quirks,
+        )
     model.checkpoint_activations = bool(config.checkpoint_activations)
     return model.to(config.device, memory_format=_format(config))
 
@@ -398,27 +405,13 @@ class _Run:
             return {"epoch": state.epoch, "step": state.step + 1, "what": what, "block": self.first_bad_block(images)}
         try:
             self.optimizer.step()
-        except ValueError:  # the projection's hook: a kernel that is not finite or has lost its rank
-            return {
-                "epoch": state.epoch,
-                "step": state.step + 1,
-                "what": "projection",
-                "block": self.unprojectable_block(),
-            }
+        except ProjectionError as e:
+            block = e.names[0].removeprefix("chain.")
+            return {"epoch": state.epoch, "step": state.step + 1, "what": "projection", "block": block}
         state.step += 1
         n = len(labels)
         state.sums = [a + b for a, b in zip(state.sums, (n, loss * n, wrong, grad_norm), strict=True)]
         return None
-
-    def unprojectable_block(self) -> str:
-        for block in self.model.blocks:
-            for conv, size in self.projection.convs if self.projection else []:
-                if conv is block.module:
-                    try:
-                        project(conv.weight, size, conv.stride[0])
-                    except ValueError:
-                        return block.name
-        return "unknown"
 
     @torch.no_grad()
     def first_bad_block(self, images: Tensor) -> str:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from paperlib import models
-from paperlib.projection import NormPreserving, polar_factor, project, target
+from paperlib.polar import polar_factor
+from paperlib.projection import NormPreserving, project, target
 
 
 def circular_operator(weight, size, stride=1):

@@ -1,16 +1,9 @@
-"""Every plot of the book: a tidy data frame in, a matplotlib ``Figure`` out.  Nothing is computed or stored here.
-
-Colours are seaborn's colour-blind palette and one diverging map (purple below 1, white at 1, orange above); text is dark on an
-opaque white ground, so that a figure reads the same on a light and on a dark page.
-"""
+"""Chapter 4: what a training run leaves, drawn."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -20,38 +13,10 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-DIVERGING = "PuOr_r"
-TRAIN, TEST, TRANSITION = (sns.color_palette("colorblind")[i] for i in (0, 3, 1))
-STAGES = (
-    sns.color_palette("colorblind", 10)[0],
-    sns.color_palette("colorblind", 10)[2],
-    sns.color_palette("colorblind", 10)[4],
-)
-_RC = {
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "figure.dpi": 110,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.labelsize": 10,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "font.family": ["DejaVu Sans"],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+from paperlib.figures._style import DIVERGING, PALETTE, page_style, subplots
 
-
-def _subplots(rows: int, columns: int, size: tuple[float, float], layout: str | None = "constrained", **options):
-    """As pyplot's, without its global list of figures: nothing to close, and a notebook shows a figure once."""
-    figure = Figure(figsize=size, layout=layout)
-    return figure, figure.subplots(rows, columns, **options)
-
-
-@contextlib.contextmanager
-def _style() -> Iterator[None]:
-    with mpl.rc_context(), sns.axes_style("whitegrid", {"grid.color": ".92"}), mpl.rc_context(_RC):
-        yield
+TRAIN, TEST, TRANSITION = PALETTE[0], PALETTE[3], PALETTE[1]
+STAGES = (PALETTE[0], PALETTE[2], PALETTE[4])
 
 
 def _whole_epochs(ax) -> None:
@@ -64,8 +29,8 @@ def learning_curves(epochs: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``epoch``, ``lr``, ``train_loss``, ``test_loss``, ``train_error``, ``test_error`` (per cent).
     """
-    with _style():
-        figure, axes = _subplots(1, 2, (9.5, 3.4))
+    with page_style():
+        figure, axes = subplots(1, 2, (9.5, 3.4))
         for ax, what, label in zip(axes, ("loss", "error"), ("cross-entropy", "error, %"), strict=True):
             for part, colour, style in (("train", TRAIN, "--"), ("test", TEST, "-")):
                 ax.plot(epochs.epoch, epochs[f"{part}_{what}"], style, color=colour, marker="o", ms=3.5, label=part)
@@ -108,9 +73,9 @@ def ratio_heatmap(blocks: pd.DataFrame, title: str = "", limit: float | None = N
     table = np.exp(blocks.pivot(index="block", columns="epoch", values="log_ratio"))
     named = blocks.drop_duplicates("block").set_index("block").loc[table.index]
     r = limit or _range(table.stack())
-    with _style():
+    with page_style():
         height = min(7.5, max(2.6, 0.115 * len(table) + 1.2))
-        figure, ax = _subplots(1, 1, (8.2, height))
+        figure, ax = subplots(1, 1, (8.2, height))
         ax.grid(False)
         norm = LogNorm(1 / r, r)
         image = ax.imshow(table, aspect="auto", cmap=DIVERGING, norm=norm, interpolation="nearest",
@@ -140,8 +105,8 @@ def ratio_lines(blocks: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``epoch``, ``block``, ``name``, ``kind``, ``log_ratio``.
     """
-    with _style():
-        figure, axes = _subplots(1, 2, (9.5, 3.8))
+    with page_style():
+        figure, axes = subplots(1, 2, (9.5, 3.8))
         stage = blocks.drop_duplicates("block").set_index("block").name.str.extract(r"(\d)", expand=False).astype(float)
         for ax, kind in zip(axes, ("residual", "transition"), strict=True):
             part = blocks[blocks.kind == kind]
@@ -178,8 +143,8 @@ def gradient_profile(blocks: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``epoch``, ``block``, ``kind``, ``log_ratio``.
     """
-    with _style():
-        figure, ax = _subplots(1, 1, (9.5, 3.2))
+    with page_style():
+        figure, ax = subplots(1, 1, (9.5, 3.2))
         epochs = sorted(blocks.epoch.unique())
         for epoch, colour in dict(zip((epochs[0], epochs[-1]), (".6", TRAIN), strict=True)).items():
             rows = blocks[blocks.epoch == epoch].sort_values("block", ascending=False)
@@ -214,10 +179,10 @@ def network(blocks: pd.DataFrame, title: str = "") -> Figure:
     """
     stages = list(blocks.groupby("stage", sort=True))
     columns = max(len(rows) for _, rows in stages)
-    with _style():
+    with page_style():
         # Long chains are drawn by their first and last blocks.
         shown = columns if columns <= 20 else 20
-        figure, ax = _subplots(1, 1, (9.5, 0.95 * len(stages) + 0.9), layout=None)
+        figure, ax = subplots(1, 1, (9.5, 0.95 * len(stages) + 0.9), layout=None)
         figure.subplots_adjust(0.01, 0.02, 0.99, 0.9)
         ax.set_axis_off()
         width = max(shown, 12)  # short chains keep the shape of their boxes
@@ -277,8 +242,8 @@ def compare_runs(epochs: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``run`` (its label), ``epoch``, ``test_error``; the lines keep the order of first appearance.
     """
-    with _style():
-        figure, ax = _subplots(1, 1, (8.2, 3.4))
+    with page_style():
+        figure, ax = subplots(1, 1, (8.2, 3.4))
         markers = "osD^vPX*"
         for i, (label, rows) in enumerate(epochs.groupby("run", sort=False)):
             colour = sns.color_palette("colorblind")[i % 10]
@@ -296,8 +261,8 @@ def compare_ratios(blocks: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``run``, ``epoch``, ``kind``, ``log_ratio``.  Lines are medians over blocks, bands the range from the 10th to the 90th percentile.
     """
-    with _style():
-        figure, axes = _subplots(1, 2, (9.5, 3.6), sharey=True)
+    with page_style():
+        figure, axes = subplots(1, 2, (9.5, 3.6), sharey=True)
         for ax, kind in zip(axes, ("residual", "transition"), strict=True):
             for i, (label, rows) in enumerate(blocks[blocks.kind == kind].groupby("run", sort=False)):
                 colour = sns.color_palette("colorblind")[i % 10]

@@ -1,0 +1,132 @@
+"""Which convolutions of a network the gradient cannot get around: those on its shortest path.
+
+An identity skip carries the gradient past its block.  What no skip avoids, the convolutions where the number of channels changes, is what the
+paper's transitions are, and what its projection is for.  In any network they are found on the path from output to input with the
+fewest convolutions: in a ResNet the stem and the 1×1 convolutions of the skips, in a ProcResNet the three transitions, in a network without skips all.
+
+The path is searched in the graph that autograd records, so that any eager model will do, whatever its ``forward`` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.utils._pytree import tree_leaves
+
+
+class TrunkConv(NamedTuple):
+    """A convolution on the shortest path: its name in the model, the module, and its output's sides ``(h, w)``."""
+
+    name: str
+    conv: nn.Conv2d
+    size: tuple[int, int]
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside ``DistributedDataParallel`` or ``DataParallel``; any other as it is."""
+    return model.module if isinstance(model, DistributedDataParallel | DataParallel) else model
+
+
+@contextlib.contextmanager
+def _quiet(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, so that no running average moves, uncompiled and without autocast; every module's mode as it was afterwards."""
+    modes = [(m, m.training) for m in model.modules()]
+    device = next((p.device.type for p in model.parameters()), "cpu")
+    try:
+        model.eval()
+        # Outside of inference mode and no_grad, or there would be no graph to search.
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.compiler.set_stance("force_eager"),
+            torch.autocast(device, enabled=False),
+        ):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def trunk_convs(model: nn.Module, example: Tensor) -> list[TrunkConv]:
+    """The ``nn.Conv2d`` of ``model`` on the path with the fewest convolutions, in forward order.
+
+    Parameters
+    ----------
+    model : any module that takes one image tensor; left as it was (weights, modes and running averages).
+    example : one batch ``(N, channels, H, W)`` of the images it will be trained on; only its shape matters.
+
+    Returns
+    -------
+    One entry a convolution, with the side of its output for this image size.  Of two paths with equally many convolutions the one with fewer operations is taken.
+
+    Raises
+    ------
+    ValueError : no path from an output to the image can be followed (a part that is not differentiable, or hides its graph).
+
+    Examples
+    --------
+    >>> import torchvision
+    >>> for name, conv, size in trunk_convs(torchvision.models.resnet18(), torch.zeros(1, 3, 224, 224)):
+    ...     print(name, tuple(conv.weight.shape), conv.stride[0], size)
+    conv1 (64, 3, 7, 7) 2 (112, 112)
+    layer2.0.downsample.0 (128, 64, 1, 1) 2 (28, 28)
+    layer3.0.downsample.0 (256, 128, 1, 1) 2 (14, 14)
+    layer4.0.downsample.0 (512, 256, 1, 1) 2 (7, 7)
+    """
+    model = unwrap(model)
+    image = example.detach().clone().requires_grad_()
+    found: dict[object, TrunkConv] = {}
+
+    def remember(name: str):
+        def hook(module: nn.Conv2d, _, output: Tensor) -> None:
+            if output.grad_fn is not None:
+                # A convolution called twice is found under both nodes.
+                found[output.grad_fn] = TrunkConv(name, module, tuple(output.shape[-2:]))
+
+        return hook
+
+    hooks = [m.register_forward_hook(remember(name)) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
+    try:
+        with _quiet(model):
+            outputs = model(image)
+            start = [t.grad_fn for t in tree_leaves(outputs) if isinstance(t, Tensor) and t.grad_fn is not None]
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+    # Dijkstra's algorithm; the second part of the cost breaks ties, the third keeps nodes from being compared.
+    queue = [((0, 0), i, node, None) for i, node in enumerate(start)]
+    count = len(queue)
+    before: dict[object, object] = {}
+    end = None
+    while queue:
+        (convs, steps), _, node, parent = heapq.heappop(queue)
+        if node in before:
+            continue
+        before[node] = parent
+        if getattr(node, "variable", None) is image:
+            end = node
+            break
+        for following, _ in node.next_functions:
+            if following is not None and following not in before:
+                count += 1
+                cost = (convs + (following in found), steps + 1)
+                heapq.heappush(queue, (cost, count, following, node))
+    if end is None:
+        raise ValueError(
+            f"no differentiable path from the output of {type(model).__name__} to its image was found: "
+            "name the convolutions to hold with convs=[(conv, output_size), ...]"
+        )
+    path = []
+    node = end
+    while node is not None:
+        if node in found and found[node].conv not in [held.conv for held in path]:
+            path.append(found[node])
+        node = before[node]
+    return path
