@@ -1,20 +1,24 @@
 """Where the gradient's energy is: the assumption behind the target singular value (equation 7), to be measured.
 
-A convolution with more outputs than inputs passes on only the part of its output's gradient that lies in a subspace: at each frequency, of r of d dimensions
-(:func:`paperlib.projection.rank`).  σ² = d/r keeps the gradient's norm if that part has r/d of the energy.  It has on average, if gradients point
-everywhere alike.  Gradients of one layer are correlated, though, and have energy in few directions; how much of *these* the subspace happens to
-hold then varies from kernel to kernel (:func:`relative_sd`).
+A convolution with more outputs than inputs passes on only the part of its output's gradient that lies in a subspace:
+at each frequency, of r of d dimensions (:func:`paperlib.projection.rank`).  σ² = d/r keeps the gradient's norm if
+that part has r/d of the energy.  It has on average, if gradients point everywhere alike.  Gradients of one layer are
+correlated, though, and have energy in few directions; how much of *these* the subspace happens to hold then varies
+from kernel to kernel (:func:`relative_sd`).
 """
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from paperlib.projection import rank
-from paperlib.spectrum import check_weight, transfer_matrices
+from paperlib.spectrum import check_weight, polyphase, transfer_matrices
 
 
 @torch.no_grad()
@@ -29,8 +33,9 @@ def energy_fraction(weight: Tensor, gradient: Tensor, stride: int = 1) -> Tensor
 
     Returns
     -------
-    ``(N,)``, float64, between 0 and 1: the squared norm of the gradient's part outside of the adjoint's null space, over its squared norm; NaN for a zero gradient.
-    For circular padding; zero padding differs at the border only.  Equation 7 assumes r/d.
+    ``(N,)``, float64, between 0 and 1: the squared norm of the gradient's part outside of the adjoint's null space,
+    over its squared norm; NaN for a zero gradient. For circular padding; zero padding differs at the border only.
+    Equation 7 assumes r/d.
 
     Raises
     ------
@@ -47,27 +52,38 @@ def energy_fraction(weight: Tensor, gradient: Tensor, stride: int = 1) -> Tensor
         raise ValueError(
             f"gradient must be (N, {weight.shape[0]}, h, w) for this weight, not of shape {tuple(gradient.shape)}"
         )
+    gradient = gradient.double()
+    whole = gradient.square().sum((1, 2, 3))
+    if rank(tuple(weight.shape), stride) == weight.shape[0]:  # nothing is lost, whatever the gradient
+        return whole / whole
+    kernel = polyphase(weight.double(), stride)
+    if kernel.shape[2:] == (1, 1):  # the same row space at every frequency, hence at every pixel
+        passed = torch.einsum("dr,ndhw->nrhw", _range(kernel[:, :, 0, 0]), gradient).square().sum((1, 2, 3))
+        return passed / whole
     h, w = gradient.shape[2:]
-    spectrum = torch.fft.rfft2(gradient.double()).permute(2, 3, 1, 0)  # h, w//2+1, d, N
+    spectrum = torch.fft.rfft2(gradient, norm="ortho").permute(2, 3, 1, 0)  # h, w//2+1, d, N
     twice = torch.full((w // 2 + 1, 1), 2.0, dtype=torch.float64, device=gradient.device)
     twice[0] = 1
     if w % 2 == 0:
         twice[-1] = 1
-    whole = (spectrum.abs().square().sum(2) * twice).sum((0, 1))
-    if rank(tuple(weight.shape), stride) == weight.shape[0]:  # nothing is lost, whatever the gradient
-        return whole / whole
-    left, values, _ = torch.linalg.svd(transfer_matrices(weight.double(), (h, w), stride), full_matrices=False)
-    left = left * (values > 1e-7 * values.max()).unsqueeze(-2)
-    passed = ((left.mH @ spectrum).abs().square().sum(2) * twice).sum((0, 1))
+    basis = _range(transfer_matrices(weight.double(), (h, w), stride))
+    passed = ((basis.mH @ spectrum).abs().square().sum(2) * twice).sum((0, 1))
     return passed / whole
+
+
+def _range(matrices: Tensor) -> Tensor:
+    """An orthonormal basis of each matrix's range; columns of zeros where the rank is lower."""
+    left, values, _ = torch.linalg.svd(matrices, full_matrices=False)
+    return left * (values > 1e-7 * values.max()).unsqueeze(-2)
 
 
 @torch.no_grad()
 def effective_rank(gradient: Tensor) -> float:
     """How many directions in channel space the gradients use: (Σλ)² / Σλ² over the eigenvalues of their second moment.
 
-    ``gradient`` is ``(N, d, h, w)``; every position of every image counts as one vector of d numbers.  d for isotropic gradients, 1 if all
-    are multiples of one another (the participation ratio).  Raises ``ValueError`` for another number of dimensions.
+    ``gradient`` is ``(N, d, h, w)``; every position of every image counts as one vector of d numbers.  d for
+    isotropic gradients, 1 if all are multiples of one another (the participation ratio).  Raises ``ValueError`` for
+    another number of dimensions.
 
     Examples
     --------
@@ -82,10 +98,15 @@ def effective_rank(gradient: Tensor) -> float:
 
 
 def relative_sd(d: int, r: int, gradient_rank: float = 1.0) -> float:
-    """The standard deviation of the energy fraction over its mean r/d, for a random r-dimensional subspace of d dimensions.
+    """The standard deviation of the energy fraction over its mean r/d, for a random r-dimensional subspace of d
+    dimensions.
 
-    For gradients that fill ``gradient_rank`` dimensions evenly: sqrt(2 (d-r) (d-m) / (r m (d-1) (d+2))) with m for ``gradient_rank`` [derived: the variance of the
-    trace of a product of two random projections].  It is zero for isotropic gradients (m = d), and largest for one direction (m = 1).
+    sqrt(2 (d-r) (d-m) / (r m (d-1) (d+2))) with m for ``gradient_rank``.  Exact for a uniformly random subspace and
+    gradients whose second moment has the participation ratio m (:func:`effective_rank`), whatever its eigenvalues
+    [derived: the variance of tr ΠM over random projections Π].  It is zero for isotropic gradients (m = d), and
+    largest for one direction (m = 1).
+
+    Raises ``ValueError`` for r or ``gradient_rank`` outside of 1 to d.
 
     Examples
     --------
@@ -97,3 +118,53 @@ def relative_sd(d: int, r: int, gradient_rank: float = 1.0) -> float:
     if d == 1:
         return 0.0
     return math.sqrt(2 * (d - r) * (d - gradient_rank) / (r * gradient_rank * (d - 1) * (d + 2)))
+
+
+def output_gradients(model: nn.Module, images: Tensor, labels: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+    """The gradient of the cross-entropy at the outputs of some of the model's modules, for one batch.
+
+    Parameters
+    ----------
+    model : a classifier; a copy of it is used, in training mode, so that neither weights nor running averages change.
+    images, labels : a batch, as the model takes it.
+    names : names of submodules (``model.named_modules()``) that return one tensor.
+
+    Returns
+    -------
+    For each name the gradient, of the output's shape.
+
+    Raises
+    ------
+    ValueError : a name that is not there, or a module that the loss does not depend on.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten(), nn.Linear(32, 10))
+    >>> output_gradients(net, torch.randn(5, 3, 2, 2), torch.zeros(5, dtype=torch.long), ["0"])["0"].shape
+    torch.Size([5, 8, 2, 2])
+    """
+    names = list(names)
+    model = copy.deepcopy(model).train()
+    modules = dict(model.named_modules())
+    if missing := [name for name in names if name not in modules]:
+        raise ValueError(f"{type(model).__name__} has no submodule {missing[0]!r}")
+    gradients: dict[str, Tensor] = {}
+
+    def watch(name: str):
+        # A hook on the tensor, registered at once: it sees the gradient of this very value even if it is changed in
+        # place later.
+        def keep(_, __, output: Tensor) -> None:
+            output.register_hook(lambda g: gradients.__setitem__(name, g.detach()))
+
+        return keep
+
+    hooks = [modules[name].register_forward_hook(watch(name)) for name in names]
+    try:
+        with torch.enable_grad():
+            F.cross_entropy(model(images.detach().requires_grad_()), labels).backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if missing := [name for name in names if name not in gradients]:
+        raise ValueError(f"the loss does not depend on the output of {missing[0]!r}")
+    return {name: gradients[name] for name in names}

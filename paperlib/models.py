@@ -98,9 +98,10 @@ class Bottleneck(nn.Module):
 class Network(nn.Module):
     """A stem convolution, a chain of blocks, and a head (BN, ReLU, mean over the image, linear).
 
-    Call it on a float tensor ``(N, 3, H, W)`` (H and W divisible by 4); it returns logits ``(N, num_classes)``.  ``blocks`` lists
-    every block in forward order.  With ``checkpoint_activations`` set, a block's inner activations are recomputed
-    in the backward pass instead of kept: about a fifth of the memory for about a third more time; gradients are the same.
+    Call it on a float tensor ``(N, 3, H, W)`` (H and W divisible by 4); it returns logits ``(N, num_classes)``.
+    ``blocks`` lists every block in forward order.  With ``checkpoint_activations`` set, a block's inner activations
+    are recomputed in the backward pass instead of kept: about a fifth of the memory for about a third more time;
+    gradients are the same.
     """
 
     def __init__(self, stem: nn.Module, chain: list[Block], channels: int, num_classes: int):
@@ -179,8 +180,8 @@ def build(
     erase_relu : drop the last ReLU of every block (Table II's "ErasedReLU").
     project : for ProcResNet, start from projected transition kernels.  Keeping them so during training is
         the optimiser hook's work: :class:`paperlib.projection.NormPreserving`.  ``False`` is Table III's second row.
-    reference_quirks : for ProcResNet, treat the transitions as the authors' published code does (:mod:`paperlib.reference`): not projected at
-        the start, and by its projection when held.
+    reference_quirks : for ProcResNet, treat the transitions as the authors' published code does
+        (:mod:`paperlib.reference`): not projected at the start, and by its projection when held.
 
     Returns
     -------
@@ -188,7 +189,8 @@ def build(
 
     Raises
     ------
-    ValueError : unknown ``arch``; ``depth`` not of the form 9n+2; ``num_classes`` < 1; ``reference_quirks`` without projected transitions.
+    ValueError : unknown ``arch``; ``depth`` not of the form 9n+2; ``num_classes`` < 1; ``reference_quirks`` without
+        projected transitions.
 
     Examples
     --------
@@ -255,10 +257,11 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def describe(model: Network, image_size: int = 32) -> list[dict[str, object]]:
-    """One dict a block, in forward order: ``name``, ``kind``, ``stage``, ``skip``, ``channels``, ``size``, ``parameters``.
+    """One dict a block, in forward order: ``name``, ``kind``, ``stage``, ``skip``, ``channels``, ``size``,
+    ``parameters``.
 
-    ``skip`` is ``"identity"``, ``"projection"``, ``"none"``, or ``"convolution"`` for a ProcResNet's transition, which is one
-    convolution and no branch; ``channels`` and ``size`` (the side) are those of the block's output.
+    ``skip`` is ``"identity"``, ``"projection"``, ``"none"``, or ``"convolution"`` for a ProcResNet's transition,
+    which is one convolution and no branch; ``channels`` and ``size`` (the side) are those of the block's output.
     """
     rows, stage, size = [], 0, image_size
     for block in model.blocks:

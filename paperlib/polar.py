@@ -1,12 +1,13 @@
 """The polar factor of a matrix: the closest matrix with orthonormal columns (or rows) [Gower2004]_, and ways to it.
 
-For a tall P it is U = P (PᴴP)^(-1/2), for a wide one (PPᴴ)^(-1/2) P (equation 8): the singular values become 1, the singular vectors
-stay.  Everything here works on batches and on either side takes the *smaller* Gram matrix; the larger one is singular.
+For a tall P it is U = P (PᴴP)^(-1/2), for a wide one (PPᴴ)^(-1/2) P (equation 8): the singular values become 1, the
+singular vectors stay.  Everything here works on batches and on either side takes the *smaller* Gram matrix; the
+larger one is singular.
 
-Two ways to the inverse square root.  ``"eigh"`` decomposes the Gram matrix.  The others need matrix products alone: an odd polynomial, applied again
-and again, drives every singular value to 1 (:func:`coefficients`).  The paper's is Newton-Schulz (equation 9, [Higham1997]_), x (3 - x²) / 2; with
-coefficients chosen for the interval in which the singular values are known to lie, the same products get there in fewer steps
-[ChenChow2014]_ [Amsel2025]_.
+Two ways to the inverse square root.  ``"eigh"`` decomposes the Gram matrix.  The others need matrix products alone:
+an odd polynomial, applied again and again, drives every singular value to 1 (:func:`coefficients`).  The paper's is
+Newton-Schulz (equation 9, [Higham1997]_), x (3 - x²) / 2; with coefficients chosen for the interval in which the
+singular values are known to lie, the same products get there in fewer steps [ChenChow2014]_ [Amsel2025]_.
 
 .. [Gower2004] Gower, Dijksterhuis: *Procrustes problems*, Oxford University Press, 2004.
 .. [Higham1997] Higham: *Stable iterations for the matrix square root*, Numerical Algorithms 15, 1997.
@@ -55,8 +56,9 @@ def _minimax_quintic(lower: float, upper: float) -> tuple[float, float, float]:
 def coefficients(method: Products, lower: float, steps: int) -> tuple[tuple[float, float, float], ...]:
     """Coefficients (a, b, c) of a x + b x³ + c x⁵ for each of ``steps`` steps, for singular values in [lower, 1].
 
-    ``"newton-schulz"`` is (3/2, -1/2, 0) always.  ``"scaled-newton-schulz"`` scales x before each such step so that both ends of the interval land
-    on one value, which makes it the best cubic; ``"quintic"`` is the best polynomial of degree five.  Both converge to the plain form.
+    ``"newton-schulz"`` is (3/2, -1/2, 0) always.  ``"scaled-newton-schulz"`` scales x before each such step so that
+    both ends of the interval land on one value, which makes it the best cubic; ``"quintic"`` is the best polynomial
+    of degree five.  Both converge to the plain form.
 
     Raises ``ValueError`` for an unknown method, ``lower`` outside (0, 1] or ``steps`` < 0.
 
@@ -92,6 +94,7 @@ def coefficients(method: Products, lower: float, steps: int) -> tuple[tuple[floa
     return tuple(out)
 
 
+@functools.lru_cache(maxsize=64)
 def steps_needed(method: Products, lower: float, error: float = 1e-15) -> int:
     """How many steps bring every singular value in [lower, 1] to within ``error`` of 1 (in exact arithmetic)."""
     # The polynomial is increasing near the lower end, which therefore is the last to arrive.
@@ -119,13 +122,16 @@ def inverse_sqrt(gram: Tensor, method: Method = "eigh") -> tuple[Tensor, Tensor]
 
     Parameters
     ----------
-    gram : ``(..., n, n)``, float64 or complex128: Gram matrices square the condition number, and float32 would lose its small half.
-    method : ``"eigh"``, or products alone: a fixed number of steps of :func:`coefficients`, which on CUDA never waits for the device.
+    gram : ``(..., n, n)``, float64 or complex128: Gram matrices square the condition number, and float32 would lose
+        its small half.
+    method : ``"eigh"``, or products alone: a fixed number of steps of :func:`coefficients`, which on CUDA never waits
+        for the device.
 
     Returns
     -------
-    The roots, ``(..., n, n)``, and a boolean scalar tensor: every matrix was finite, of full rank to working precision, and (for the products)
-    the result, put to the test, is an inverse square root to 1e-6.  Where it is false the roots mean nothing.
+    The roots, ``(..., n, n)``, and a boolean scalar tensor: every matrix was finite, of full rank to working
+    precision, and (for the products) the result, put to the test, is an inverse square root to 1e-6.  Where it is
+    false the roots mean nothing.
     """
     if method == "eigh":
         finite = torch.isfinite(torch.view_as_real(gram) if gram.is_complex() else gram).all()
@@ -163,7 +169,8 @@ def polar_factor(matrix: Tensor, method: Method = "eigh") -> Tensor:
 
     Raises
     ------
-    ValueError : a matrix that is not finite, or rank-deficient to working precision: the closest orthogonal matrix is then not unique.
+    ValueError : a matrix that is not finite, or rank-deficient to working precision: the closest orthogonal matrix is
+        then not unique.
 
     Examples
     --------
@@ -174,7 +181,8 @@ def polar_factor(matrix: Tensor, method: Method = "eigh") -> Tensor:
     m = matrix.to(torch.complex128 if matrix.is_complex() else torch.float64)
     if not torch.isfinite(torch.view_as_real(m) if m.is_complex() else m).all():
         raise ValueError("the matrix holds NaN or infinite values: it has no polar factor")
-    # Neither the factor nor the rank depends on the scale, and the Gram matrix would overflow or vanish long before the matrix.
+    # Neither the factor nor the rank depends on the scale, and the Gram matrix would overflow or vanish long before
+    # the matrix.
     m = m / m.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     wide = m.shape[-2] < m.shape[-1]
     root, ok = inverse_sqrt(m @ m.mH if wide else m.mH @ m, method)
@@ -184,10 +192,12 @@ def polar_factor(matrix: Tensor, method: Method = "eigh") -> Tensor:
 
 
 def polar_iterates(matrix: Tensor, method: Literal[Products, "qdwh"], steps: int, lower: float) -> list[Tensor]:
-    """The matrix, scaled to a norm of at most 1, and what each step of an iteration makes of it: to look at, not to use.
+    """The matrix, scaled to a norm of at most 1, and what each step of an iteration makes of it: to look at, not to
+    use.
 
-    ``lower`` is the smallest singular value that the scaled matrix may have.  ``"qdwh"`` is the rational iteration of Nakatsukasa, Bai and Gygi (2010), which
-    converges cubically but solves a linear system in each step.  In the matrix's own precision.
+    ``lower`` is the smallest singular value that the scaled matrix may have.  ``"qdwh"`` is the rational iteration of
+    Nakatsukasa, Bai and Gygi (2010), which converges cubically but solves a linear system in each step.  In the
+    matrix's own precision.
 
     Examples
     --------

@@ -1,12 +1,13 @@
 """The norm-preserving projection of a convolution's kernel (Section 3, equations 5-9 and Algorithm 1).
 
 A convolution maps the gradient at its output to the gradient at its input.  The paper keeps the norm by setting every
-non-zero singular value of that map to σ = sqrt(d / min(d, c)): at each frequency the kernel's transform P is replaced by σ times its polar factor
-P (PᴴP)^(-1/2), then the kernel is cropped back to its k×k taps.
+non-zero singular value of that map to σ = sqrt(d / min(d, c)): at each frequency the kernel's transform P is replaced
+by σ times its polar factor P (PᴴP)^(-1/2), then the kernel is cropped back to its k×k taps.
 
-Here no transform of the kernel is ever made.  PᴴP has only the (2k-1)² lags of the kernel's autocorrelation, and of the filter (PᴴP)^(-1/2) the crop needs
-only as many; both are c×c matrices.  So frequencies see small matrices of the smaller side, and the larger one only takes
-part in two ordinary matrix products.  A stride is handled through :func:`paperlib.spectrum.polyphase`.
+Here no transform of the kernel is ever made.  PᴴP has only the (2k-1)² lags of the kernel's autocorrelation, and of
+the filter (PᴴP)^(-1/2) the crop needs only as many; both are c×c matrices.  So frequencies see small matrices of the
+smaller side, and the larger one only takes part in two ordinary matrix products.  A stride is handled through
+:func:`paperlib.spectrum.polyphase`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from paperlib.trunk import TrunkConv, trunk_convs, unwrap
 
 
 def rank(weight_shape: tuple[int, ...], stride: int = 1) -> int:
-    """The rank, in general, of the map at one frequency: min(d, p·c), where p of the stride's s² phases are read (s² if k ≥ s)."""
+    """The generic rank of the map at one frequency: min(d, p·c), where p of a stride's s² phases are read (all if k ≥ s)."""
     d, c, kh, kw = (int(n) for n in weight_shape)
     return min(d, min(kh, stride) * min(kw, stride) * c)
 
@@ -35,9 +36,9 @@ def rank(weight_shape: tuple[int, ...], stride: int = 1) -> int:
 def target(weight_shape: tuple[int, ...], stride: int = 1, relu: bool = False) -> float:
     """The singular value σ that keeps the expected norm of the gradient (equation 7): σ² = d / r.
 
-    The non-zero part of the map has r = :func:`rank` dimensions of d, and isotropic gradients have r/d of their energy there.
-    For a 1×1 kernel, strided or not, r = min(d, c); for k ≥ s it is min(d, s²c).  With ``relu`` the ReLU behind the convolution takes half of the gradient's
-    energy, and σ grows by sqrt(2).
+    The non-zero part of the map has r = :func:`rank` dimensions of d, and isotropic gradients have r/d of their
+    energy there. For a 1×1 kernel, strided or not, r = min(d, c); for k ≥ s it is min(d, s²c).  With ``relu`` the
+    ReLU behind the convolution takes half of the gradient's energy, and σ grows by sqrt(2).
 
     Parameters
     ----------
@@ -69,7 +70,8 @@ def _tap_lags(k: tuple[int, int], device: torch.device) -> Tensor:
 
 
 def _nearest(kernel: Tensor, grid: tuple[int, int], passes: int, method: Method) -> tuple[Tensor, Tensor]:
-    """The polar factor at each frequency of ``grid``, cropped, ``passes`` times, for a tall float64 kernel ``(d, c, kh, kw)``, d ≥ c.
+    """The polar factor at each frequency of ``grid``, cropped, ``passes`` times, for a tall float64 kernel ``(d, c,
+    kh, kw)``, d ≥ c.
 
     Taps that are zero throughout stay zero.  Also whether every inverse square root could be trusted.
     """
@@ -112,8 +114,9 @@ def _nearest(kernel: Tensor, grid: tuple[int, int], passes: int, method: Method)
 def _grid(size: tuple[int, int], k: tuple[int, int], passes: int) -> tuple[int, int]:
     """The frequencies to project at.
 
-    A kernel that is orthogonal at 2k-1 frequencies each way is so at all: the autocorrelation has no more lags.  Alternating projections, which look for
-    such a kernel, therefore do as well on a small grid (2k+1 gives the same singular values to 1e-3); so does a map smaller than the kernel.
+    A kernel that is orthogonal at 2k-1 frequencies each way is so at all: the autocorrelation has no more lags.
+    Alternating projections, which look for such a kernel, therefore do as well on a small grid (2k+1 gives the same
+    singular values to 1e-3); so does a map smaller than the kernel.
     """
     return tuple(2 * k - 1 if n < k else n if passes == 1 else min(n, 2 * k + 1) for n, k in zip(size, k, strict=True))
 
@@ -124,11 +127,13 @@ def project_unchecked(
 ) -> tuple[Tensor, Tensor]:
     """:func:`project` without its checks: the kernel, and a boolean scalar tensor that says whether it can be trusted.
 
-    With a ``method`` of products alone nothing here waits for a CUDA device.  ``grid="small"`` always takes the small grid of alternating projections.
+    With a ``method`` of products alone nothing here waits for a CUDA device.  ``grid="small"`` always takes the small
+    grid of alternating projections.
     """
     phases = polyphase(weight.double(), stride)
     k = tuple(phases.shape[2:])
-    # The polar factor does not depend on the scale, and the Gram matrix could overflow or vanish where the kernel does not.
+    # The polar factor does not depend on the scale, and the Gram matrix could overflow or vanish where the kernel
+    # does not.
     phases = phases / phases.abs().amax().clamp_min(torch.finfo(torch.float64).tiny)
     tall = phases.shape[0] >= phases.shape[1]
     kernel, ok = _nearest(
@@ -139,7 +144,7 @@ def project_unchecked(
 
 
 def default_method(device: torch.device) -> Method:
-    """Eigen-decomposition on the CPU, where it is the fastest way; on CUDA products alone, which need no answer from the device."""
+    """``"eigh"`` on the CPU, where it is the fastest; on CUDA products alone, which need no answer from the device."""
     return "quintic" if device.type == "cuda" else "eigh"
 
 
@@ -154,21 +159,23 @@ def project(
 ) -> Tensor:
     """The nearest norm-preserving kernel, cropped to its shape (equation 8 and Algorithm 1).
 
-    At each frequency of a circular convolution with that output size the kernel's transform is replaced by ``target`` times its polar factor; then the kernel is
-    transformed back and cropped to its k×k taps.  Where one matrix serves all frequencies (1×1 kernels, or k ≤ stride) the result is exact.  Otherwise the
-    crop takes the singular values away from the target again (a He-initialised 3→64 kernel to about ±15 %); every further pass alternates between the
-    two sets and comes closer (±2.5 % after 10, ±0.1 % after 50).  Where the number of channels does not change (c = d), the passes stall: some singular values stay
-    near zero.  Begin with :func:`delta_orthogonal` there.
+    At each frequency of a circular convolution with that output size the kernel's transform is replaced by ``target``
+    times its polar factor; then the kernel is transformed back and cropped to its k×k taps.  Where one matrix serves
+    all frequencies (1×1 kernels, or k ≤ stride) the result is exact.  Otherwise the crop takes the singular values
+    away from the target again (a He-initialised 3→64 kernel to about ±15 %); every further pass alternates between
+    the two sets and comes closer (±2.5 % after 10, ±0.1 % after 50).  Where the number of channels does not change (c
+    = d), the passes stall: some singular values stay near zero.  Begin with :func:`delta_orthogonal` there.
 
     Parameters
     ----------
     weight : ``(d, c, kh, kw)``, real; not changed.
-    size : side, or sides ``(h, w)``, of the feature map at the convolution's **output**.  One pass uses all of its h·w frequencies; more passes, as well as a map that is smaller than the
-        kernel, use about 2k-1 each way, which is enough for every size.
+    size : side, or sides ``(h, w)``, of the feature map at the convolution's **output**.  One pass uses all of its
+        h·w frequencies; more passes, as well as a map that is smaller than the kernel, use about 2k-1 each way, which
+        is enough for every size.
     stride, relu : see :func:`target`.
     passes : number of alternating projections, at least 1.
-    method : how to take the inverse square root, see :func:`paperlib.polar.inverse_sqrt`; by default by the device.  Products that do not converge are done again by
-        ``"eigh"``.
+    method : how to take the inverse square root, see :func:`paperlib.polar.inverse_sqrt`; by default by the device.
+        Products that do not converge are done again by ``"eigh"``.
 
     Returns
     -------
@@ -176,7 +183,8 @@ def project(
 
     Raises
     ------
-    ValueError : a bad ``weight``, ``size``, ``stride`` or ``passes``; a kernel that is not finite, zero, or rank-deficient at some frequency: its projection is not unique.
+    ValueError : a bad ``weight``, ``size``, ``stride`` or ``passes``; a kernel that is not finite, zero, or
+        rank-deficient at some frequency: its projection is not unique.
 
     Examples
     --------
@@ -208,7 +216,8 @@ def project(
 
 
 def spread(weight: Tensor, size: int | tuple[int, int], stride: int = 1, relu: bool = False) -> tuple[float, float]:
-    """The smallest and the largest non-zero singular value of the convolution, over the target: ``(1, 1)`` keeps the norm.
+    """The smallest and the largest non-zero singular value of the convolution, over the target: ``(1, 1)`` keeps the
+    norm.
 
     Zeros that every kernel of this shape has (a rank below d) do not count.
 
@@ -232,8 +241,9 @@ def delta_orthogonal(
 ) -> Tensor:
     """A random norm-preserving kernel to start from: one orthogonal matrix in the middle, zeros around it.
 
-    Every singular value of the convolution is the target or zero, on every map and for any shape and stride ([Xiao2018]_; with a stride s the middle is a block of s×s
-    taps).  Where c = d this is the start to take: from a random kernel the alternating projections stall, since the determinant of a square transform has zeros that no
+    Every singular value of the convolution is the target or zero, on every map and for any shape and stride
+    ([Xiao2018]_; with a stride s the middle is a block of s×s taps).  Where c = d this is the start to take: from a
+    random kernel the alternating projections stall, since the determinant of a square transform has zeros that no
     small change removes; from here the projection holds.
 
     .. [Xiao2018] Xiao et al.: *Dynamical isometry and a mean field theory of CNNs*, ICML 2018.
@@ -294,22 +304,23 @@ def _named(model: nn.Module, item: Any) -> TrunkConv:
 class NormPreserving:
     """Hold some convolutions of a network norm-preserving while it is trained (Algorithm 1).
 
-    Attach it to the optimiser: after every ``every``-th step the kernels are projected, in place.  Nothing else changes: the model keeps its modules, its state dict and
-    its ``forward``, so that compiling, mixed precision, activation checkpointing and ``DistributedDataParallel`` (each process projects
-    the same weights) work as without it, and what is trained is a plain model.  On CUDA the hook never waits for the device.
+    Attach it to the optimiser: after every ``every``-th step the kernels are projected, in place.  Nothing else
+    changes: the model keeps its modules, its state dict and its ``forward``, so that compiling, mixed precision,
+    activation checkpointing and ``DistributedDataParallel`` (each process projects the same weights) work as without
+    it, and what is trained is a plain model.  On CUDA the hook never waits for the device.
 
     Parameters
     ----------
     model : any module.
     every : project after every ``every``-th optimiser step (the paper: 2).
-    convs : which convolutions to hold, as pairs of a convolution, or its name, and the side (or sides) of its output.  By default a ProcResNet's three
-        transitions, or those that ``example`` leads to.
-    example : a batch of images like the ones the model will get: hold the convolutions that the gradient cannot get around
-        (:func:`paperlib.trunk.trunk_convs`).
+    convs : which convolutions to hold, as pairs of a convolution, or its name, and the side (or sides) of its output.
+        By default a ProcResNet's three transitions, or those that ``example`` leads to.
+    example : a batch of images like the ones the model will get: hold the convolutions that the gradient cannot get
+        around (:func:`paperlib.trunk.trunk_convs`).
     relu : whether each held convolution is followed directly by a ReLU, see :func:`target`.
     method : see :func:`project`; by default by the device.
-    reference_quirks : do as the authors' published code does (:mod:`paperlib.reference`), including a projection after each step with probability 1/``every``; to
-        measure what that changes, not to train with.
+    reference_quirks : do as the authors' published code does (:mod:`paperlib.reference`), including a projection
+        after each step with probability 1/``every``; to measure what that changes, not to train with.
 
     Attributes
     ----------
@@ -319,12 +330,13 @@ class NormPreserving:
 
     Raises
     ------
-    ValueError : nothing to hold; something that is not an ordinary ``Conv2d`` of this model (one group, one stride for both directions, not dilated);
-        ``every`` < 1.
-    ProjectionError : after a step, a ``ValueError``: a held kernel is not finite or has lost its rank.  It is left as the optimiser made it.  On CUDA this is
-        noticed some steps later.
+    ValueError : nothing to hold; something that is not an ordinary ``Conv2d`` of this model (one group, one stride
+        for both directions, not dilated); ``every`` < 1.
+    ProjectionError : after a step, a ``ValueError``: a held kernel is not finite or has lost its rank.  It is left as
+        the optimiser made it.  On CUDA this is noticed some steps later.
 
-    Kernels with k ≤ stride (1×1, patch embeddings) are exact after each projection.  Others stay near the target once they are there: start them with
+    Kernels with k ≤ stride (1×1, patch embeddings) are exact after each projection.  Others stay near the target once
+    they are there: start them with
     :func:`project` (``passes=50``) or, where c = d, :func:`delta_orthogonal`.
 
     Examples
@@ -451,7 +463,8 @@ class NormPreserving:
         self._notice(wait=False)
 
     def _notice(self, wait: bool) -> None:
-        """Raise for kernels that could not be projected; on CUDA without waiting for the device, once the news has arrived."""
+        """Raise for kernels that could not be projected; on CUDA without waiting for the device, once the news has
+        arrived."""
         if self._failed is None:
             return
         if self._failed.is_cuda and not wait:
@@ -483,8 +496,8 @@ class NormPreserving:
 
     # -- what it does, and what is left ----------------------------------------------------------------------------
     def describe(self) -> list[dict[str, object]]:
-        """One dict a held convolution: ``name``, ``shape`` of the weight, ``stride``, ``size`` of the output, ``target``, and the smallest and largest
-        singular value over it now, ``lowest`` and ``highest``."""
+        """One dict a held convolution: ``name``, ``shape`` of the weight, ``stride``, ``size`` of the output,
+        ``target``, and the smallest and largest singular value over it now, ``lowest`` and ``highest``."""
         rows = []
         for name, conv, size in self.convs:
             shape, stride = tuple(conv.weight.shape), conv.stride[0]

@@ -1,15 +1,19 @@
-"""What the authors' published code does in place of equation 8 (``regularize_conv`` in their PyTorch repository), from the formulas.
+"""What the authors' published code does in place of equation 8 (``regularize_conv`` in their PyTorch repository),
+from the formulas.
 
-Five points differ from the paper.  They are reproduced here, so that what they change can be measured, by another and faster route:
+Five points differ from the paper.  They are reproduced here, so that what they change can be measured, by another and
+faster route:
 
 * the spectrum is read back conjugated, so that the projected kernel comes out reversed in space before it is cropped;
 * σ is sqrt(d/c), where equation 7 has sqrt(d/min(d, c));
-* ten Newton-Schulz steps in float32, from a Gram matrix that is scaled down only if its norm exceeds 1, whether they have converged or not;
+* ten Newton-Schulz steps in float32, from a Gram matrix that is scaled down only if its norm exceeds 1, whether they
+  have converged or not;
 * no factor of sqrt(2) in front of a ReLU (the paper's networks have none there);
 * the projection follows a step with probability 1/2, where the paper has every second step.
 
-It also takes the Gram matrix on the output's side, where it is singular, at all n² frequencies of a 1×1 kernel that has one; that costs time and
-digits, but changes nothing else, and is left out.  Chapter "Reading the reference implementation" shows each point.
+It also takes the Gram matrix on the output's side, where it is singular, at all n² frequencies of a 1×1 kernel that
+has one; that costs time and digits, but changes nothing else, and is left out.  Chapter "Reading the reference
+implementation" shows each point.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ STEPS = 10
 
 
 def turn(step: int, every: int) -> bool:
-    """Whether the projection follows this step: with probability 1/``every``, decided by the step's number alone, so that a resumed run decides alike."""
+    """Whether the projection follows this step: with probability 1/``every``, decided by the step's number alone, so
+    that a resumed run decides alike."""
     return torch.rand((), generator=torch.Generator().manual_seed(step)).item() < 1 / every
 
 

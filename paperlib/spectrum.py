@@ -1,16 +1,17 @@
 """The singular values of a convolution (Theorem 3), from small matrices instead of the whole operator.
 
-With circular padding a convolution is diagonal in frequency: at each of the h·w frequencies it acts as one d×c matrix, the
-kernel's Fourier transform there, and its singular values are those of these matrices together [Sedghi2019]_.  A stride s is no
-exception: a strided convolution is an ordinary one that reads the s² phases of its input as s²·c channels
-(:func:`polyphase`).  The kernel is real, so frequencies come in conjugate pairs and half of them are enough.
+With circular padding a convolution is diagonal in frequency: at each of the h·w frequencies it acts as one d×c
+matrix, the kernel's Fourier transform there, and its singular values are those of these matrices together
+[Sedghi2019]_.  A stride s is no exception: a strided convolution is an ordinary one that reads the s² phases of its
+input as s²·c channels (:func:`polyphase`).  The kernel is real, so frequencies come in conjugate pairs and half of
+them are enough.
 
 Networks pad with zeros.  That operator is a part of a slightly larger circular one, which bounds its norm from above
 (:func:`operator_norm_bound`); its exact norm needs an iteration (:func:`operator_norm`).
 
-Everywhere ``weight`` is ``(d, c, kh, kw)``, PyTorch's layout, and ``size`` is the side of the feature map at the convolution's
-**output**, or its two sides ``(h, w)``; the input is ``stride`` times as large.  float64 is computed in float64, anything else
-in float32.
+Everywhere ``weight`` is ``(d, c, kh, kw)``, PyTorch's layout, and ``size`` is the side of the feature map at the
+convolution's **output**, or its two sides ``(h, w)``; the input is ``stride`` times as large.  float64 is computed in
+float64, anything else in float32.
 
 .. [Sedghi2019] Sedghi, Gupta, Long: *The singular values of convolutional layers*, ICLR 2019, Theorem 6.
 """
@@ -54,10 +55,10 @@ def check_stride(stride: int) -> int:
 def polyphase(weight: Tensor, stride: int) -> Tensor:
     """The stride-1 kernel on the phases of the input that a strided kernel amounts to.
 
-    A convolution with stride s reads every s-th pixel, so its input splits into s² images, one for each position modulo s;
-    as channels of one image of the output's size they make the stride 1.  Tap (s·i + p, s·j + q) of channel a becomes
-    tap (i, j) of channel (a, p, q).  Phases that no tap reads (k < s) are left out: a kernel with k ≤ s, a strided
-    1×1 convolution or a patch embedding, becomes a 1×1 kernel, one matrix.
+    A convolution with stride s reads every s-th pixel, so its input splits into s² images, one for each position
+    modulo s; as channels of one image of the output's size they make the stride 1.  Tap (s·i + p, s·j + q) of channel
+    a becomes tap (i, j) of channel (a, p, q).  Phases that no tap reads (k < s) are left out: a kernel with k ≤ s, a
+    strided 1×1 convolution or a patch embedding, becomes a 1×1 kernel, one matrix.
 
     Returns ``(d, c·ph·pw, ⌈kh/s⌉, ⌈kw/s⌉)`` with ph = min(kh, s), pw = min(kw, s); differentiable.
 
@@ -79,7 +80,7 @@ def polyphase(weight: Tensor, stride: int) -> Tensor:
 
 
 def from_polyphase(phases: Tensor, weight_shape: tuple[int, ...], stride: int) -> Tensor:
-    """The strided kernel of ``weight_shape`` whose :func:`polyphase` is ``phases``, without the taps beyond its edge."""
+    """The strided kernel of ``weight_shape`` with these :func:`polyphase` ``phases``; taps beyond its edge are dropped."""
     if stride == 1:
         return phases
     d, c, kh, kw = weight_shape
@@ -92,8 +93,8 @@ def from_polyphase(phases: Tensor, weight_shape: tuple[int, ...], stride: int) -
 def waves(grid: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
     """exp(-i (u·a/h + v·b/w) 2π) for the half spectrum of an h×w grid and the offsets a in ``rows``, b in ``columns``.
 
-    Returns ``(h·(⌊w/2⌋+1), len(rows)·len(columns))``, complex, in the offsets' precision.  Made on their device, with nothing
-    copied to it.
+    Returns ``(h·(⌊w/2⌋+1), len(rows)·len(columns))``, complex, in the offsets' precision.  Made on their device, with
+    nothing copied to it.
     """
     h, w = grid
     u = torch.arange(h, dtype=rows.dtype, device=rows.device)
@@ -108,11 +109,12 @@ def waves(grid: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
 def transfer_matrices(weight: Tensor, size: int | tuple[int, int], stride: int = 1) -> Tensor:
     """The matrices by which the circular convolution acts at each frequency of the half spectrum.
 
-    Returns ``(h, ⌊w/2⌋+1, d, c')``, complex; c' = c, or the number of read phases times c with a stride.  At ``(-u, -v)`` the matrix is
-    the conjugate of the one at ``(u, v)``.  Differentiable.  Raises ``ValueError`` for a bad ``weight``, ``size`` or ``stride``.
+    Returns ``(h, ⌊w/2⌋+1, d, c')``, complex; c' = c, or the number of read phases times c with a stride.  At (-u, -v) the
+    matrix is the conjugate of the one at (u, v).  Differentiable.  Raises ``ValueError`` for a bad ``weight``,
+    ``size`` or ``stride``.
 
-    A product with a small table of waves, not an FFT: for the few taps of a kernel it is far cheaper than transforming the zeros
-    around them (64→64, 3×3 on 32×32: 2 ms against 40).
+    A product with a small table of waves, not an FFT: for the few taps of a kernel it is far cheaper than
+    transforming the zeros around them (64→64, 3×3 on 32×32: 2 ms against 40).
 
     Examples
     --------
@@ -142,8 +144,9 @@ def singular_values(weight: Tensor, size: int | tuple[int, int], stride: int = 1
 
     Returns
     -------
-    ``(h, w, min(d, s²c))``, largest first at each frequency: with multiplicity, the singular values of the whole operator from c·(s·h)·(s·w) to
-    d·h·w numbers, those that are zero because phases are skipped included.  float64 for float64, else float32; differentiable.
+    ``(h, w, min(d, s²c))``, largest first at each frequency: with multiplicity, the singular values of the whole
+    operator from c·(s·h)·(s·w) to d·h·w numbers, those that are zero because phases are skipped included.  float64
+    for float64, else float32; differentiable.
 
     Raises
     ------
@@ -195,7 +198,7 @@ def _check_padding(padding: str) -> None:
 
 
 def dense(weight: Tensor, size: int | tuple[int, int], stride: int = 1, padding: Padding = "circular") -> Tensor:
-    """The convolution as one matrix ``(d·h·w, c·s·h·s·w)``: an identity basis pushed through ``torch.nn.functional.conv2d``.
+    """The convolution as one matrix ``(d·h·w, c·s·h·s·w)``: an identity basis pushed through torch's own ``conv2d``.
 
     For small cases only, to check the rest against: the matrix has d·c·s²·(h·w)² entries.
     """
@@ -210,8 +213,9 @@ def dense(weight: Tensor, size: int | tuple[int, int], stride: int = 1, padding:
 def operator_norm_bound(weight: Tensor, size: int | tuple[int, int], stride: int = 1) -> Tensor:
     """A certified upper bound on the norm of the zero-padded convolution: the circular norm on a slightly larger map.
 
-    An image with p zero pixels beside it is a circular image of n + p pixels, so the zero-padded operator is a submatrix
-    of the circular one on that map, and no submatrix has a larger norm.  (The norm of the weight reshaped to d × c·k² is *not* a bound.)
+    An image with p zero pixels beside it is a circular image of n + p pixels, so the zero-padded operator is a
+    submatrix of the circular one on that map, and no submatrix has a larger norm.  (The norm of the weight reshaped
+    to d × c·k² is *not* a bound.)
 
     Returns a scalar tensor; differentiable.  Raises as :func:`singular_values`.
 
@@ -232,9 +236,10 @@ def operator_norm(
 ) -> Tensor:
     """The largest singular value of a convolution: exact for circular padding, by an iteration for zero padding.
 
-    With ``padding="zeros"`` (k // 2 pixels, as networks do) there is no closed form.  A restarted Lanczos iteration in float64, on the convolution and
-    its adjoint, is run until the residual of the leading singular pair is below ``tolerance`` times the norm.  What it returns is never above the
-    exact norm; :func:`operator_norm_bound` is never below it.
+    With ``padding="zeros"`` (k // 2 pixels, as networks do) there is no closed form.  A restarted Lanczos iteration
+    in float64, on the convolution and its adjoint, is run until the residual of the leading singular pair is below
+    ``tolerance`` times the norm.  What it returns is never above the exact norm; :func:`operator_norm_bound` is never
+    below it.
 
     Returns
     -------

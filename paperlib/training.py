@@ -40,7 +40,7 @@ from paperlib.progress import Progress, duration
 from paperlib.projection import NormPreserving
 from paperlib.records import Record
 
-__all__ = ["Record", "RunConfig", "benchmark_step", "train"]
+__all__ = ["Record", "RunConfig", "benchmark_step", "train", "trained_network"]
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SCHEMA = 1
@@ -286,20 +286,7 @@ class _Run:
             return False
         except OSError as e:
             raise CheckpointError(f"the checkpoint {path} cannot be read: {e.strerror or e}") from e
-        if hashlib.sha256(raw[32:]).digest() != raw[:32]:
-            raise CheckpointError(f"the checkpoint {path} is damaged: delete it to start this run anew")
-        try:
-            content = torch.load(io.BytesIO(raw[32:]), map_location=self.device, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
-            raise CheckpointError(
-                f"the checkpoint {path} is damaged or foreign: delete it to start this run anew"
-            ) from e
-        if not isinstance(content, dict) or "schema" not in content:
-            raise CheckpointError(f"{path} is not a checkpoint of this library: delete it to start this run anew")
-        if content["schema"] != CHECKPOINT_SCHEMA:
-            raise CheckpointError(
-                f"the checkpoint {path} has schema {content['schema']}, this paperlib writes {CHECKPOINT_SCHEMA}: delete it to start anew"
-            )
+        content = _unpacked(raw, path, self.device)
         if content["digest"] != self.config.digest():
             raise CheckpointError(
                 f"the checkpoint {path} belongs to another run ({_differences(content['config'], self.config)}): "
@@ -520,6 +507,51 @@ class _Run:
             left_out=config.left_out(),
             divergence=divergence,
         ).with_tables(pd.DataFrame(state.epochs), pd.DataFrame(state.blocks))
+
+
+def _unpacked(raw: bytes, path: Path, device: torch.device | str) -> dict[str, Any]:
+    """The content of a checkpoint file, once its checksum has been found right; CheckpointError for anything else."""
+    if hashlib.sha256(raw[32:]).digest() != raw[:32]:
+        raise CheckpointError(f"the checkpoint {path} is damaged: delete it to start this run anew")
+    try:
+        content = torch.load(io.BytesIO(raw[32:]), map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
+        raise CheckpointError(f"the checkpoint {path} is damaged or foreign: delete it to start this run anew") from e
+    if not isinstance(content, dict) or "schema" not in content:
+        raise CheckpointError(f"{path} is not a checkpoint of this library: delete it to start this run anew")
+    if content["schema"] != CHECKPOINT_SCHEMA:
+        raise CheckpointError(
+            f"the checkpoint {path} has schema {content['schema']}, this paperlib writes {CHECKPOINT_SCHEMA}: delete it to start anew"
+        )
+    return content
+
+
+def trained_network(record: Record) -> models.Network:
+    """The network of a run as its last checkpoint has it, on the CPU, in training mode.
+
+    Raises
+    ------
+    CheckpointError : the record's folder holds no checkpoint (committed records come without), or a damaged one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> tiny = RunConfig(preset="smoke", depth=11, epochs=1, train_images=100, test_images=50)
+    >>> record = train(tiny, root=tempfile.mkdtemp(), quiet=True)
+    >>> len(trained_network(record).blocks)
+    3
+    """
+    config = RunConfig(**record.config | {"device": "cpu"})
+    path = Path(record.folder or ".") / CHECKPOINT
+    try:
+        raw = path.read_bytes()
+    except OSError as e:
+        raise CheckpointError(
+            f"the run's weights are not there ({path}: {e.strerror or e}): make the run again with {record.command}"
+        ) from e
+    model = make_network(config)
+    model.load_state_dict(_unpacked(raw, path, "cpu")["model"])
+    return model
 
 
 def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False) -> Record:

@@ -1,8 +1,9 @@
 """Which convolutions of a network the gradient cannot get around: those on its shortest path.
 
-An identity skip carries the gradient past its block.  What no skip avoids, the convolutions where the number of channels changes, is what the
-paper's transitions are, and what its projection is for.  In any network they are found on the path from output to input with the
-fewest convolutions: in a ResNet the stem and the 1×1 convolutions of the skips, in a ProcResNet the three transitions, in a network without skips all.
+An identity skip carries the gradient past its block.  What no skip avoids, the convolutions where the number of
+channels changes, is what the paper's transitions are, and what its projection is for.  In any network they are found
+on the path from output to input with the fewest convolutions: in a ResNet the stem and the 1×1 convolutions of the
+skips, in a ProcResNet the three transitions, in a network without skips all.
 
 The path is searched in the graph that autograd records, so that any eager model will do, whatever its ``forward`` does.
 """
@@ -35,7 +36,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def _quiet(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, so that no running average moves, uncompiled and without autocast; every module's mode as it was afterwards."""
+    """Evaluation mode, so that no running average moves, uncompiled and without autocast; every module's mode as it
+    was afterwards."""
     modes = [(m, m.training) for m in model.modules()]
     device = next((p.device.type for p in model.parameters()), "cpu")
     try:
@@ -63,11 +65,13 @@ def trunk_convs(model: nn.Module, example: Tensor) -> list[TrunkConv]:
 
     Returns
     -------
-    One entry a convolution, with the side of its output for this image size.  Of two paths with equally many convolutions the one with fewer operations is taken.
+    One entry a convolution, with the side of its output for this image size.  Of two paths with equally many
+    convolutions the one with fewer operations is taken.
 
     Raises
     ------
-    ValueError : no path from an output to the image can be followed (a part that is not differentiable, or hides its graph).
+    ValueError : no path from an output to the image can be followed (a part that is not differentiable, or hides its
+        graph).
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """What the book's plots have in common: colours, type, and figures without pyplot's global state.
 
-Colours are seaborn's colour-blind palette and one diverging map (purple below 1, white at 1, orange above); text is dark on an
-opaque white ground, so that a figure reads the same on a light and on a dark page.
+Colours are seaborn's colour-blind palette and one diverging map (purple below 1, white at 1, orange above); text is
+dark on an opaque white ground, so that a figure reads the same on a light and on a dark page.
 """
 
 from __future__ import annotations

@@ -1,0 +1,141 @@
+"""Chapter 2b: what the authors' published projection does, drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from paperlib.figures._style import PALETTE, page_style, subplots
+
+BLUE, ORANGE, PURPLE = PALETTE[0], PALETTE[1], PALETTE[4]
+
+
+def tap_energy(taps: pd.DataFrame, title: str = "") -> Figure:
+    """Where in the kernel its energy lies: one panel a kernel, one cell a tap, its share of the kernel's own energy
+    in per cent.
+
+    Columns: ``kernel`` (a row of panels), ``stage`` (a column of panels), ``row``, ``column``, ``energy``.
+    A kernel with no energy to speak of, beside the others of its row, is empty.
+    """
+    kernels, stages = taps.kernel.unique(), taps.stage.unique()
+    colours = sns.light_palette(BLUE, as_cmap=True)
+    with page_style():
+        size = (2.35 * len(stages) + 0.5, 2.5 * len(kernels) + (0.4 if title else 0.1))
+        figure, axes = subplots(len(kernels), len(stages), size, squeeze=False)
+        for kernel, line in zip(kernels, axes, strict=True):
+            rows = taps[taps.kernel == kernel]
+            largest = rows.groupby("stage").energy.sum().max()
+            for stage, ax in zip(stages, line, strict=True):
+                table = rows[rows.stage == stage].pivot(index="row", columns="column", values="energy").to_numpy()
+                total = table.sum()
+                there = bool(total > 1e-9 * largest)
+                share = table / total if there else np.zeros_like(table)
+                ax.imshow(share, cmap=colours, vmin=0, vmax=1)
+                ax.grid(False)
+                ax.set_xticks(np.arange(table.shape[1]))
+                ax.set_yticks(np.arange(table.shape[0]))
+                ax.tick_params(labelbottom=False, labelleft=False, length=0)
+                for edge in np.arange(0.5, table.shape[0] - 1):
+                    ax.axhline(edge, color="white", lw=2)
+                for edge in np.arange(0.5, table.shape[1] - 1):
+                    ax.axvline(edge, color="white", lw=2)
+                for (i, j), value in np.ndenumerate(share):
+                    text = "0" if not there else f"{100 * value:.0f}" if value > 0.0095 or not value else "<1"
+                    ax.text(j, i, text, ha="center", va="center", color="white" if value > 0.55 else ".2")
+                ax.set_xlabel(f"energy {total:.1f}" if there else "nothing left", fontsize=9)
+                ax.set_title(stage if ax in axes[0] else "", fontsize=10)
+                for spine in ax.spines.values():
+                    spine.set(visible=True, color=".7")
+            line[0].set_ylabel(kernel, fontsize=10)
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return figure
+
+
+def singular_value_shares(values: pd.DataFrame, title: str = "") -> Figure:
+    """The distribution of the singular values of several kernels over their target, one under the other.
+
+    Columns: ``kernel``, ``ratio`` (singular value / σ).  The dashed line at 1 is a kernel that keeps the norm.
+    """
+    kernels = values.kernel.unique()
+    top = max(1.2, 1.03 * values.ratio.max())
+    bins = np.arange(0, top + 0.01, 0.01)
+    with page_style():
+        figure, axes = subplots(len(kernels), 1, (8.2, 1.25 * len(kernels) + 0.9), sharex=True, squeeze=False)
+        for kernel, colour, ax in zip(kernels, (".55", BLUE, ORANGE, PURPLE, PALETTE[2]), axes[:, 0], strict=False):
+            ratios = values.ratio[values.kernel == kernel]
+            ax.hist(
+                ratios, bins, weights=np.full(len(ratios), 1 / len(ratios)), color=colour, edgecolor="white", lw=0.3
+            )
+            ax.axvline(1, color=".25", lw=1.2, ls="--")
+            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            ax.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+            ax.set_title(kernel, loc="left", fontsize=10)
+        axes[-1, 0].set_xlim(0, top)
+        axes[-1, 0].set_xlabel("singular value / σ   (share of all singular values, in bins of 0.01)")
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return figure
+
+
+def gram_sides(errors: pd.DataFrame, taken: int, title: str = "") -> Figure:
+    """The error of Newton-Schulz over its steps, with the Gram matrix on either side; a cross ends a line
+    that leaves the figure on its way to values that are not finite.
+
+    Columns: ``side``, ``precision``, ``steps``, ``error`` (relative).  ``taken`` marks the number of steps that is
+    used.
+    """
+    styles = dict(zip(errors.precision.unique(), ("-", (0, (4, 2))), strict=False))
+    colours = dict(zip(errors.side.unique(), (BLUE, ORANGE), strict=False))
+    ceiling = 1e2
+    with page_style():
+        figure, ax = subplots(1, 1, (8.2, 4))
+        for (side, precision), rows in errors.groupby(["side", "precision"], sort=False):
+            rows = rows.sort_values("steps")
+            lost = np.flatnonzero(~(rows.error.to_numpy() < ceiling))
+            shown = rows[: lost[0]] if len(lost) else rows
+            line = {"ls": styles[precision], "color": colours[side], "lw": 2}
+            ax.plot(shown.steps, shown.error, label=f"{side}, {precision}", **line)
+            if len(lost) and len(shown):
+                last = shown.iloc[-1]
+                ax.plot([last.steps, last.steps + 1], [last.error, ceiling], **line)
+                ax.plot(last.steps + 1, ceiling, "x", color=colours[side], ms=9, mew=2.5, clip_on=False, zorder=5)
+        ax.axvline(taken, color=".35", lw=1, ls=":")
+        ax.text(taken + 0.6, ceiling / 2, f"{taken} steps", color=".25", fontsize=9, va="top")
+        ax.set_yscale("log")
+        ax.set_ylim(1e-16, ceiling)
+        ax.set_xlim(0, errors.steps.max())
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel("Newton-Schulz steps")
+        ax.set_ylabel("relative error")
+        ax.legend(loc="upper left", bbox_to_anchor=(0.5, 1.0))
+        if title:
+            ax.set_title(title, loc="left")
+    return figure
+
+
+def waiting_times(waits: pd.DataFrame, title: str = "") -> Figure:
+    """How many steps pass without a projection between two of them, on a logarithmic axis.
+
+    Columns: ``schedule``, ``wait`` (0, 1, 2, …), ``share`` and ``expected``, the share that a grey line shows; NaN for none.
+    """
+    with page_style():
+        figure, ax = subplots(1, 1, (8.2, 3.2))
+        looks = zip((BLUE, ORANGE, PURPLE), "oD^", strict=True)
+        for (schedule, rows), (colour, marker) in zip(waits.groupby("schedule", sort=False), looks, strict=False):
+            expected = rows[rows.expected.notna()]
+            ax.plot(expected.wait, expected.expected, color=".6", lw=1.2, zorder=1)
+            ax.plot(rows.wait, rows.share, marker, color=colour, ms=8, label=schedule)
+        ax.set_yscale("log")
+        ax.set_ylim(top=1.6)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
+        ax.set_xlabel("steps without a projection, between two with one")
+        ax.set_ylabel("share of the waits")
+        ax.legend()
+        if title:
+            ax.set_title(title, loc="left")
+    return figure

@@ -1,0 +1,265 @@
+"""The small experiments of chapter 2: each a function that returns a tidy data frame, for the chapter to print and to
+draw.
+
+Everything is seeded and in float64, so that it comes out alike everywhere.  Training runs are not here but in
+:mod:`paperlib.training`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from paperlib.energy import effective_rank, energy_fraction, output_gradients, relative_sd
+from paperlib.polar import polar_factor, polar_iterates
+from paperlib.projection import project, project_unchecked, rank, spread
+from paperlib.spectrum import dense, operator_norm, operator_norm_bound, singular_values
+from paperlib.trunk import trunk_convs
+
+SIZE = int | tuple[int, int]
+
+
+def he_kernel(d: int, c: int, k: int, seed: int = 0) -> Tensor:
+    """A He-initialised kernel ``(d, c, k, k)``, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(d, c, k, k, generator=generator, dtype=torch.float64) * math.sqrt(2 / (k * k * d))
+
+
+def theorem3(cases: Iterable[tuple[int, int, int, SIZE, int]]) -> pd.DataFrame:
+    """Theorem 3 against a dense SVD, for cases ``(c, d, k, size, stride)``.
+
+    Columns: ``kernel``, ``stride``, ``output``, ``values`` (how many singular values) and ``difference``, the largest
+    between the two sorted lists over the largest value.
+
+    Examples
+    --------
+    >>> bool((theorem3([(3, 4, 3, 5, 1), (2, 5, 3, (2, 4), 2)]).difference < 1e-12).all())
+    True
+    """
+    rows = []
+    for c, d, k, size, stride in cases:
+        weight = he_kernel(d, c, k)
+        ours = singular_values(weight, size, stride).flatten().sort(descending=True).values
+        exact = torch.linalg.svdvals(dense(weight, size, stride))
+        h, w = (size, size) if isinstance(size, int) else size
+        rows.append(
+            {
+                "kernel": f"{c}→{d}, {k}×{k}",
+                "stride": stride,
+                "output": f"{h}×{w}",
+                "values": len(exact),
+                "difference": ((ours - exact).abs().max() / exact.max()).item(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def sorted_spectra(kernels: dict[str, Tensor], size: SIZE, unit: float = 1.0) -> pd.DataFrame:
+    """The singular values of some kernels, largest first: columns ``kernel``, ``share`` (of the values that are
+    larger), ``value`` (over ``unit``)."""
+    parts = []
+    for name, weight in kernels.items():
+        values = singular_values(weight.detach().double(), size).flatten().sort(descending=True).values / unit
+        share = (torch.arange(len(values)) + 0.5) / len(values)
+        parts.append(pd.DataFrame({"kernel": name, "share": share.numpy(), "value": values.numpy()}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def zero_padding(weight: Tensor, sizes: Iterable[int]) -> pd.DataFrame:
+    """What zero padding makes of a kernel that is exactly norm-preserving with circular padding, on maps of several
+    sides.
+
+    ``weight`` is such a kernel with d ≥ c, scaled to singular values of 1.  Columns: ``size``, ``lowest``,
+    ``highest``, ``kept`` (the share of singular values within 1e-6 of 1) and ``interior`` (the share of the pixels
+    that no border touches).
+    """
+    rows = []
+    for n in sizes:
+        matrix = dense(weight, n, padding="zeros")
+        # The Gram matrix is harmless here: no singular value is small.
+        values = torch.linalg.eigvalsh(matrix.T @ matrix).sqrt()
+        border = weight.shape[-1] // 2
+        rows.append(
+            {
+                "size": n,
+                "lowest": values.min().item(),
+                "highest": values.max().item(),
+                "kept": ((values - 1).abs() < 1e-6).double().mean().item(),
+                "interior": max(0, n - 2 * border) ** 2 / n**2,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def operator_norms(cases: Iterable[tuple[int, int, int, int]]) -> pd.DataFrame:
+    """Four answers to "how large is this convolution's norm" with zero padding, for cases ``(c, d, k, size)``.
+
+    Columns: ``kernel``, ``size``, ``exact`` (by iteration), ``bound`` (certified, from the circular operator on a
+    larger map), ``reshaped`` (the norm of the d × c·k² matrix) and ``k_reshaped``, k times it.
+    """
+    rows = []
+    for c, d, k, n in cases:
+        weight = he_kernel(d, c, k)
+        reshaped = torch.linalg.matrix_norm(weight.flatten(1), 2).item()
+        rows.append(
+            {
+                "kernel": f"{c}→{d}, {k}×{k}",
+                "size": n,
+                "exact": operator_norm(weight, n, "zeros").item(),
+                "bound": operator_norm_bound(weight, n).item(),
+                "reshaped": reshaped,
+                "k_reshaped": k * reshaped,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def polar_convergence(lower: float, steps: int = 12) -> pd.DataFrame:
+    """How far from orthogonal a matrix with singular values between ``lower`` and 1 is after each step of four
+    iterations.
+
+    Columns: ``method``, ``step``, ``products`` (matrix products so far; a step of ``qdwh`` takes one and a linear
+    solve, counted as one) and ``error``, the largest distance of a singular value from 1.
+    """
+    generator = torch.Generator().manual_seed(0)
+    u, v = (polar_factor(torch.randn(n, 40, generator=generator, dtype=torch.float64).reshape(n, 40)) for n in (80, 40))
+    matrix = u * torch.linspace(lower, 1, 40, dtype=torch.float64) @ v.T
+    rows = []
+    for method, products in (("newton-schulz", 2), ("scaled-newton-schulz", 2), ("quintic", 3), ("qdwh", 2)):
+        for step, x in enumerate(polar_iterates(matrix, method, steps, lower)):
+            error = (torch.linalg.svdvals(x) - 1).abs().max().item()
+            rows.append({"method": method, "step": step, "products": products * step, "error": error})
+    return pd.DataFrame(rows)
+
+
+def alternating(starts: dict[str, Tensor], size: int, passes: Iterable[int]) -> pd.DataFrame:
+    """The spread of the singular values after some numbers of alternating projections: columns ``kernel``,
+    ``passes``, ``lowest``, ``highest``.
+
+    Values are over the target and on a map of side ``size``; 0 passes is the start.
+    """
+    rows = []
+    for name, start in starts.items():
+        weight, done = start, 0
+        for n in sorted(passes):
+            if n > done:
+                # One by one they would each use the full map; together they use the small grid, which does as well.
+                weight = project(weight, size, passes=n - done) if n - done > 1 else project(weight, size)
+            done = n
+            low, high = spread(weight, size)
+            rows.append({"kernel": name, "passes": n, "lowest": low, "highest": high})
+    return pd.DataFrame(rows)
+
+
+def noisy_steps(
+    starts: dict[str, Tensor], size: int, noise: float = 0.01, steps: int = 400, seed: int = 0
+) -> pd.DataFrame:
+    """A stand-in for training: ``steps`` times random noise of ``noise`` times the kernel's norm, then one projection
+    as the hook does it.
+
+    Columns: ``kernel``, ``step``, ``lowest``, ``highest`` (over the target), every tenth step.
+    """
+    rows = []
+    for name, weight in starts.items():
+        generator = torch.Generator().manual_seed(seed)
+        for step in range(steps + 1):
+            if step:
+                direction = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+                weight = weight + noise * weight.norm() / direction.norm() * direction
+                weight, _ = project_unchecked(weight, (size, size), 1, False, 1, "eigh", "small")
+            if step % 10 == 0:
+                low, high = spread(weight, size)
+                rows.append({"kernel": name, "step": step, "lowest": low, "highest": high})
+    return pd.DataFrame(rows)
+
+
+def energy_in_networks(networks: dict[str, nn.Module], images: Tensor, labels: Tensor) -> pd.DataFrame:
+    """Equation 7's assumption at the convolutions that the gradient cannot get around, in some networks, for one batch.
+
+    Columns: ``network``, ``convolution``, ``assumed`` (the share r/d), ``measured`` (the share of the whole batch's
+    gradient energy that is passed on), ``sd`` (of the share over the images), ``ratio`` (measured over assumed),
+    ``effective_rank`` of the gradients and ``predicted_sd``, of that ratio, for a random row space and gradients of
+    that rank.  1×1 and 3×3 kernels alike; those that lose nothing (c ≥ d) are left out.
+    """
+    rows = []
+    for network, model in networks.items():
+        convs = [t for t in trunk_convs(model, images[:2]) if rank(*_geometry(t.conv)) < t.conv.out_channels]
+        for t, gradient in zip(
+            convs, output_gradients(model, images, labels, [t.name for t in convs]).values(), strict=True
+        ):
+            shape, stride = _geometry(t.conv)
+            d, r = shape[0], rank(shape, stride)
+            energy = gradient.double().square().sum((1, 2, 3))
+            share = energy_fraction(t.conv.weight, gradient, stride)
+            measured = ((share * energy).sum() / energy.sum()).item()
+            m = effective_rank(gradient)
+            rows.append(
+                {
+                    "network": network,
+                    "convolution": t.name.removeprefix("chain."),
+                    "assumed": r / d,
+                    "measured": measured,
+                    "sd": share.std().item(),
+                    "ratio": measured * d / r,
+                    "effective_rank": m,
+                    "predicted_sd": relative_sd(d, r, m),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _geometry(conv: nn.Conv2d) -> tuple[tuple[int, ...], int]:
+    return tuple(conv.weight.shape), conv.stride[0]
+
+
+def energy_by_channels(
+    gradients: dict[str, Tensor], channels: Iterable[int], kernels: int = 100, seed: int = 0
+) -> pd.DataFrame:
+    """How the share of the gradient's energy in a random kernel's row space varies from kernel to kernel, by the
+    number of input channels.
+
+    Parameters
+    ----------
+    gradients : by a name, gradients ``(N, d, h, w)`` at a convolution's output.
+    channels : numbers of input channels c < d; the kernels are random 1×1 ones from c to d.
+    kernels : how many for each c.
+
+    Returns
+    -------
+    One row for each name and c: ``gradients``, ``channels``, ``effective_rank``, ``mean`` and ``sd`` (over the
+    kernels) of the gradients' energy fraction over c/d, and ``predicted``, the standard deviation that
+    :func:`paperlib.energy.relative_sd` gives for that effective rank.
+    """
+    rows = []
+    for name, gradient in gradients.items():
+        d = gradient.shape[1]
+        # All positions and images together: the fraction depends on their second moment alone.
+        vectors = gradient.double().transpose(0, 1).flatten(1)
+        values, directions = torch.linalg.eigh(vectors @ vectors.T)
+        summary = (directions * values.clamp_min(0).sqrt()).T[
+            ..., None, None
+        ]  # d "images" of one pixel, the same moment
+        m = effective_rank(gradient)
+        for c in channels:
+            generator = torch.Generator().manual_seed(seed)
+            weights = torch.randn(kernels, d, c, 1, 1, generator=generator, dtype=torch.float64)
+            energy = summary.square().sum((1, 2, 3))
+            fractions = torch.stack(
+                [(energy_fraction(w, summary).nan_to_num() * energy).sum() / energy.sum() for w in weights]
+            )
+            ratio = fractions * d / c
+            rows.append(
+                {
+                    "gradients": name,
+                    "channels": c,
+                    "effective_rank": m,
+                    "mean": ratio.mean().item(),
+                    "sd": ratio.std().item(),
+                    "predicted": relative_sd(d, c, m),
+                }
+            )
+    return pd.DataFrame(rows)

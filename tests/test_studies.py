@@ -1,0 +1,113 @@
+"""Chapter 2's experiments: that they measure what their columns say, against figures known from elsewhere."""
+
+import math
+
+import pytest
+import torch
+
+from paperlib import models, studies
+from paperlib.figures import projection as draw
+from paperlib.projection import delta_orthogonal, project, target
+
+
+def test_sorted_spectra_are_sorted_and_complete():
+    table = studies.sorted_spectra({"a": studies.he_kernel(6, 3, 3), "b": studies.he_kernel(4, 3, 1)}, 4, unit=2.0)
+    for _, part in table.groupby("kernel"):
+        assert len(part) == 4 * 4 * 3
+        assert part.value.is_monotonic_decreasing
+        assert part.share.between(0, 1).all()
+    draw.spectra(table)
+
+
+def test_zero_padding_keeps_the_interior():
+    exact = project(studies.he_kernel(12, 3, 3), 16, passes=3000) / target((12, 3, 3, 3))
+    table = studies.zero_padding(exact, [4, 6, 8])
+    assert table.kept.tolist() == pytest.approx(table.interior.tolist())
+    assert table.highest.max() < 1 + 1e-9
+    assert (table.lowest < 0.9).all()
+    draw.zero_padding(table)
+
+
+def test_operator_norms_are_ordered():
+    table = studies.operator_norms([(6, 6, 3, 8), (3, 16, 5, 6)])
+    assert (table.exact <= table.bound + 1e-12).all()
+    assert (table.exact <= table.k_reshaped).all()
+    assert (table.reshaped < table.exact).any()  # so it is no bound
+
+
+def test_iterations_reach_the_polar_factor_in_the_known_number_of_steps():
+    table = studies.polar_convergence(0.05)
+    error = table.set_index(["method", "step"]).error
+    assert error["newton-schulz", 10] == pytest.approx(4.7e-4, rel=0.02)
+    assert error["scaled-newton-schulz", 6] == pytest.approx(2.4e-6, rel=0.02)
+    assert error["quintic", 4] == pytest.approx(1.8e-7, rel=0.05)
+    assert error["qdwh", 3] < 1e-12
+    draw.polar_convergence(table)
+
+
+def test_alternating_projections_approach_and_square_ones_stall():
+    starts = {"3→64": studies.he_kernel(64, 3, 3), "16→16": studies.he_kernel(16, 16, 3)}
+    table = studies.alternating(starts, 16, [0, 1, 10, 50]).set_index(["kernel", "passes"])
+    assert table.lowest["3→64", 10] > 0.975
+    assert table.highest["3→64", 50] < 1.001
+    assert table.lowest["16→16", 50] < 0.2
+    draw.alternating(table.reset_index())
+
+
+def test_held_kernels_stay():
+    start = delta_orthogonal((16, 16, 3, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    table = studies.noisy_steps({"16→16": start}, 8, steps=100)
+    assert len(table) == 11
+    assert table.lowest[0] == pytest.approx(1)
+    assert table.lowest.min() > 0.99
+    assert table.highest.max() < 1.01
+    draw.held(table)
+
+
+def test_energy_varies_as_predicted():
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(1, 32, 1, 1, generator=generator)
+    gradients = {
+        "isotropic": torch.randn(300, 32, 4, 4, generator=generator),
+        "one": torch.randn(300, 1, 4, 4, generator=generator) * direction,
+        "four": torch.einsum(
+            "nrhw,rd->ndhw",
+            torch.randn(300, 4, 4, 4, generator=generator),
+            torch.randn(4, 32, generator=generator),
+        ),
+    }
+    table = studies.energy_by_channels(gradients, [2, 8], kernels=400).set_index(["gradients", "channels"])
+    assert table["mean"].to_numpy() == pytest.approx(1, abs=0.15)
+    assert table.sd.to_numpy() == pytest.approx(table.predicted.to_numpy(), rel=0.2, abs=0.005)
+    assert table.effective_rank["one"].iloc[0] == pytest.approx(1)
+    draw.energy_spread(table.reset_index())
+
+
+def test_energy_in_a_network_has_a_row_for_each_transition():
+    torch.manual_seed(0)
+    model = models.build("procresnet", 11)
+    table = studies.energy_in_networks({"fresh": model}, torch.randn(8, 3, 32, 32), torch.arange(8))
+    assert table.convolution.tolist() == ["transition1", "transition2", "transition3"]
+    assert table.assumed.tolist() == [3 / 64, 0.5, 0.5]
+    assert table.measured.between(0, 1).all()
+    assert (table.ratio - 1).abs().max() < 0.5
+    assert math.isclose(table.ratio[1], table.measured[1] / 0.5)
+
+
+def test_the_remaining_figures_draw():
+    import pandas as pd
+
+    torch.manual_seed(0)
+    blocks = pd.DataFrame(
+        [
+            {"run": r, "epoch": e, "block": b, "name": f"transition{b}", "kind": "transition", "log_ratio": 0.1 * e}
+            for r in "ab"
+            for e in (1, 2)
+            for b in (1, 2)
+        ]
+    )
+    assert len(draw.transition_ratios(blocks).axes) == 2
+    assert draw.spectrum_maps({"a": torch.rand(4, 4).numpy(), "b": torch.rand(4, 4).numpy()}).axes
+    assert draw.cost(pd.DataFrame({"channels": [4, 8, 16], "ours": [1.0, 2.0, 4.0], "svd": [2.0, 9.0, None]})).axes
+    bars = draw.overhead(pd.DataFrame({"variant": ["a", "b"], "percent": [0.2, 130.0]}), limit=8)
+    assert [t.get_text() for t in bars.axes[0].texts] == ["0.2 %", "130 %", "the paper's 8 %"]
