@@ -34,18 +34,13 @@ import tempfile
 
 import pandas as pd
 import torch
+import torchvision
 
 from paperlib import cifar, studies
 from paperlib.config import results_root
 from paperlib.energy import output_gradients
 from paperlib.figures import projection as draw
-from paperlib.projection import (
-    NormPreserving,
-    delta_orthogonal,
-    project,
-    spread,
-    target,
-)
+from paperlib.projection import NormPreserving, delta_orthogonal, project, target
 from paperlib.spectrum import singular_values
 from paperlib.training import RunConfig, train, trained_network
 
@@ -254,7 +249,10 @@ draw.alternating(ranges, "Distance from norm preservation")
 
 # %%
 stalled = ranges[ranges.kernel == "16 → 16"].set_index("passes")
-print("16 → 16 after 200 passes, some singular value below σ/10:", bool(stalled.lowest[200] < 0.1))
+print(
+    "16 → 16 after 200 passes, some singular value below σ/10:",
+    bool(stalled.lowest[200] < 0.1),
+)
 
 # %% mystnb={"figure": {"caption": "The smallest singular value at each frequency of a 32 × 32 map, after 200 projections. The random square kernel keeps its zeros.", "name": "fig-maps"}, "image": {"alt": "Three colour maps over the frequencies: nearly white for 3 to 64 and 16 to 32, with dark spots for 16 to 16."}}
 smallest = {
@@ -356,6 +354,29 @@ draw.transition_ratios(blocks, "ProcResNet-13, free and held")
 # %% [markdown]
 # The first transition gains. For the two others He's initialisation happens to be right on average: with $d = 2c$ outputs a variance of $2/d$ in each weight gives the gradient
 # $2c/d = 1$ times its energy, and four epochs do not change much. For 3 → 64 it gives $6/64$.
+
+# %% [markdown]
+# ## In a network of your own
+#
+# `NormPreserving` attaches to any optimiser. It is told which convolutions to hold, or finds them: those that no skip leads around, on the path with the fewest convolutions from the
+# image to the output. What it found is printed, so that the choice is open.
+
+# %%
+torch.manual_seed(0)
+model = torchvision.models.resnet18(num_classes=10)
+held = NormPreserving(model, every=2, example=torch.zeros(1, 3, 64, 64))
+print(held)
+
+# %%
+held.project()
+described = pd.DataFrame(held.describe())[
+    ["name", "shape", "target", "lowest", "highest"]
+]
+described.round(2)
+
+# %% [markdown]
+# After one projection the three 1 × 1 convolutions are exact. The 7 × 7 convolution with stride 2 is not, for the reason above; it should start from `project(..., passes=50)`.
+# During training `held.attach(optimizer)` does the rest, and `held.export()` returns a projected copy.
 
 # %% [markdown]
 # ## What it costs

@@ -68,6 +68,8 @@ from paperlib.projection import NormPreserving, project, spread, target
 from paperlib.reference import project_as_published, turn
 from paperlib.spectrum import singular_values, transfer_matrices
 
+torch.set_num_threads(1)  # many small matrices: more threads wait for each other
+
 
 def he(d, c, k, seed=0):
     """A He-initialised kernel, in float64."""
@@ -96,11 +98,13 @@ for c, d, k, stride, n in LAYERS:
 # %%
 identity = torch.zeros(16, 16, 3, 3, dtype=torch.float64)
 identity[:, :, 1, 1] = torch.eye(16)
-read = {"without the conjugation": False, "as published": True}
+read = {"not conjugated": False, "as published": True}
+lines = []
 for label, conjugated in read.items():
     out = project_as_published(identity, 32, conjugated)
-    same = (out - identity).abs().max() < 1e-6
-    print(f"{label}: energy {energy(out).sum():.1f}, unchanged: {bool(same)}")
+    same = bool((out - identity).abs().max() < 1e-6)
+    lines.append(f"{label}: energy {energy(out).sum():.1f}, unchanged: {same}")
+print("\n".join(lines))
 
 # %% [markdown]
 # It comes back as zero. The second test is the case that occurs in training, the first transition, 3 → 64 channels on a 32 × 32 map, as it is initialised
@@ -120,14 +124,14 @@ def summary(kernel, size=32, stride=1):
         "sv/σ from": f"{low:.3f}",
         "to": f"{high:.3f}",
         "energy": f"{e.sum():.1f}",
-        "in the corner tap": f"{100 * e[0, 0] / e.sum():.0f} %",
+        "corner tap": f"{100 * e[0, 0] / e.sum():.0f} %",
     }
 
 
 pd.DataFrame({label: summary(kernel) for label, kernel in kernels.items()}).T
 
 # %% [markdown]
-# Without the conjugation, one pass leaves singular values between 0.864 and 1.134 of the target. They are not at 1, because the crop
+# Not conjugated, one pass leaves singular values between 0.864 and 1.134 of the target. They are not at 1, because the crop
 # to 3 × 3 taps takes something away; that is a property of Algorithm 1, not of the code. As published, they lie between 0.316 and 0.401, and
 # 99 % of the energy that is left is in one corner tap.
 
@@ -234,19 +238,18 @@ print("cropped to three taps   ", reversed_[:3].round().int().tolist())
 
 # %%
 real = a.real.to(a.dtype)
-print(
-    f"a real matrix, read either way: same {close(from_blocks(real, 1), from_blocks(real, -1))}"
-)
+same = close(from_blocks(real, 1), from_blocks(real, -1))
+lines = [f"a real matrix, read either way, gives the same: {same}"]
 for c, d, k, stride, n in LAYERS[1:]:
-    out = project_as_published(he(d, c, k), n)
-    low, high = spread(out, n, stride)
-    print(f"{c} → {d}, as published: sv/σ from {low:.3f} to {high:.3f}")
+    low, high = spread(project_as_published(he(d, c, k), n), n, stride)
+    lines.append(f"{c} → {d}, as published: sv/σ from {low:.3f} to {high:.3f}")
+print("\n".join(lines))
 
 # %% [markdown]
 # ### What it means in training
 #
 # The projection is repeated all through the training. The corner tap is the one place that the reversal leaves alone, so a kernel that has most
-# of its energy there is no longer taken apart. The table calls the published projection again and again on the first transition: on its own, and with random
+# of its energy there is no longer taken apart. The first table is of repeated calls of the published projection on the first transition: on its own, and with random
 # noise of 5 % of the kernel's norm added before each further call, in the place of a training step.
 
 # %%
@@ -265,7 +268,7 @@ for noise in (0, 0.05):
                     "calls": call,
                     "sv/σ from": f"{low:.3f}",
                     "to": f"{high:.3f}",
-                    "in the corner tap": f"{100 * e[0, 0] / e.sum():.1f} %",
+                    "corner tap": f"{100 * e[0, 0] / e.sum():.1f} %",
                 }
             )
         step = torch.randn(kernel.shape, generator=generator, dtype=kernel.dtype)
@@ -304,7 +307,7 @@ with held.attach(optimizer):
                     "projected": "yes" if turn(step, held.every) else "no",
                     "sv/σ from": f"{low:.2f}",
                     "to": f"{high:.2f}",
-                    "in the corner tap": f"{100 * e[0, 0] / e.sum():.0f} %",
+                    "corner tap": f"{100 * e[0, 0] / e.sum():.0f} %",
                 }
             )
 pd.DataFrame(rows).set_index("step")
@@ -327,7 +330,7 @@ pd.DataFrame(rows).set_index("step")
 #
 # In exact arithmetic that does no harm. The Newton-Schulz iteration keeps two matrices $Y$ and $Z$, which begin as the scaled Gram matrix and the identity, and go to its
 # square root and the inverse of that. Where the eigenvalue is zero, $Y$ stays zero, $Z$ grows by a factor of 1.5 with each step, and the product with $P$ removes what has grown. With rounding,
-# it leaves a remainder, which grows as well, by 1.5 a step. And an eigenvalue that should be zero is a little above or below. Its product in $ZY$ grows by $1.5^2$ with each step. One that is below zero
+# it leaves a remainder, which grows as well, by 1.5 a step. And an eigenvalue that should be zero is a little above or below. In $ZY$ it grows by $1.5^2$ with each step. One that is below zero
 # never comes back: the iteration converges only for eigenvalues between 0 and 3.
 #
 # The cell iterates on both sides of a 128 → 256 matrix and compares with the polar factor from an eigendecomposition.
@@ -403,7 +406,7 @@ for c, d, k, _, n in LAYERS:
             "ratio": f"{used_work / needed_work:,.0f}",
         }
     )
-pd.DataFrame(rows).set_index("layer")
+pd.DataFrame(rows).set_index("layer").T
 
 # %% [markdown]
 # The work is the number of real multiplications in one step of the iteration. It is between 4,000 and 40,000 times what is needed; the result is the same. These are counts, not times:
@@ -415,8 +418,8 @@ pd.DataFrame(rows).set_index("layer")
 # Equation 7 has $\sigma = \sqrt{d / \min(d, c)}$. The published code has $\sqrt{d/c}$. For $c \le d$ these are the same, and that covers all three transitions. For
 # $c > d$, a convolution that reduces the number of channels, they are not: equation 7 gives 1, the code $\sqrt{d/c} < 1$.
 #
-# The experiment draws random gradients with no preferred direction at the output of a convolution, takes them through its backward pass, and compares the norms before and
-# after. The convolution wraps around at the borders; the conjugation is left out.
+# The experiment draws random gradients with no preferred direction at the output of a convolution, takes them through its backward pass, and divides their norm at the input by the one at the
+# output. The convolution wraps around at the borders; the conjugation is left out.
 
 
 # %%
@@ -445,12 +448,12 @@ for c, d, k, stride, n in [*LAYERS, (64, 16, 3, 1, 16)]:
         {
             "layer": f"{c} → {d}, {k}×{k}",
             "σ as published": f"{math.sqrt(d / c):.2f}",
-            "ratio as published": f"{backward_ratio(published, stride, n):.2f}",
+            "gradient, as published": f"{backward_ratio(published, stride, n):.2f}",
             "σ of equation 7": f"{target((d, c, k, k), stride):.2f}",
-            "ratio with it": f"{backward_ratio(paper, stride, n):.2f}",
+            "gradient, equation 7": f"{backward_ratio(paper, stride, n):.2f}",
         }
     )
-pd.DataFrame(rows).set_index("layer")
+pd.DataFrame(rows).set_index("layer").T
 
 # %% [markdown]
 # In the three transitions nothing changes. At 64 → 16 the gradient arrives with half the norm that equation 7 gives it, 0.49 against 0.98 of the norm at the output. (That the
@@ -485,23 +488,25 @@ pd.DataFrame(rows).set_index(["layer", "weights"])
 # At the size of a He initialisation, all Gram matrices are scaled, and ten steps are enough. They still are with weights of a tenth of that size. With a
 # hundredth they are not: the singular values of the 64 → 128 kernel end between 0.26 and 0.91 of the target.
 #
-# A projected kernel has singular values near $\sigma > 1$, so that from the first projection on the Gram matrices are scaled. The point is therefore about the
-# start, and about kernels that are initialised much smaller than usual.
+# Once projected, the kernels of the three transitions have singular values above 1: 1.41, or 4.62, or after the first conjugated call at least 0.316 · 4.62, which is 1.46. From
+# then on the Gram matrices are scaled. The point is therefore about the start, and about kernels that are initialised much smaller than usual.
 
 # %% [markdown]
 # ## 6. No factor of √2 in front of a ReLU
 #
-# Where a ReLU follows the convolution directly, it takes half of the gradient's energy, and the paper raises $\sigma$ by $\sqrt 2$ to make up for it. The published code has no such
+# Where a ReLU follows the convolution directly, it takes half of the gradient's energy, and the paper multiplies $\sigma$ by $\sqrt 2$ to make up for it. The published code has no such
 # factor. In a ProcResNet there is nothing to make up for: behind each transition comes a residual block, whose skip leads on without a ReLU. The factor would
 # matter where the paper looks at a convolution and a ReLU alone.
 
 # %%
+lines = []
 for label, kernel in {
     "σ as published": project_as_published(start, 32, conjugated=False),
     "σ with √2": project(start, 32, relu=True),
 }.items():
     plain, behind = (backward_ratio(kernel, 1, 32, relu) for relu in (False, True))
-    print(f"3 → 64, {label:<14}: {plain:.2f} without a ReLU, {behind:.2f} with one")
+    lines.append(f"{label:<14}: {plain:.2f} without a ReLU, {behind:.2f} with one")
+print("The gradient's norm, 3 → 64:", *lines, sep="\n")
 
 # %% [markdown]
 # ## 7. The projection follows a step with probability 1/2
@@ -521,7 +526,7 @@ for step in range(1, steps + 1):
 count = pd.Series(waits).value_counts().sort_index()
 print(f"{len(waits):,} projections in {steps:,} steps")
 print(f"longest wait: {count.index.max()} steps without a projection")
-count.rename_axis("steps without one").to_frame("how often").T
+count.rename_axis("wait").to_frame("how often").T
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "How many steps pass without a projection between two steps with one: with probability 1/2 after each step, over 10,000 steps, and after every second step. Grey: what is expected, half as often with each further step.", "name": "fig-audit-waits"}, "image": {"alt": "Shares on a logarithmic axis over the number of steps without a projection. At random, they fall along a straight line: half of the waits have none, a quarter one, and so on, up to twelve. Every second step: always one."}}
 drawn = {
@@ -539,7 +544,7 @@ fixed = {
 audit.waiting_times(pd.concat([pd.DataFrame(drawn), pd.DataFrame(fixed)]))
 
 # %% [markdown]
-# About half of the projections follow directly on another one, and now and then a kernel is left alone for ten steps. How far it moves in that time depends on the
+# About half of the projections follow directly on another one, and three times in 10,000 steps the kernels were left alone for ten steps or more. How far they move in that time depends on the
 # learning rate. This has not been measured here.
 
 # %% [markdown]

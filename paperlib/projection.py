@@ -478,7 +478,7 @@ class NormPreserving:
                 if any(failed):
                     self._raise(failed)
             self._seen.copy_(self._failed, non_blocking=True)
-            self._copied.record()
+            self._copied.record(torch.cuda.current_stream(self._failed.device))
         elif any(failed := self._failed.tolist()):
             self._raise(failed)
 

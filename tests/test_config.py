@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from paperlib import config as configuration
-from paperlib.config import RunConfig
+from paperlib.config import RunConfig, results_root
 from paperlib.errors import ConfigError
+from paperlib.records import read_all
 
 
 @pytest.mark.parametrize(
@@ -199,3 +200,18 @@ def test_other_protocols_are_named():
     said = RunConfig(preset="paper", lr=1.0, augment=False).left_out()
     assert "lr 1.0 instead of 0.1" in said
     assert "augment False instead of True" in said
+
+
+def test_reference_quirks_name_a_run_of_their_own_and_leave_older_ones_alone():
+    plain, quirks = (RunConfig(preset="desk", arch="procresnet", reference_quirks=q) for q in (False, True))
+    assert quirks.network == "procresnet-166-reference"
+    assert quirks.digest() != plain.digest()
+    assert quirks.folder("r").parts[:2] == ("r", "desk")
+    assert quirks.resolve().reference_quirks
+    # Without a projection there is nothing to do differently.
+    for other in ({"arch": "resnet"}, {"arch": "procresnet", "project": False}):
+        assert not RunConfig(preset="desk", reference_quirks=True, **other).resolve().reference_quirks
+    # Records from before the parameter existed are still of the same run.
+    for record in read_all(results_root()):
+        stored = RunConfig(**{k: v for k, v in record.config.items() if k != "reference_quirks"})
+        assert stored.digest() == record.config_hash

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from paperlib import cifar, records, training
 from paperlib.config import RunConfig
 from paperlib.errors import CheckpointError, PaperlibError, RecordError
-from paperlib.training import benchmark_step, train
+from paperlib.training import benchmark_step, train, trained_network
 
 TINY = {"preset": "smoke", "depth": 11, "epochs": 3, "train_images": 100, "test_images": 50, "batch_size": 30}
 
@@ -438,3 +438,28 @@ def test_a_large_finite_gradient_is_no_divergence():
     assert finite
     assert math.isfinite(loss)
     assert norm > 1e20
+
+
+def test_the_trained_network_of_a_run(whole, tmp_path):
+    record = whole()
+    model, stored = trained_network(record), weights(record.folder)["model"]
+    assert model.state_dict().keys() == stored.keys()
+    assert all(torch.equal(v, stored[k]) for k, v in model.state_dict().items())
+    # Its own figures: the last epoch's test error, from the weights alone.
+    c = RunConfig(**record.config)
+    data = cifar.load("cifar10", "sample").subset(c.train_images, c.test_images, c.seed)
+    with torch.no_grad():
+        logits = model.eval()(cifar.normalise(data.test_images, data.mean, data.std))
+    error = 100 * (logits.argmax(1) != data.test_labels).double().mean().item()
+    assert error == pytest.approx(record.final["test_error"], abs=2.1)  # one image, should the activations be bfloat16
+    moved = records.read(records.save(record, tmp_path / "elsewhere"))
+    with pytest.raises(CheckpointError, match="weights are not there.*papermill"):
+        trained_network(moved)
+
+
+def test_reference_quirks_train_and_differ(whole, tmp_path):
+    published = whole(arch="procresnet", reference_quirks=True)
+    assert published.network == "procresnet-13-reference"
+    assert not published.epochs.equals(whole(arch="procresnet").epochs)
+    first = trained_network(published).chain["transition1"].weight.square().sum((0, 1))
+    assert (first[0, 0] / first.sum()).item() > 0.5  # the conjugation leaves the corner tap
