@@ -59,6 +59,24 @@ def times(makers: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
     return measured
 
 
+def in_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """As :func:`times`, in this process: for short calls that share nothing.  Each is called once before."""
+    cuda = torch.cuda.is_available()
+    measured: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            if cuda:
+                torch.cuda.synchronize()
+            began = time.perf_counter()
+            call()
+            if cuda:
+                torch.cuda.synchronize()
+            measured[name].append(time.perf_counter() - began)
+    return measured
+
+
 def ratios(slow: list[float], fast: list[float]) -> dict[str, float]:
     """Pair by pair: median, smallest, largest; and the ratio of the two best times."""
     each = [a / b for a, b in zip(slow, fast, strict=True)]
@@ -70,12 +88,15 @@ def ratios(slow: list[float], fast: list[float]) -> dict[str, float]:
     }
 
 
-def arguments(description: str, rounds: int) -> argparse.Namespace:
+def arguments(description: str, rounds: int, **options: dict[str, Any]) -> argparse.Namespace:
+    """The options that every benchmark has, and further ones: ``reference={"metavar": ...}`` is ``--reference``."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--depth", type=int, default=164)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/<name>.json")
+    for name, settings in options.items():
+        parser.add_argument(f"--{name}", **settings)
     return parser.parse_args()
 
 

@@ -1,6 +1,7 @@
 """Figures: they draw what the table says, also for short, diverged and extreme runs, and leave matplotlib's settings alone."""
 
 import io
+import math
 import warnings
 
 import matplotlib as mpl
@@ -10,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from paperlib import figures, models
+from paperlib.figures import audit
 
 
 def epochs(n, bad_end=False):
@@ -79,3 +81,27 @@ def test_the_drawing_has_a_box_for_every_block_it_shows(arch, depth):
     boxes = [p for p in figure.axes[0].patches if type(p).__name__ == "FancyBboxPatch"]
     hidden = sum(int(t.get_text()[1:]) for t in figure.axes[0].texts if t.get_text().startswith("+"))
     assert len(boxes) + hidden == len(table)
+
+
+def test_the_figures_of_the_audit_draw():
+    taps = [
+        {"kernel": k, "stage": s, "row": i, "column": j, "energy": e}
+        for k in "ab"
+        for s, e in (("before", 1.0), ("after", 0.0))
+        for i in range(3)
+        for j in range(3)
+    ]
+    assert len(drawn(audit.tap_energy(pd.DataFrame(taps))).axes) >= 4
+    values = pd.DataFrame({"kernel": ["a"] * 50 + ["b"] * 50, "ratio": np.linspace(0.3, 1.2, 100)})
+    drawn(audit.singular_value_shares(values))
+    steps = [
+        {"side": s, "precision": p, "steps": n, "error": e}
+        for s in ("input side", "output side")
+        for p in ("float32", "float64")
+        for n, e in ((1, 1.0), (2, 1e-5), (3, math.inf))
+    ]
+    drawn(audit.gram_sides(pd.DataFrame(steps), taken=2))
+    waits = pd.DataFrame(
+        {"schedule": ["a", "a", "b"], "wait": [0, 1, 1], "share": [0.6, 0.4, 1.0], "expected": [0.5, 0.25, None]}
+    )
+    drawn(audit.waiting_times(waits))

@@ -1,0 +1,181 @@
+"""The projection of ProcResNet-166's three transitions, against textbook versions; its share of a training step; its growth.
+
+``svd``: all n² frequencies by FFT, a complex SVD at each, crop.  ``newton-schulz``: all n² frequencies, ten Newton-Schulz steps on the
+real form of the Gram matrix on the output's side, which is how the paper's formulas read when they are taken literally.  With
+``--reference FOLDER``, a checkout of zaeemzadeh/ProcResNet_PyTorch, the authors' own function as well.
+
+Every variant does the same work in each round, float32 kernels in, float32 kernels out; they take turns with a training step.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from paired import arguments, in_turns, ratios, report
+from training_step import batch
+
+from paperlib.projection import NormPreserving, project, spread, target
+from paperlib.training import benchmark_step
+
+LAYERS = ((3, 64, 3, 1, 32), (64, 128, 1, 2, 16), (128, 256, 1, 2, 8))
+CHANNELS = (4, 8, 16, 32, 64, 128, 256, 512)
+LONGEST = 30.0  # seconds of one call; a variant is not taken to more channels than that
+
+
+def he(c: int, d: int, k: int, device: str) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return (torch.randn(d, c, k, k, generator=generator) * math.sqrt(2 / (k * k * d))).to(device)
+
+
+def svd(weight: torch.Tensor, n: int) -> torch.Tensor:
+    k = weight.shape[-1]
+    p = torch.fft.fft2(weight, s=(n, n)).permute(2, 3, 0, 1)
+    u, _, v = torch.linalg.svd(p, full_matrices=False)
+    kernel = torch.fft.ifft2((u @ v).permute(2, 3, 0, 1)).real[..., :k, :k]
+    return target(tuple(weight.shape)) * kernel
+
+
+def newton_schulz(weight: torch.Tensor, n: int) -> torch.Tensor:
+    (d, c), k = weight.shape[:2], weight.shape[-1]
+    p = torch.fft.fft2(weight, s=(n, n)).permute(2, 3, 0, 1).reshape(n * n, d, c)
+    real = torch.cat([torch.cat([p.real, -p.imag], 2), torch.cat([p.imag, p.real], 2)], 1)
+    gram = real @ real.mT
+    scale = torch.linalg.matrix_norm(gram)[:, None, None]
+    y, one = gram / scale, torch.eye(2 * d, device=weight.device)
+    z = one.expand_as(y)
+    for _ in range(10):
+        t = 1.5 * one - 0.5 * (z @ y)
+        y, z = y @ t, t @ z
+    out = (z / scale.sqrt()) @ real
+    p = torch.complex(out[:, :d, :c], out[:, d:, :c]).reshape(n, n, d, c)
+    return target(tuple(weight.shape)) * torch.fft.ifft2(p.permute(2, 3, 0, 1)).real[..., :k, :k]
+
+
+def reference(folder: str):
+    """The authors' function; SystemExit, in one sentence, if it is not there."""
+    if not (Path(folder) / "models" / "procresnet.py").is_file():
+        raise SystemExit(
+            f"--reference {folder}: no models/procresnet.py there; give a checkout of zaeemzadeh/ProcResNet_PyTorch"
+        )
+    sys.path.insert(0, str(Path(folder).resolve()))
+    try:
+        function = importlib.import_module("models.procresnet").regularize_conv
+    except (ImportError, AttributeError) as e:
+        raise SystemExit(f"--reference {folder}: its regularize_conv cannot be loaded ({e})") from e
+    return lambda weight, n: function(weight, (n, n), math.sqrt(weight.shape[0] / weight.shape[1]))
+
+
+def growth(device: str) -> list[dict[str, float | None]]:
+    """Seconds of one projection of a c -> 2c 3x3 kernel at n = 16, by ours and by the SVD: best of three, where one takes long the first."""
+    rows, last = [], {"ours": 0.0, "svd": 0.0}
+    for c in CHANNELS:
+        weight = he(c, 2 * c, 3, device)
+        row: dict[str, float | None] = {"channels": c, "ours": None, "svd": None}
+        for name, call in (("ours", lambda w=weight: project(w, 16)), ("svd", lambda w=weight: svd(w, 16))):
+            if 8 * last[name] > LONGEST:  # cubic
+                continue
+            taken = []
+            while len(taken) < 3 and sum(taken) < 1:
+                if device == "cuda":
+                    torch.cuda.synchronize()
+                began = time.perf_counter()
+                call()
+                if device == "cuda":
+                    torch.cuda.synchronize()
+                taken.append(time.perf_counter() - began)
+            last[name] = min(taken)
+            row[name] = round(last[name], 6)
+        rows.append(row)
+    return rows
+
+
+def exponents(rows: list[dict], name: str) -> list[float]:
+    """The slope of log seconds over log channels from one number of channels to the next."""
+    t = [r[name] for r in rows if r[name]]
+    return [round(math.log2(b / a), 2) for a, b in zip(t, t[1:], strict=False)]
+
+
+if __name__ == "__main__":
+    a = arguments(
+        __doc__, rounds=20, reference={"metavar": "FOLDER"}, slow={"type": int, "default": 3, "metavar": "ROUNDS"}
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    step = benchmark_step("procresnet", a.depth, *batch(a.batch_size))
+    held = NormPreserving(step.model)
+    kernels = [he(c, d, k, device) for c, d, k, _, _ in LAYERS]
+    hook_kernels = [t.conv.weight for t in held.convs]
+
+    def hook() -> None:
+        held.project()
+
+    def disturb() -> None:  # what the optimiser's step leaves: a kernel near the target, not on it
+        with torch.no_grad():
+            for w in hook_kernels:
+                w += 0.01 * w.norm() / math.sqrt(w.numel()) * torch.randn_like(w)
+
+    variants = {
+        "ours, full grid": lambda w, n, s: project(w, n, s),
+        "svd": lambda w, n, s: svd(w, n),
+        "newton-schulz": lambda w, n, s: newton_schulz(w, n),
+    }
+    if a.reference:
+        published = reference(a.reference)
+        variants["reference"] = lambda w, n, s: published(w, n)
+
+    def all_three(name: str):
+        return lambda: [variants[name](w, n, s) for w, (_, _, _, s, n) in zip(kernels, LAYERS, strict=True)]
+
+    step()
+    seconds: dict[str, list[float]] = {"step": [], "ours, as the hook does it": [], "ours, full grid": []}
+    for _ in range(a.rounds):
+        for name, call in (
+            ("step", step),
+            ("ours, as the hook does it", hook),
+            ("ours, full grid", all_three("ours, full grid")),
+        ):
+            disturb()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            began = time.perf_counter()
+            call()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - began)
+    for name in [n for n in variants if n not in seconds]:
+        seconds[name] = in_turns({name: all_three(name)}, a.slow)[name]
+
+    # The exact case, 64 -> 128 with a 1x1 kernel: how far from the target each variant leaves it.
+    c, d, k, s, n = LAYERS[1]
+    accuracy = {}
+    for name, variant in variants.items():
+        low, high = spread(variant(kernels[1], n, s), n, s)
+        accuracy[name] = float(f"{max(1 - low, high - 1):.1e}")
+    ours, step_time = seconds["ours, as the hook does it"], statistics.median(seconds["step"])
+    every_second = {
+        name: round(100 * statistics.median(t) / 2 / step_time, 3) for name, t in seconds.items() if name != "step"
+    }
+    rows = growth(device)
+    figures = {
+        "depth": a.depth,
+        "batch_size": a.batch_size,
+        "rounds": {"ours": a.rounds, "others": a.slow},
+        "best_seconds": {name: round(min(t), 6) for name, t in seconds.items()},
+        "median_seconds": {name: round(statistics.median(t), 6) for name, t in seconds.items()},
+        "over_ours": {
+            name: ratios(t, ours[: len(t)])
+            for name, t in seconds.items()
+            if name not in ("step", "ours, as the hook does it")
+        },
+        "percent_of_a_step": round(100 * statistics.median(ours) / step_time, 3),
+        "percent_when_every_second_step": every_second,
+        "distance_from_target": accuracy,
+        "growth": rows,
+        "growth_exponents": {name: exponents(rows, name) for name in ("ours", "svd")},
+    }
+    report("projection", figures, a.save)
