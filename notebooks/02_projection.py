@@ -381,12 +381,107 @@ described.round(2)
 # %% [markdown]
 # ## What it costs
 #
-# Each step of the projection multiplies or decomposes $c \times c$ matrices, so it grows with the third power of the number of channels, like the SVD. The figures of this section are stored;
-# the command that makes them again is printed with them.
+# The numbers of this section are stored: computing them takes two minutes, and times belong to one machine. The next cell prints that machine and the command that makes them again.
 
 # %%
-measured = json.loads(
-    (results_root().parent / "benchmarks" / "results" / "projection.json").read_text()
-)
+folder = results_root().parent / "benchmarks" / "results"
+measured = json.loads((folder / "projection.json").read_text())
 print(measured["command"])
-print(f"{measured['device']}, {measured['threads']} threads, {measured['date']}")
+print(
+    f"{measured['device']}, {measured['threads']} threads, commit {measured['git']['commit'][:7]}"
+)
+
+# %% [markdown]
+# The paper reports that projecting its three transitions in every second step adds less than 8 % to the training time of ResNet-164, and much less than an SVD would. Here is what that takes of a
+# training step of ProcResNet-166 with batches of 128, by four programs: the library's; textbook versions with an SVD and with Newton–Schulz, which use all frequencies; and the authors' published function.
+
+# %% mystnb={"figure": {"caption": "What projecting every second step adds to the training time of ProcResNet-166 on two CPU cores, in per cent of a step. Logarithmic.", "name": "fig-overhead"}, "image": {"alt": "Bars on a logarithmic scale: the library 0.2 per cent, SVD some 20, Newton–Schulz and the published function over 200 per cent."}}
+labels = {
+    "ours, as the hook does it": "this library",
+    "svd": "SVD at every frequency",
+    "newton-schulz": "Newton–Schulz, literally",
+    "reference": "published function",
+}
+share = measured["percent_when_every_second_step"]
+table = pd.DataFrame(
+    [{"variant": labels[name], "percent": share[name]} for name in labels]
+)
+draw.overhead(table, limit=8, title="Projecting every second step")
+
+# %%
+over = {"ours, as the hook does it": 1.0} | {
+    name: ratio["median"] for name, ratio in measured["over_ours"].items()
+}
+# The one-matrix kernel is the same work for the hook and for the full grid.
+accuracy = measured["distance_from_target"]
+accuracy["ours, as the hook does it"] = accuracy["ours, full grid"]
+pd.DataFrame(
+    {
+        "per cent of a step": [f"{share[n]:.3g}" for n in labels],
+        "times the library's": [f"{over[n]:,.0f}" for n in labels],
+        "64 → 128, distance from σ": [f"{accuracy[n]:.0e}" for n in labels],
+    },
+    index=labels.values(),
+)
+
+# %% [markdown]
+# So the claim of under 8 % holds, by a wide margin, for a program that uses the smaller side, one matrix for a 1 × 1 kernel, and the few lags of a 3 × 3 one. On a CPU it does not hold for the iteration taken
+# literally, which takes more time than the training. The paper's own figures are for a GPU, where many small matrix products cost little; that has not been measured here. The SVD is not the
+# slow way that the paper describes, either: on a CPU it is faster than the iteration on the larger side.
+#
+# With more channels the cost of either way grows, in the end, with their third power.
+
+# %% mystnb={"figure": {"caption": "Seconds of one projection of a 3×3 kernel with c input and 2c output channels on a 16 × 16 map. Dotted: the third power.", "name": "fig-cost"}, "image": {"alt": "Two curves on logarithmic scales, the library below the SVD, both bending towards a slope of 3 for many channels."}}
+growth = pd.DataFrame(measured["growth"]).rename(
+    columns={"ours": labels["ours, as the hook does it"], "svd": labels["svd"]}
+)
+draw.cost(growth, "Growth with the number of channels")
+
+# %%
+steps = [
+    f"{a} → {b}" for a, b in zip(growth.channels, growth.channels[1:], strict=False)
+]
+slopes = measured["growth_exponents"]
+pd.DataFrame(
+    {
+        labels[n]: pd.Series(slopes[k])
+        for n, k in (("ours, as the hook does it", "ours"), ("svd", "svd"))
+    }
+).set_axis(steps).rename_axis("exponent from").T
+
+# %% [markdown]
+# ## What holds
+#
+# The verdicts follow from the numbers on this page by the rule in the last column.
+
+# %%
+quadratic = [late[t + 1] / late[t] ** 2 for t in (8, 9, 10)]
+once, ten = (ranges.set_index(["kernel", "passes"]).loc[("3 → 64", n)] for n in (1, 10))
+off_once, off_ten = (max(1 - r.lowest, r.highest - 1) for r in (once, ten))
+holds = {
+    "T3": agreement.difference.max() < 1e-10,
+    "P1": off_once < 0.01,
+    "P1, repeated": off_ten < 0.025,
+    "P2": all(1.3 < q < 1.7 for q in quadratic),
+    "O1": share["ours, as the hook does it"] < 8,
+}
+verdicts = {
+    claim: "reproduced"
+    if holds[claim]
+    else "reproduced with a correction"
+    if holds.get(f"{claim}, repeated")
+    else "not reproduced"
+    for claim in ("T3", "P1", "P2", "O1")
+}
+rules = {
+    "T3": "singular values agree with the dense operator's to 1e-10",
+    "P1": "3 → 64: within 1 % after one projection; after ten within 2.5 %: with a correction",
+    "P2": "e(t+1) / e(t)² between 1.3 and 1.7 in the last steps",
+    "O1": "the library's share is below 8 %, on two CPU cores",
+}
+for claim, rule in rules.items():
+    print(f"{claim}  {verdicts[claim]:<30} {rule}")
+
+# %% [markdown]
+# P1 is exact before the crop and for 1 × 1 kernels; for larger ones the correction is to repeat it. P3, that the row space holds its share of the gradient's energy, is measured above on
+# small networks and a sample of images only, and gets no verdict here.
