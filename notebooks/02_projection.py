@@ -126,11 +126,11 @@ studies.operator_norms([(6, 6, 3, 8), (16, 16, 3, 16), (3, 64, 7, 16)]).round(3)
 # preference among them, they carry $r/d$ of its energy, and its norm is kept on average by
 #
 # $$
-# \sigma^2 = \frac{d}{r}, \qquad r = \min(d, c), \qquad\text{or}\qquad r = \min(d, s^2 c)\ \text{ with a stride } s \le k .
+# \sigma^2 = \frac{d}{r}, \qquad r = \min(d, c) .
 # $$ (eq-target)
 #
-# A ReLU right behind the convolution takes half of the gradient's energy, and $\sigma^2$ becomes $2d/r$. That gradients have no preference is
-# an assumption; [below](energy) it is measured.
+# With a stride $s \le k$ it is $r = \min(d, s^2 c)$, as above. A ReLU right behind the convolution takes half of the gradient's energy, and $\sigma^2$ becomes $2d/r$. That gradients have no preference is
+# an assumption; [below](gradient-energy) it is measured.
 
 # %%
 for shape, stride, relu in [
@@ -231,8 +231,7 @@ starts = {
     "3 → 64": studies.he_kernel(64, 3, 3),
     "16 → 32": studies.he_kernel(32, 16, 3),
     "16 → 16": studies.he_kernel(16, 16, 3),
-    "16 → 16, near delta-orthogonal": delta
-    + 0.05 * delta.norm() / noise.norm() * noise,
+    "16 → 16, delta": delta + 0.05 * delta.norm() / noise.norm() * noise,
 }
 ranges = studies.alternating(starts, 32, [0, 1, 2, 5, 10, 20, 50, 100, 200])
 shown = ranges[ranges.passes.isin([1, 10, 50]) & (ranges.kernel != "16 → 16")]
@@ -289,7 +288,7 @@ walk.groupby("kernel").agg(lowest=("lowest", "min"), highest=("highest", "max"))
 # So the frequencies see small matrices only, and the larger number of channels enters through two ordinary matrix products.
 
 # %% [markdown]
-# (energy)=
+# (gradient-energy)=
 # ## Do gradients have no preference?
 #
 # Equation {eq}`eq-target` assumes that the directions that survive carry $r/d$ of the gradient's energy. Here it is measured: the share of energy that the convolutions of two small
@@ -299,13 +298,14 @@ walk.groupby("kernel").agg(lowest=("lowest", "min"), highest=("highest", "max"))
 data = cifar.load("cifar10", "sample").subset(200, 50)
 images = cifar.normalise(data.train_images, data.mean, data.std)
 shares = studies.energy_in_networks(networks, images, data.train_labels)
-shares.set_index(["network", "convolution"]).round(3)
+shares = shares.rename(columns={"effective_rank": "rank", "predicted_sd": "by chance"})
+shares.set_index(["network", "convolution"]).drop(columns="sd").round(3)
 
 # %% [markdown]
-# In the table `assumed` is $r/d$, `measured` the share of the energy that passes, `sd` its spread from image to image, and `ratio` the one over the other. `predicted_sd` is how far
-# `ratio` would be from 1 by chance for a kernel that has nothing to do with the gradients.
+# In the table `assumed` is $r/d$, `measured` the share of the energy that passes, and `ratio` the one over the other. `rank` is the effective rank of the gradients, explained below, and `by chance` how far
+# `ratio` would be from 1, as a standard deviation, for a kernel that has nothing to do with the gradients.
 #
-# The paper finds that its projection fails when there are few channels, and explains it with the small space. The formula for `predicted_sd` says something else. For a random row
+# The paper finds that its projection fails when there are few channels, and explains it with the small space. The formula for `by chance` says something else. For a random row
 # space of $r$ dimensions, and gradients whose second moment has the effective rank $m$ (the squared sum of its eigenvalues over the sum of their squares), the share varies
 # with a relative standard deviation of
 #
@@ -342,8 +342,8 @@ constructed.pivot(
 # Isotropic gradients satisfy the assumption even with one input channel. Gradients along one direction violate it by tens of per cent, and still do with
 # 32 of 64 channels. Real ones lie in between, where their effective rank puts them.
 #
-# Trained kernels are not independent of their gradients, and a `ratio` in the table may be further from 1 than `predicted_sd` allows for chance: training
-# turns the row space towards the gradients. The deviations stay below 20 % of the energy, that is below 10 % of the norm.
+# Trained kernels are not independent of their gradients, and a `ratio` in the table may be further from 1 than chance explains: training
+# turns the row space towards the gradients. In these runs the deviations stayed below 20 % of the energy, that is below 10 % of the norm.
 #
 # And what does holding the kernels do for the gradient in these two networks?
 
