@@ -56,7 +56,7 @@ from paperlib.training import RunConfig, train, trained_network
 # P^{(u,v)} = \sum_{a,b} K_{:,:,a,b}\; e^{-2\pi i (ua + vb)/n} ,
 # $$ (eq-transfer)
 #
-# and no frequency disturbs another. Hence:
+# and no frequency disturbs another. (PyTorch's convolution does not flip its kernel, and acts by the conjugates of these matrices; that changes no singular value.) Hence:
 #
 # :::{admonition} Theorem 3 {cite}`sedghi2019`
 # The singular values of the convolution are those of the $n^2$ matrices $P^{(u,v)}$ together.

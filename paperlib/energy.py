@@ -66,7 +66,8 @@ def energy_fraction(weight: Tensor, gradient: Tensor, stride: int = 1) -> Tensor
     twice[0] = 1
     if w % 2 == 0:
         twice[-1] = 1
-    basis = _range(transfer_matrices(weight.double(), (h, w), stride))
+    # torch's convolution is a correlation: at (u, v) it acts by the conjugate of the kernel's transform.
+    basis = _range(transfer_matrices(weight.double(), (h, w), stride).conj())
     passed = ((basis.mH @ spectrum).abs().square().sum(2) * twice).sum((0, 1))
     return passed / whole
 

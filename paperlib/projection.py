@@ -163,8 +163,9 @@ def project(
     times its polar factor; then the kernel is transformed back and cropped to its k×k taps.  Where one matrix serves
     all frequencies (1×1 kernels, or k ≤ stride) the result is exact.  Otherwise the crop takes the singular values
     away from the target again (a He-initialised 3→64 kernel to about ±15 %); every further pass alternates between
-    the two sets and comes closer (±2.5 % after 10, ±0.1 % after 50).  Where the number of channels does not change (c
-    = d), the passes stall: some singular values stay near zero.  Begin with :func:`delta_orthogonal` there.
+    the two sets and comes closer (±2.5 % after 10, ±0.1 % after 50).  Where the number of channels does
+    not change (c = d) the passes stall, some singular values staying near zero, and so they may where a stride has
+    more phases than d outputs fill (d ≤ s²c, k > s).  Begin with :func:`delta_orthogonal` there.
 
     Parameters
     ----------

@@ -107,7 +107,9 @@ def waves(grid: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def transfer_matrices(weight: Tensor, size: int | tuple[int, int], stride: int = 1) -> Tensor:
-    """The matrices by which the circular convolution acts at each frequency of the half spectrum.
+    """The kernel's Fourier transform at each frequency of the half spectrum: the matrices P of Theorem 3.
+
+    (torch's convolution is a correlation and acts by their conjugates; singular values are the same.)
 
     Returns ``(h, ⌊w/2⌋+1, d, c')``, complex; c' = c, or the number of read phases times c with a stride.  At (-u, -v) the
     matrix is the conjugate of the one at (u, v).  Differentiable.  Raises ``ValueError`` for a bad ``weight``,

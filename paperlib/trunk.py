@@ -84,7 +84,6 @@ def trunk_convs(model: nn.Module, example: Tensor) -> list[TrunkConv]:
     layer4.0.downsample.0 (512, 256, 1, 1) 2 (7, 7)
     """
     model = unwrap(model)
-    image = example.detach().clone().requires_grad_()
     found: dict[object, TrunkConv] = {}
 
     def remember(name: str):
@@ -98,6 +97,7 @@ def trunk_convs(model: nn.Module, example: Tensor) -> list[TrunkConv]:
     hooks = [m.register_forward_hook(remember(name)) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
     try:
         with _quiet(model):
+            image = example.detach().clone().requires_grad_()
             outputs = model(image)
             start = [t.grad_fn for t in tree_leaves(outputs) if isinstance(t, Tensor) and t.grad_fn is not None]
     finally:

@@ -1,0 +1,301 @@
+"""NormPreserving in networks: any optimiser, compiled, distributed, in mixed precision; what it refuses; what it leaves."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torchvision
+from torch import multiprocessing, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from paperlib import models
+from paperlib.errors import ProjectionError
+from paperlib.projection import NormPreserving, spread, target
+
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.01),
+    "adamw, foreach": lambda p: torch.optim.AdamW(p, lr=0.01, foreach=True),
+    "adamw, fused": lambda p: torch.optim.AdamW(p, lr=0.01, fused=True),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01),
+    "lbfgs": lambda p: torch.optim.LBFGS(p, lr=0.01, max_iter=2),
+}
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 12, 1), nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 24, 1, stride=2), nn.Flatten()
+    )
+
+
+HELD = [("0", 8), ("3", 4)]
+
+
+def loss(model):
+    return model(torch.randn(4, 3, 8, 8)).square().mean()
+
+
+def step(model, optimizer):
+    def closure():
+        optimizer.zero_grad()
+        value = loss(model)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+
+
+def distance(held):
+    rows = held.describe()
+    return max(max(1 - r["lowest"], r["highest"] - 1) for r in rows)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_any_optimiser_is_followed(name, every):
+    model = network()
+    optimizer = OPTIMIZERS[name](model.parameters())
+    with NormPreserving(model, every, HELD).attach(optimizer) as held:
+        for i in range(1, 2 * every + 1):
+            step(model, optimizer)
+            assert (distance(held) < 1e-5) == (i % every == 0)
+    assert held.steps == 2 * every
+    step(model, optimizer)
+    assert held.steps == 2 * every  # detached
+    assert distance(held) > 1e-5
+
+
+def test_attached_twice_projects_once_and_resumes_where_it_was():
+    model = network()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    held = NormPreserving(model, 2, HELD).attach(optimizer)
+    held.attach(optimizer)
+    step(model, optimizer)
+    assert held.steps == 1
+    again = NormPreserving(model, 2, HELD)
+    again.load_state_dict(held.state_dict())
+    held.detach()
+    again.attach(optimizer)
+    step(model, optimizer)
+    assert distance(again) < 1e-5
+
+
+def test_a_skipped_step_does_not_count():
+    """As a gradient scaler does it that found an overflow."""
+    model = network()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    scaler = torch.amp.GradScaler("cpu")
+    with NormPreserving(model, 1, HELD).attach(optimizer) as held:
+        for bad in (False, True):
+            optimizer.zero_grad()
+            scaler.scale(loss(model) * (math.inf if bad else 1)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        assert held.steps == 1
+
+
+def test_export_is_a_plain_projected_copy():
+    model = network()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    held = NormPreserving(model, 2, HELD).attach(optimizer)
+    for _ in range(3):
+        step(model, optimizer)
+    before = copy.deepcopy(model.state_dict())
+    plain = held.export()
+    assert type(plain) is type(model)
+    assert plain.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert distance(NormPreserving(plain, 2, HELD)) < 1e-5 < distance(held)
+    loss(plain).backward()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_compiled(when):
+    model = network()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    if when == "before":
+        model.compile(backend="aot_eager")
+    held = NormPreserving(model, 1, HELD).attach(optimizer)
+    if when == "after":
+        model.compile(backend="aot_eager")
+    for _ in range(2):
+        step(model, optimizer)
+    assert distance(held) < 1e-5
+
+
+def test_mixed_precision_and_recomputed_activations():
+    model = models.build("procresnet", 11)
+    model.checkpoint_activations = True
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    with NormPreserving(model, 1).attach(optimizer) as held:
+        with torch.autocast("cpu", torch.bfloat16):
+            value = model(torch.randn(4, 3, 32, 32)).square().mean()
+        value.backward()
+        optimizer.step()
+    assert [max(1 - r["lowest"], r["highest"] - 1) < 1e-5 for r in held.describe()] == [False, True, True]
+
+
+def test_bfloat16_weights_are_held_as_well_as_they_can_be():
+    model = network().to(torch.bfloat16)
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    with NormPreserving(model, 1, HELD).attach(optimizer) as held:
+        model(torch.randn(4, 3, 8, 8).bfloat16()).square().mean().backward()
+        optimizer.step()
+    assert distance(held) < 0.01
+
+
+def _train(rank: int, path: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{path}/meet", rank=rank, world_size=2)
+    model = DistributedDataParallel(network())
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    torch.manual_seed(rank)  # other images on each
+    with NormPreserving(model, 2, HELD).attach(optimizer) as held:
+        for _ in range(4):
+            optimizer.zero_grad()
+            model(torch.randn(4, 3, 8, 8)).square().mean().backward()
+            optimizer.step()
+    torch.save({"weights": model.module.state_dict(), "off": distance(held)}, f"{path}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_distributed(tmp_path):
+    multiprocessing.spawn(_train, (str(tmp_path),), nprocs=2)
+    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    for name in ("0.weight", "3.weight"):
+        assert torch.equal(one["weights"][name], two["weights"][name])
+    assert one["off"] < 1e-5
+
+
+@pytest.mark.parametrize("fill", [math.nan, 0.0])
+def test_a_kernel_that_cannot_be_projected_is_named_and_left(fill):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    held = NormPreserving(model, 1, HELD).attach(optimizer)
+    with torch.no_grad():
+        model[0].weight.fill_(fill)
+    before = model[0].weight.clone()
+    with pytest.raises(ProjectionError, match="kernel of 0 could not be projected") as raised:
+        optimizer.step()
+    assert raised.value.names == ["0"]
+    assert torch.equal(model[0].weight.nan_to_num(7), before.nan_to_num(7))
+    assert spread(model[3].weight, 4, 2) == pytest.approx((1, 1), abs=1e-5)  # the other one is done
+    with torch.no_grad():
+        model[0].weight.normal_()
+    optimizer.step()  # mended: goes on
+    assert distance(held) < 1e-5
+
+
+def test_a_torchvision_network_from_an_example():
+    model = torchvision.models.resnet18(num_classes=10)
+    held = NormPreserving(model, example=torch.zeros(2, 3, 64, 64))
+    assert [t.name for t in held.convs] == ["conv1"] + [f"layer{i}.0.downsample.0" for i in (2, 3, 4)]
+    assert held.passed_over == []
+    said = str(held).splitlines()
+    assert said[0] == "NormPreserving(ResNet, every=2) holds 4 of 20 convolutions:"
+    assert said[2].split() == "layer2.0.downsample.0 64->128 1x1 stride 2 output 8x8 target 1.414".split()
+    held.project()
+    assert all(r["lowest"] == pytest.approx(1, abs=1e-5) == r["highest"] for r in held.describe()[1:])
+
+
+def test_what_cannot_be_held_is_passed_over_and_said():
+    model = nn.Sequential(
+        nn.Conv2d(4, 8, 3, groups=2), nn.Conv2d(8, 8, 3, dilation=2), nn.Conv2d(8, 6, 1), nn.Flatten()
+    )
+    held = NormPreserving(model, example=torch.zeros(1, 4, 16, 16))
+    assert [t.name for t in held.convs] == ["2"]
+    assert held.passed_over == [("0", "it has 2 groups"), ("1", "it is dilated: (2, 2)")]
+    assert "passed over: 0: it has 2 groups" in str(held)
+
+
+@pytest.mark.parametrize(
+    ("conv", "size", "said"),
+    [
+        (nn.Conv2d(16, 32, 1, groups=4), 8, "4 groups"),
+        (nn.ConvTranspose2d(16, 32, 1), 8, "not a Conv2d"),
+        (nn.Linear(4, 4), 8, "not a Conv2d"),
+        (nn.Conv2d(4, 4, 1, stride=(1, 2)), 8, "stride differs"),
+        (nn.Conv2d(4, 4, 3, dilation=2), 8, "dilated"),
+        (nn.Conv2d(4, 4, 3), 8.0, "size must be"),
+        (nn.Conv2d(4, 4, 3), 0, "size must be"),
+    ],
+)
+def test_what_cannot_be_held_is_refused_at_once(conv, size, said):
+    with pytest.raises(ValueError, match=said):
+        NormPreserving(nn.Sequential(conv), convs=[(conv, size)])
+
+
+def test_convolutions_are_named_or_given_and_belong_to_the_model():
+    model = nn.Sequential(nn.Conv2d(4, 8, (3, 1)))
+    for item in (("0", 8), (model[0], (8, 8)), ("0", model[0], 8)):
+        held = NormPreserving(model, convs=[item])
+        assert (held.convs[0].name, held.convs[0].conv, held.convs[0].size) == ("0", model[0], (8, 8))
+    for wrong, said in (
+        ([model[0]], "pairs"),
+        ([("1", 8)], "no submodule"),
+        ([(nn.Conv2d(4, 8, 1), 8)], "not a submodule"),
+        ([], "no stand-alone"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            NormPreserving(model, convs=wrong)
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, True, "2"])
+def test_every_is_a_whole_number(every):
+    with pytest.raises(ValueError, match="every"):
+        NormPreserving(network(), every, HELD)
+
+
+def test_networks_and_optimisers_that_do_not_fit():
+    with pytest.raises(ValueError, match="example batch.*convs="):
+        NormPreserving(models.build("resnet", 11))
+    with pytest.raises(ValueError, match="not both"):
+        NormPreserving(network(), convs=HELD, example=torch.zeros(1, 3, 8, 8))
+    held = NormPreserving(network(), convs=HELD)
+    with pytest.raises(ValueError, match="trains none"):
+        held.attach(torch.optim.SGD(network().parameters(), lr=0.1))
+    with pytest.raises(ValueError, match="torch.optim.Optimizer"):
+        held.attach(object())
+
+
+def test_relu_and_targets():
+    model = network()
+    plain, relu = (NormPreserving(model, convs=HELD, relu=r).describe()[0] for r in (False, True))
+    assert relu["target"] == pytest.approx(math.sqrt(2) * plain["target"]) == math.sqrt(2) * target((12, 3, 1, 1))
+
+
+def test_reference_quirks_follow_the_model():
+    model = models.build("procresnet", 11, reference_quirks=True)
+    assert NormPreserving(model).reference_quirks
+    assert not NormPreserving(model, reference_quirks=False).reference_quirks
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    first = model.chain["transition1"].weight
+    with NormPreserving(model).attach(optimizer):
+        for _ in range(4):
+            model(torch.randn(4, 3, 32, 32)).square().mean().backward()
+            optimizer.step()
+    energy = first.detach().square().sum((0, 1))
+    assert (energy[0, 0] / energy.sum()).item() > 0.9
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_hook_does_not_wait_for_the_device():
+    model = models.build("procresnet", 11).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    held = NormPreserving(model, 1).attach(optimizer)
+    model(torch.randn(4, 3, 32, 32, device="cuda")).square().mean().backward()
+    optimizer.step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            held.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    held.check()
+    with torch.no_grad():
+        model.chain["transition2"].weight.fill_(math.nan)
+    held.step()
+    with pytest.raises(ProjectionError, match="transition2"):
+        held.check()

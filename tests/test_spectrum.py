@@ -1,0 +1,165 @@
+"""Theorem 3 from one dimension up, each rung against dense linear algebra in float64."""
+
+import math
+
+import oracle
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paperlib import projection
+from paperlib.spectrum import (
+    dense,
+    from_polyphase,
+    operator_norm,
+    operator_norm_bound,
+    polyphase,
+    singular_values,
+    transfer_matrices,
+)
+
+
+def ordered(values):
+    return values.flatten().sort(descending=True).values
+
+
+def agrees(weight, size, stride=1, tolerance=1e-10):
+    exact = oracle.singular_values(weight, size, stride)
+    ours = singular_values(weight, size, stride)
+    assert ours.shape == (*size, min(weight.shape[0], stride**2 * weight.shape[1]))
+    assert torch.allclose(ordered(ours).double(), exact, rtol=0, atol=tolerance * max(1.0, exact[0].item()))
+
+
+def test_one_dimension_is_a_circulant_matrix():
+    taps = torch.tensor([2.0, -1.0, 0.5], dtype=torch.float64)
+    n = 7
+    circulant = torch.stack([torch.cat([taps, torch.zeros(n - 3)]).roll(i) for i in range(n)])
+    ours = ordered(singular_values(taps.reshape(1, 1, 1, 3), (1, n)))
+    assert torch.allclose(ours, torch.linalg.svdvals(circulant.double()), atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("size", [(5, 5), (6, 6), (4, 7), (1, 3), (2, 2)])
+@pytest.mark.parametrize(("d", "c"), [(1, 1), (4, 2), (2, 5)])
+def test_two_dimensions(k, size, d, c):
+    agrees(oracle.kernel(d, c, k), size)
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("size", [(3, 3), (2, 4)])
+def test_strides(stride, k, size):
+    agrees(oracle.kernel(3, 2, k), size, stride)
+    agrees(oracle.kernel(9, 2, k), size, stride)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    d=st.integers(1, 5),
+    c=st.integers(1, 5),
+    kh=st.integers(1, 5),
+    kw=st.integers(1, 5),
+    h=st.integers(1, 5),
+    w=st.integers(1, 5),
+    stride=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_any_shape(d, c, kh, kw, h, w, stride, seed):
+    weight = oracle.kernel(d, c, kh, kw, seed)
+    agrees(weight, (h, w), stride)
+    assert torch.equal(from_polyphase(polyphase(weight, stride), tuple(weight.shape), stride), weight)
+    assert torch.allclose(
+        torch.linalg.svdvals(dense(weight, (h, w), stride)), oracle.singular_values(weight, (h, w), stride), atol=1e-10
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_lower_precisions_are_computed_in_float32(dtype):
+    weight = oracle.kernel(6, 4, 3, dtype=dtype)
+    assert singular_values(weight, 5).dtype == torch.float32
+    agrees(weight, (5, 5), tolerance=1e-5)
+
+
+def test_transfer_matrices_are_the_fft():
+    weight = oracle.kernel(4, 3, 3, 5)
+    fft = torch.fft.rfft2(weight, s=(8, 6)).permute(2, 3, 0, 1)
+    assert torch.allclose(transfer_matrices(weight, (8, 6)), fft, atol=1e-12)
+
+
+@pytest.mark.parametrize(("k", "stride"), [(1, 1), (3, 1), (3, 2), (1, 2)])
+def test_gradients(k, stride):
+    weight = oracle.kernel(3, 2, k).requires_grad_()
+    assert torch.autograd.gradcheck(lambda w: singular_values(w, (3, 4), stride), weight)
+    assert torch.autograd.gradcheck(lambda w: operator_norm(w, 3, "circular", stride), weight)
+    assert torch.autograd.gradcheck(lambda w: operator_norm(w, 3, "zeros", stride), weight, atol=1e-5)
+    assert torch.autograd.gradcheck(lambda w: operator_norm_bound(w, 3, stride), weight)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    d=st.integers(1, 4),
+    c=st.integers(1, 4),
+    k=st.integers(1, 5),
+    h=st.integers(1, 5),
+    w=st.integers(1, 5),
+    stride=st.integers(1, 2),
+    seed=st.integers(0, 99),
+)
+def test_norms_with_zero_padding(d, c, k, h, w, stride, seed):
+    weight = oracle.kernel(d, c, k, seed=seed)
+    exact = oracle.singular_values(weight, (h, w), stride, "zeros")[0].item()
+    assert operator_norm(weight, (h, w), "zeros", stride).item() == pytest.approx(exact, rel=1e-9, abs=1e-12)
+    assert operator_norm_bound(weight, (h, w), stride).item() >= exact * (1 - 1e-12)
+
+
+def test_the_reshaped_norm_is_no_bound_but_k_times_it_is():
+    weight = oracle.kernel(6, 6, 3)
+    reshaped = torch.linalg.matrix_norm(weight.flatten(1), 2).item()
+    exact = operator_norm(weight, 8, "zeros").item()
+    assert reshaped < exact < 3 * reshaped
+
+
+def test_an_exact_kernel_padded_with_zeros():
+    """theory.md, section 5: sv/σ in [.593, 1.000], and as many equal to 1 as there are inner pixels."""
+    weight = oracle.kernel(64, 3, 3) * math.sqrt(2 / 576)
+    weight = projection.project(weight, 16, passes=1000) / projection.target(weight.shape)
+    matrix = oracle.operator(weight, (16, 16), padding="zeros")
+    values = torch.linalg.eigvalsh(matrix.T @ matrix).sqrt()
+    assert 0.55 < values.min() < 0.65
+    assert values.max() < 1 + 1e-9
+    assert ((values - 1).abs() < 1e-6).double().mean().item() == pytest.approx((14 / 16) ** 2)
+
+
+def test_a_zero_kernel_has_norm_zero():
+    weight = torch.zeros(3, 2, 3, 3)
+    assert operator_norm(weight, 4).item() == operator_norm(weight, 4, "zeros").item() == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: singular_values(torch.ones(3, 2, 3), 4), "shape"),
+        (lambda: singular_values(torch.ones(3, 2, 3, 3, dtype=torch.int64), 4), "floating-point"),
+        (lambda: singular_values(torch.ones(3, 2, 3, 3, dtype=torch.complex64), 4), "real"),
+        (lambda: singular_values([[1.0]], 4), "list"),
+        (lambda: singular_values(torch.ones(0, 2, 3, 3), 4), "empty"),
+        (lambda: singular_values(torch.ones(3, 2, 3, 3), 0), "size"),
+        (lambda: singular_values(torch.ones(3, 2, 3, 3), 4.0), "size"),
+        (lambda: singular_values(torch.ones(3, 2, 3, 3), (4, 4, 4)), "size"),
+        (lambda: singular_values(torch.ones(3, 2, 3, 3), 4, stride=0), "stride"),
+        (lambda: singular_values(torch.ones(3, 2, 3, 3), 4, stride=(2, 2)), "stride"),
+        (lambda: operator_norm(torch.ones(3, 2, 3, 3), 4, "reflect"), "padding"),
+        (lambda: operator_norm(torch.full((3, 2, 3, 3), math.nan), 4, "zeros"), "NaN"),
+    ],
+)
+def test_bad_input(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_agrees():
+    weight = oracle.kernel(8, 4, 3)
+    assert torch.allclose(singular_values(weight.cuda(), 6, 2).cpu(), singular_values(weight, 6, 2), atol=1e-10)
+    assert operator_norm(weight.cuda(), 6, "zeros").item() == pytest.approx(operator_norm(weight, 6, "zeros").item())
