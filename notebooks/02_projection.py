@@ -343,7 +343,7 @@ constructed.pivot(
 # 32 of 64 channels. Real ones lie in between, where their effective rank puts them.
 #
 # Trained kernels are not independent of their gradients, and a `ratio` in the table may be further from 1 than chance explains: training
-# turns the row space towards the gradients. In these runs the deviations stayed below 20 % of the energy, that is below 10 % of the norm.
+# turns the row space towards the gradients. In these runs the largest deviation was some 20 % of the energy, that is 10 % of the norm.
 #
 # And what does holding the kernels do for the gradient in these two networks?
 
