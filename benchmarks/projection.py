@@ -15,12 +15,15 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import torch
 from paired import arguments, in_turns, ratios, report
 from training_step import batch
 
+from paperlib.polar import Method, inverse_sqrt
 from paperlib.projection import NormPreserving, project, spread, target
+from paperlib.spectrum import transfer_matrices
 from paperlib.training import benchmark_step
 
 LAYERS = ((3, 64, 3, 1, 32), (64, 128, 1, 2, 16), (128, 256, 1, 2, 8))
@@ -93,6 +96,19 @@ def growth(device: str) -> list[dict[str, float | None]]:
             row[name] = round(last[name], 6)
         rows.append(row)
     return rows
+
+
+def methods(device: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Milliseconds, best of ``rounds``, of the inverse square root by each method: what ``default_method`` rests on."""
+    out = {}
+    for c, d, k, _, n in LAYERS:
+        p = transfer_matrices(he(c, d, k, device).double(), 1 if k == 1 else n)
+        gram = p.mH @ p if k > 1 else (p.mH @ p).real
+        calls = {m: (lambda g=gram, m=m: inverse_sqrt(g, m)) for m in get_args(Method)}
+        taken = in_turns(calls, rounds)
+        label = f"{gram.shape[0] * gram.shape[1]} of {c}x{c}"
+        out[label] = {m: round(1e3 * min(t), 3) for m, t in taken.items()}
+    return out
 
 
 def exponents(rows: list[dict], name: str) -> list[float]:
@@ -175,6 +191,7 @@ if __name__ == "__main__":
         "percent_of_a_step": round(100 * statistics.median(ours) / step_time, 3),
         "percent_when_every_second_step": every_second,
         "distance_from_target": accuracy,
+        "inverse_sqrt_milliseconds": methods(device, a.rounds),
         "growth": rows,
         "growth_exponents": {name: exponents(rows, name) for name in ("ours", "svd")},
     }
