@@ -578,4 +578,4 @@ audit.waiting_times(pd.concat([pd.DataFrame(drawn), pd.DataFrame(fixed)]))
 # papermill notebooks/04_cifar.ipynb out.ipynb -p arch procresnet -p reference_quirks True
 # ```
 #
-# What the points do to a training has not been measured at the paper's scale.
+# What the points do to a training has not been measured at the paper's scale. [Chapter 4](04_cifar.ipynb) has one short run of each network on record, with one seed: too little to tell them apart.
