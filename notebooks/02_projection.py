@@ -36,12 +36,13 @@ import pandas as pd
 import torch
 import torchvision
 
-from paperlib import cifar, studies
+from paperlib import cifar
 from paperlib.config import results_root
 from paperlib.energy import output_gradients
 from paperlib.figures import projection as draw
 from paperlib.projection import NormPreserving, delta_orthogonal, project, target
 from paperlib.spectrum import singular_values
+from paperlib.studies import projection as studies
 from paperlib.training import RunConfig, train, trained_network
 
 # %% [markdown]

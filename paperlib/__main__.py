@@ -1,7 +1,9 @@
-"""``python -m paperlib run``: one training run as an executed notebook, with a progress bar and a summary.
+"""The commands: ``python -m paperlib run`` and ``python -m paperlib measure``.
 
-What ``make run`` calls.  It adds to ``papermill notebooks/04_cifar.ipynb`` the download before it, a bar for the training
+``run`` makes one training run as an executed notebook, with a progress bar and a summary: what ``make run`` calls.  It adds to ``papermill notebooks/04_cifar.ipynb`` the download before it, a bar for the training
 inside the notebook's kernel (papermill only sees that a cell takes long), and the HTML page after it.
+
+``measure`` measures claims of the paper (:mod:`paperlib.claims`) and saves what it finds.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from paperlib import cifar, progress, records
-from paperlib.config import RunConfig
+from paperlib import cifar, claims, progress, records
+from paperlib.config import RunConfig, runs_root
 from paperlib.errors import ConfigError, PaperlibError
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "04_cifar.ipynb"
@@ -114,6 +116,18 @@ def run(parameters: dict, out: Path) -> int:
     return 0
 
 
+def measure(names: list[str], preset: str, seeds: int, root: Path) -> int:
+    if unknown := [name for name in names if name not in claims.CLAIMS]:
+        raise ConfigError(f"claim {unknown[0]!r} is not one of {', '.join(claims.CLAIMS)}")
+    for name in tqdm(names, desc="measuring", disable=None, file=sys.stderr):
+        finding = claims.measure(name, preset, seeds)
+        folder = claims.save(finding, root)
+        print(f"{name}: {finding.verdict}  ({finding.wall_seconds:.0f} s, {folder})")
+        for what, figure in finding.figures.items():
+            print(f"    {what}: {figure}")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m paperlib", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -124,14 +138,27 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument(
         "--out", type=Path, default=Path("out"), help="folder of the executed notebook and its page (default: out)"
     )
+    other = commands.add_parser("measure", help="measure claims of the paper and save the findings")
+    other.add_argument("claims", nargs="*", metavar="CLAIM", help=f"some of {', '.join(claims.CLAIMS)} (default: all)")
+    other.add_argument("--preset", default="desk", help="desk (default) or smoke")
+    other.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
+    other.add_argument("--out", type=Path, default=None, help="root of the findings (default: PAPERLIB_RUNS or runs)")
     options = parser.parse_args(arguments)
     try:
+        if options.command == "measure":
+            root = runs_root() if options.out is None else options.out
+            return measure(options.claims or list(claims.CLAIMS), options.preset, options.seeds, root)
         return run({name: _value(value) for name, value in options.p}, options.out.resolve())
     except (PaperlibError, ConfigError, OSError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted: run the same command again to go on from the last checkpoint", file=sys.stderr)
+        then = (
+            "go on from the last checkpoint"
+            if options.command == "run"
+            else "measure again; what was finished is saved"
+        )
+        print(f"\ninterrupted: run the same command again to {then}", file=sys.stderr)
         return 130
 
 

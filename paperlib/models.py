@@ -83,6 +83,12 @@ class Bottleneck(nn.Module):
         self.identity = skip == "identity"
         self.erase_relu = erase_relu
 
+    def branch(self) -> nn.Sequential:
+        """What the block adds to its skip, as a chain that shares the block's modules."""
+        last = [] if self.erase_relu else [nn.ReLU()]
+        layers = (self.bn1, nn.ReLU(), self.conv1, self.bn2, nn.ReLU(), self.conv2, self.bn3, *last, self.conv3)
+        return nn.Sequential(*layers)
+
     def forward(self, x: Tensor) -> Tensor:
         a = F.relu(self.bn1(x), inplace=True)
         y = self.conv1(a)

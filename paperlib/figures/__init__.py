@@ -1,6 +1,6 @@
 """Every plot of the book: a tidy data frame in, a matplotlib ``Figure`` out.  Nothing is computed or stored here.
 
-One module a chapter, ``paperlib.figures.runs`` (chapter 4), ``projection`` (2) and ``audit`` (2b); the functions of
+One module a chapter, ``paperlib.figures.runs`` (chapter 4), ``theorems`` (1), ``projection`` (2) and ``audit`` (2b); the functions of
 the first are imported from here.
 """
 

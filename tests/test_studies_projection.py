@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from paperlib import models, studies
+from paperlib import models
 from paperlib.figures import projection as draw
 from paperlib.projection import delta_orthogonal, project, target
+from paperlib.studies import projection as studies
 
 
 def test_sorted_spectra_are_sorted_and_complete():

@@ -1,9 +1,4 @@
-"""The small experiments of chapter 2: each a function that returns a tidy data frame, for the chapter to print and to
-draw.
-
-Everything is seeded and in float64, so that it comes out alike everywhere.  Training runs are not here but in
-:mod:`paperlib.training`.
-"""
+"""Chapter 2: spectra of convolutions, the polar factor, alternating projections, the gradient's energy."""
 
 from __future__ import annotations
 

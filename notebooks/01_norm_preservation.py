@@ -1,0 +1,439 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Why depth keeps the gradient's norm
+#
+# A chain of 164 layers does not train. The same layers with a skip around every few of them do. The paper {cite}`zaeemzadeh2020` explains this by two theorems and a
+# corollary about residual blocks $x_{l+1} = x_l + F_l(x_l)$: whatever the network is to represent, it can do so in small steps, the more blocks the smaller, and a
+# block that takes a small step hardly changes the gradient's norm. The theorems say that such blocks *exist*, so here they are built. Each statement is followed by
+# the idea of its proof, a check by numbers, and the place where it breaks.
+#
+# | | |
+# |---|---|
+# | **needs** | two CPU cores |
+# | **fetches** | nothing |
+# | **takes** | about half a minute |
+#
+# Everything that is computed here is in float64 and seeded. The training runs of the first figure and the table at the end are read from records.
+
+# %%
+# %matplotlib inline
+import math
+
+import pandas as pd
+import torch
+
+from paperlib import claims, records
+from paperlib.config import results_root
+from paperlib.figures import theorems as draw
+from paperlib.maps import linear_map
+from paperlib.studies import theorems as studies
+from paperlib.theorems import PolarPowers, linear_factors
+
+# %% [markdown]
+# ## The question
+#
+# Three networks of 164 layers were trained on part of CIFAR-10 ([chapter 4](04_cifar.ipynb)): one without skips, one with, and one whose remaining transitions were held
+# norm-preserving as well. In the last epoch the gradient of the loss was measured at the input of every block.
+
+# %% mystnb={"figure": {"caption": "The gradient's norm on its way back through three trained networks of 164 layers, from the loss on the right to the input on the left. Runs on a small part of CIFAR-10, one seed each.", "name": "fig-question"}, "image": {"alt": "On a logarithmic scale the two residual networks stay near 1; without skips the norm falls by some seventeen orders of magnitude towards the input."}}
+runs = [
+    r
+    for r in records.read_all(results_root())
+    if r.network in ("plain-164", "resnet-164", "procresnet-166")
+    and r.status == "finished"
+]
+last = pd.concat(
+    [r.blocks[r.blocks.epoch == r.blocks.epoch.max()].assign(run=r.label) for r in runs]
+)
+draw.real_gradients(last, "Without skips the gradient is gone half way")
+
+# %%
+for r in runs:
+    ratios = last[last.run == r.label].log_ratio
+    print(
+        f"{r.label}: a block changes the norm by a factor of {math.exp(ratios.abs().median()):.2f} (median), "
+        f"all of them by 10^{-ratios.sum() / math.log(10):+.1f}; preset {r.config['preset']}, {r.device['name']}, commit {r.git['commit'][:7]}"
+    )
+    print("   ", r.command)
+
+# %% [markdown]
+# A factor that is harmless in one block is not in fifty: the factors multiply. To train deep networks, each block's factor has to be close to 1, and the closer the more
+# blocks there are. Why should blocks with a skip behave like that?
+#
+# ## One block
+#
+# Let $J$ be the derivative of a block's output with respect to its input. The gradient passes it as $J^\top$, and changes its norm by a factor between the smallest
+# and the largest singular value of $J$. With an identity skip $J = I + M$.
+#
+# :::{prf:lemma} Near the identity, norms are kept
+# :label: lemma-identity
+# For every square $M$: $\;1 - \sigma_{\max}(M) \le \sigma_{\min}(I+M) \le \sigma_{\max}(I+M) \le 1 + \sigma_{\max}(M)$.
+# :::
+#
+# *Why.* $\lVert v + Mv \rVert$ differs from $\lVert v \rVert$ by at most $\lVert Mv \rVert$. (The paper asks for a non-singular $M$ and uses the Neumann series; neither is needed.)
+#
+# So a residual branch whose derivative has norm at most $\delta$ keeps the gradient's norm within a factor $1 \pm \delta$. *Where it is loose:* a rotation keeps all
+# norms and may be as far as 2 from the identity. Being near the identity is sufficient, not necessary. In the following, $\delta = \max |\sigma(J) - 1|$ is what the
+# gradient feels, and $\lVert J - I \rVert$ what the theorems bound.
+#
+# ## Any smooth map, in small steps
+#
+# :::{prf:theorem} Norm-preserving blocks exist, after {cite}`zaeemzadeh2020,bartlett2018`
+# :label: thm-nonlinear
+# Let $F$ be differentiable and invertible on the unit ball, with $\lVert F'(x) - F'(y) \rVert \le \alpha \lVert x - y \rVert$, an inverse with Lipschitz constant $\beta$, and $\det F' > 0$. Then $F$ is a composition of $L$ blocks
+# $x_{l+1} = x_l + F_l(x_l)$ with
+#
+# $$
+# (1-\delta) \Big\lVert \frac{\partial E}{\partial x_{l+1}} \Big\rVert \le \Big\lVert \frac{\partial E}{\partial x_l} \Big\rVert
+# \le (1+\delta) \Big\lVert \frac{\partial E}{\partial x_{l+1}} \Big\rVert , \qquad \delta = O\Big( \frac{\log 2L}{L} \Big).
+# $$
+# :::
+#
+# *Idea of the proof.* Find a path of maps $G_t$ from the identity, $G_0$, to $F = G_1$, cut it at $0 = t_0 < t_1 < \dots < t_L = 1$, and let block $l$ lead from one cut to the
+# next: $G_{t_l} \circ G_{t_{l-1}}^{-1}$. Chained, all inner maps cancel. If the path is smooth, a short piece of it is near the identity. The path comes from zooming into
+# the map. Take $F(0) = 0$ and split its derivative there into a rotation and a stretch, $F'(0) = QP$. What remains, $\kappa = F'(0)^{-1} F$, looks like the identity close to 0. So $\kappa(tx)/t$, which is
+# $\kappa$ seen in a ball of radius $t$, leads from the identity to $\kappa$, and with the linear part
+#
+# $$
+# G_t(x) = Q^t P^t \, \frac{\kappa(tx)}{t} .
+# $$ (eq-path)
+#
+# Two maps serve as examples. The *twist* $A e^{\omega \lVert x \rVert^2 J} x$ turns spheres, larger ones by more; the other, $A(x + \varepsilon B^\top \tanh Bx)$, is itself a residual
+# block with tied weights, behind a matrix. Here is the path in two dimensions.
+
+# %% mystnb={"figure": {"caption": "A grid on the unit disk carried along the path from the identity to F, for two maps of the plane. Each block of the network takes one step along it.", "name": "fig-path"}, "image": {"alt": "Two rows of six small pictures: a square grid on a disk is gradually turned, sheared and bent."}}
+draw.carried_grid(
+    studies.carried_grid(studies.plane_maps(), [0, 0.2, 0.4, 0.6, 0.8, 1]),
+    "A grid on its way from the identity to F",
+)
+
+# %% [markdown]
+# *Check.* In eight dimensions: `near_identity_path(f, L)` returns the blocks, and each one is called on what the one before returned.
+
+# %%
+maps = studies.example_maps()
+errors = studies.theorem1_errors(maps, [16, 128])
+errors.set_index(["map", "schedule", "L"]).map(
+    lambda x: "below 1e-12" if x < 1e-12 else f"{x:.0e}"
+)
+
+# %% [markdown]
+# They compose to $F$, their inverses lead back, and the product of their derivatives is that of $F$. The three *schedules* differ in where the path is cut:
+#
+# * **geometric** is the decomposition that the paper refers to {cite}`bartlett2018`. Half of the blocks make $\kappa$, with radii $a_i = (1-\rho)^{m-i}$, $\rho = \log(2m)/m$, in geometric progression; the other half make the linear part.
+# * **uniform** takes $a_i = i/m$ instead.
+# * **equal arcs** follows {eq}`eq-path`, where bending, turning and stretching go together, in steps of equal length.
+#
+# What bounds a step is the following. Let $\tilde\alpha, \tilde\beta$ be the constants of $\kappa$.
+#
+# :::{prf:lemma} The length of a step
+# :label: lemma-step
+# For $0 < a_1 < \dots < a_m = 1$ and $g_i(x) = \kappa(a_i x)/a_i$, the blocks $h_i = g_i \circ g_{i-1}^{-1}$ satisfy
+# $\lVert h_1 - \mathrm{Id} \rVert_{\mathrm{Lip}} \le \tilde\alpha a_1$ and $\lVert h_i - \mathrm{Id} \rVert_{\mathrm{Lip}} \le \tilde\alpha \tilde\beta\, (a_i - a_{i-1})$.
+# :::
+#
+# *Why.* $h_i - \mathrm{Id} = (g_i - g_{i-1}) \circ g_{i-1}^{-1}$. The derivative of the bracket is $\kappa'(a_i x) - \kappa'(a_{i-1} x)$, at most $\tilde\alpha (a_i - a_{i-1})$ in the ball, and $g_{i-1}^{-1}$
+# has Lipschitz constant $\tilde\beta$.
+
+# %%
+pd.concat(
+    [
+        studies.lemma_lipschitz(f, [0.1, 0.3, 0.6, 1.0]).assign(map=name)
+        for name, f in maps.items()
+    ]
+).set_index(["map", "block"]).round(3)
+
+# %% [markdown]
+# With the geometric radii the largest step is $\tilde\alpha\tilde\beta \log(2m)/m$: the rate of the theorem. How do the blocks behave?
+
+# %% mystnb={"figure": {"caption": "The largest change of a gradient's norm by a block, against the number of blocks. Dashed: log(2L)/L. In the grey region no decomposition can be.", "name": "fig-rates"}, "image": {"alt": "Two panels on logarithmic scales. The geometric schedule follows the dashed curve; uniform and equal arcs fall in parallel to the edge of the grey region."}}
+rates = studies.theorem1_rates(maps)
+draw.rates(rates, "Norm preservation improves with depth")
+
+# %%
+fits = studies.slopes(rates, "distance", ["map", "schedule"]).merge(
+    studies.slopes(rates, "delta", ["map", "schedule"]),
+    on=["map", "schedule"],
+    suffixes=(": ‖J − I‖", ": δ"),
+)
+fits.set_index(["map", "schedule"]).round(2)
+
+# %% [markdown]
+# The table has the slopes of straight lines through the logarithms, for 16 to 1,024 blocks. The paper's schedule has a slope near 1 against $\log(2L)/L$: the theorem's rate is the rate of its
+# construction. But the other two have a slope of −1 in $L$ itself.
+#
+# **The logarithm can be removed.** {prf:ref}`lemma-step` allows equal radii, and then every step is at most $\tilde\alpha\tilde\beta/m$. The geometric progression spends most of its
+# blocks near radius 0, where $\kappa$ is nearly linear and there is nothing to do, and takes its largest step at the end.
+
+# %% mystnb={"figure": {"caption": "The singular values of the derivative of each of 32 blocks, over the unit ball. Equal arcs share the work equally.", "name": "fig-spectra-blocks"}, "image": {"alt": "Three panels of bars around 1. Geometric: hardly visible at first, then growing to 0.8 to 1.2 in block 16; uniform: growing to half of that; equal arcs: all alike."}}
+draw.block_spectra(studies.block_spectra(maps["twist"], 32))
+
+# %% [markdown]
+# **And no better rate is possible.** However $F$ is cut, the derivatives of the $L$ blocks multiply to that of $F$. If $F$ stretches some direction by $k$, one of them stretches by $k^{1/L}$, so
+#
+# $$
+# \delta \;\ge\; \max\big( \lVert F' \rVert^{1/L} - 1,\; 1 - \lVert F'^{-1} \rVert^{-1/L} \big) \;\approx\; \frac{\log k}{L} .
+# $$ (eq-lower)
+#
+# This is the edge of the grey region. Equal arcs come close to it:
+
+# %%
+deepest = rates[rates.L == rates.L.max()]
+deepest.assign(
+    **{
+        "δ / lower bound": deepest.delta / deepest.lower,
+        "proven bound / ‖J − I‖": deepest.bound / deepest.distance,
+    }
+).set_index(["map", "schedule"])[["δ / lower bound", "proven bound / ‖J − I‖"]].round(2)
+
+# %% [markdown]
+# The last column compares with the proven bounds, all constants explicit (`theorem1_bound`). For the two schedules of {prf:ref}`lemma-step` they are tight up to a small factor where $\tilde\beta$ is.
+#
+# What the gradient sees of all this: its norm on the way back through 128 blocks, and through 128 layers $x \mapsto W \tanh x$ of the same width at a usual initialisation.
+
+# %% mystnb={"figure": {"caption": "Random gradients on their way back: median and range over 64 of them. The plain layers have Gaussian weights that keep a gradient's squared norm on average where tanh is nearly linear.", "name": "fig-back"}, "image": {"alt": "The band of the residual blocks stays around 1. That of the plain layers falls, and widens to four orders of magnitude."}}
+draw.backward_norms(studies.backward_norms(maps["twist"], 128))
+
+# %% [markdown]
+# The residual blocks arrive where they must: at the ratios that $F$ itself has. They spread this change evenly over all blocks.
+#
+# ### Where it breaks
+#
+# **The constant.** Can $\delta = c \log(2L)/L$ hold with a $c$ that depends on $\alpha$ and $\beta$ alone? $F(x) = Kx$ has $\alpha = 0$ and $\beta = 1/K$, both small for a large $K$,
+# and still each of $L$ blocks has to stretch by $K^{1/L}$, by {eq}`eq-lower`. The constant needs $\lVert F'(0) \rVert$, too. (A common factor $K$ can be left to the last layer, and $L$ must be large against $\log K$.)
+
+# %%
+studies.pure_scaling().set_index("K").round(3)
+
+# %% [markdown]
+# **Orientation.** A mirror image is not reached by small steps: a composition of blocks nearer than 1 to the identity has a positive determinant. The paper's third assumption excludes it, and so does the library.
+
+# %%
+try:
+    linear_factors(torch.diag(torch.tensor([-1.0, 1.0, 1.0])), L=100)
+except ValueError as error:
+    print(f"ValueError: {error}")
+
+# %% [markdown]
+# **Which blocks.** The theorem's blocks are arbitrary functions; a network's are two or three layers. How well can $W_2\,\mathrm{ReLU}(W_1 x + b)$ be one of them? Random $W_1$ and the best $W_2$, for the last of
+# 16 blocks of a twist in four dimensions; the error is relative to the residual's own size.
+
+# %%
+studies.two_layer_fit().set_index("width").round(2)
+
+# %% [markdown]
+# Well, if it is wide enough and has biases. Without them such a block is homogeneous, $f(\lambda x) = \lambda f(x)$ for $\lambda > 0$, and so is any chain of them: no width makes a twist of it. The form
+# $x + W_2\,\rho(W_1 x)$ of the next statement has no biases; batch norm brings them back in a real network.
+#
+# ## One block with weights
+#
+# :::{prf:corollary} A bound from the weights
+# :label: cor-weights
+# For a block $x + W_2\,\rho(W_1 x)$ with $|\rho'| \le c_\rho$, the gradient's norm is kept within $1 \pm \delta$ with $\delta = c_\rho \lVert W_1 \rVert_2 \lVert W_2 \rVert_2$.
+# :::
+#
+# *Why.* The branch's derivative is $W_2\, \mathrm{diag}(\rho')\, W_1$; apply {prf:ref}`lemma-identity`. Every further activation brings its own $c_\rho$, every further layer its norm.
+#
+# *Check.* `corollary_bound(block)` multiplies the norms; for convolutions these are the norms of the operators on the feature map ([chapter 2](02_projection.ipynb)). Random weights, five seeds, scaled to a bound of 1/4:
+
+# %% mystnb={"figure": {"caption": "How much of the corollary's bound random two-layer ReLU blocks use, one dot a seed.", "name": "fig-corollary"}, "image": {"alt": "One row a kind of block. The worst direction uses half to four fifths of the bound, a random gradient a few per cent."}}
+tight = studies.corollary_tightness()
+draw.tightness(tight, "How tight the corollary is")
+
+# %%
+tight.groupby("block", sort=False)[["bound", "ratio", "random", "reshaped"]].agg(
+    {
+        "bound": "mean",
+        "ratio": ["min", "max"],
+        "random": "mean",
+        "reshaped": "mean",
+    }
+).round(3)
+
+# %% [markdown]
+# The bound holds. In the worst direction about half of it is used, more when $W_2 = W_1^\top$, where what $W_1$ amplifies is not lost behind it. A random gradient feels much less, and the less the wider the block is. The last column
+# shows what the norm of the reshaped $d \times ck^2$ kernel would have given for convolutions: less than what was measured, so it is no bound.
+#
+# ### Where it breaks
+#
+# **It describes a neighbourhood, and does not say that training stays in it.** Eight blocks $x + W_2\,\mathrm{ReLU}(W_1 x + b)$ learn a twist in 16 dimensions:
+
+# %% mystnb={"figure": {"caption": "The corollary's bound and the measured δ of eight blocks before and after training, without and with weight decay. At 1 (dashed) the bound says nothing any more.", "name": "fig-training"}, "image": {"alt": "Without weight decay the bound doubles during training, with it it falls."}}
+trained = studies.bound_in_training()
+draw.bounds_in_training(trained)
+
+# %%
+trained.groupby(["decay", "when"], sort=False)[["bound", "delta", "risk"]].mean().round(
+    2
+)
+
+# %% [markdown]
+# Without weight decay the bounds double; the measured $\delta$ grows as well. With it they shrink, and the fit is a little worse. The paper's conclusion that a network "remains" norm-preserving takes the regularisation of the weights as given; it is
+# a condition, not a consequence.
+#
+# **Not every critical point is good.** The paper adds that near the identity every critical point is a global minimum. That is known for linear blocks, of which more below, and for arbitrary functions as blocks {cite}`bartlett2018`; it is not so for
+# two-layer blocks of a fixed size. If $W_1 x < 0$ on all data, ReLU switches the block off:
+
+# %%
+dead = studies.dead_block()
+print(
+    f"gradient {dead['gradient']:.0f}, risk {dead['risk']:.2f}; with other weights of the same size the risk could be below 1e-12: {dead['reachable'] < 1e-12}"
+)
+
+# %% [markdown]
+# ## Linear blocks
+#
+# For linear maps more can be said. Data $y = Rx + \xi$ with independent noise are fitted by $L$ layers, $\hat y = (I + A_L) \cdots (I + A_1) x$.
+#
+# :::{prf:theorem} Linear residual networks, after {cite}`zaeemzadeh2020,hardt2017`
+# :label: thm-linear
+# Let $\det R > 0$, $\gamma = \max |\log \sigma(R)|$ and $L \ge 3\gamma$. The mean squared error has a global minimum at which every layer keeps the gradient's norm within $1 \pm \delta$,
+# $\delta = c/L$, $c = 2\big(\sqrt\pi + \sqrt{3\gamma}\big)^2$.
+# :::
+#
+# *A shorter proof, with a sharper constant.* Split $R = QP$ into a rotation and a stretch and give each layer an $L$-th of both:
+#
+# $$
+# I + A_l = Q^{l/L} \, P^{1/L} \, Q^{-(l-1)/L} .
+# $$ (eq-factors)
+#
+# In the product the rotations cancel, and $QP$ is left. If $\theta \le \pi$ is the largest angle by which $Q$ turns, then
+# $\lVert A_l \rVert \le \theta/L + e^{\gamma/L} - 1$, for every $L$. And the singular values of $I + A_l$ are $\sigma(R)^{1/L}$: the gradient's norm changes by exactly what {eq}`eq-lower` says it must. Rotation costs nothing.
+#
+# *Check.* `linear_factors(R, L)` for a Gaussian $R$ of 16 dimensions:
+
+# %% mystnb={"figure": {"caption": "The size of the factors of a Gaussian matrix against their number, with the paper's bound and the sharper one.", "name": "fig-linear"}, "image": {"alt": "Four parallel lines of slope −1 on logarithmic scales; the published bound is ten times above the largest factor."}}
+R = studies.gaussian_matrix()
+powers = PolarPowers(R)
+linear = studies.theorem2_rates(R)
+draw.linear_rates(linear, "A Gaussian matrix in small steps")
+
+# %%
+slope = studies.slopes(linear, "distance", [], start=128)["in L"].item()
+end = linear.iloc[-1]
+print(
+    f"γ = {powers.gamma:.2f}, largest angle {powers.largest_angle:.2f}, published c = {end.published * end.L:.1f}"
+)
+print(
+    f"L‖A‖ at L = {end.L:.0f}: {end.L * end.distance:.3f}; slope from 128: {slope:.3f}"
+)
+print(f"published bound over ‖A‖: {end.published / end.distance:.1f}")
+print(f"δ over the smallest possible one: {(linear.delta / linear.lower).max():.6f}")
+print("product exact to 1e-12 of the condition number:", linear.error.max() < 1e-12)
+
+# %% [markdown]
+# The slope is −1 only in the limit. Below $L = 3\gamma$ the published bound says nothing, and `theorem2_bound` refuses to give it; the sharper one holds from $L = 1$.
+#
+# **Does training find these?** Existence is one thing. Gradient descent from $A = 0$ on 4,000 noisy points of a map in eight dimensions, step size $0.15/L$ on half the squared error, and the explicit factors for the same data:
+
+# %%
+descent = studies.descent_rates(linear_map(8, 0.5, seed=1))
+shown = descent.set_index("L")
+shown["balance"] = shown["balance"].map("{:.0e}".format)
+shown["excess"] = shown.excess.map(lambda x: "below 1e-18" if x < 1e-18 else f"{x:.0e}")
+shown.drop(columns="steps").round(3)
+
+# %% [markdown]
+# The columns are $L$ times the largest $\lVert A_l \rVert$ and $L$ times $\delta$, found and best. Descent from zero ends within a few per cent of the best, without being told to. The reason is that it keeps neighbouring layers *balanced*,
+# $W_{l+1}^\top W_{l+1} = W_l W_l^\top$ for $W = I + A$ {cite}`du2018`: all layers have the same singular values, which then have to be near $\sigma(R)^{1/L}$. The column `balance` shows how far the
+# finite steps let them drift from that.
+#
+# **The landscape.** Near the identity there is no other critical point to get stuck at {cite}`hardt2017`: if all $\lVert A_l \rVert \le \tau < 1$,
+#
+# $$
+# \lVert \nabla f \rVert^2 \;\ge\; 4 L (1-\tau)^{2L-2} \, \sigma_{\min}(\Sigma) \, (f - f^*) ,
+# $$ (eq-landscape)
+#
+# for $f = \mathbb{E} \lVert \hat y - y \rVert^2$ and $\Sigma = \mathbb{E}\, x x^\top$. Left over right-hand side, four layers, for random layers, and where the inequality is sharp, at $A_l = -\tau I$:
+
+# %%
+studies.critical_points().set_index("tau").map("{:.3g}".format)
+
+# %% mystnb={"figure": {"caption": "The excess risk of two scalar layers that are to multiply by 2, as a function of their weights. Inside of the dashed square all critical points are minima. Its corner is a saddle.", "name": "fig-landscape"}, "image": {"alt": "Filled level lines. A curve of minima crosses the square |a| < 1; at its corner (−1, −1) two level lines cross."}}
+draw.landscape(studies.scalar_landscape(), "Two layers that are to multiply by 2")
+
+# %%
+corner = studies.bad_critical_point()
+print(
+    f"two layers −e₁e₁ᵀ, R = diag(2, 1, 1, 1): gradient {corner['gradient']:.0f}, excess risk {corner['excess']:.0f}"
+)
+
+# %% [markdown]
+# At $\tau = 1$ a layer may be singular, and two singular layers hide the error from each other: the condition $\lVert A_l \rVert < 1$ cannot be weakened.
+#
+# ### Where it breaks
+#
+# **A negative determinant.** The condition $\det R > 0$ is not in the paper's statement. Without it there is no solution with small blocks, hence none that descent from zero could find: as long as the layers stay near the identity, their product has a positive determinant, and the
+# best it can do is to come close to a singular matrix. The excess risk tends to $\sigma_{\min}(R)^2$ (for $\Sigma = I$).
+#
+# **Symmetry.** $R = \mathrm{diag}(-1, -1, 1, \dots)$ has a positive determinant: it is half a turn in a plane. But the gradient at zero is diagonal, the layers stay diagonal, and no diagonal path turns. A random start
+# of size 0.001 leaves the saddle, late.
+
+# %% mystnb={"figure": {"caption": "Gradient descent for four targets, eight layers in eight dimensions. Dotted: σ_min(R)², where theory puts the second one.", "name": "fig-descents"}, "image": {"alt": "Excess risk on a logarithmic scale. One curve falls at once, one after two thousand steps; two stay at constants."}}
+targets = studies.descents()
+draw.descents(targets, "Gradient descent on four targets")
+
+# %%
+ends = targets.groupby("target", sort=False).last()
+ends.assign(
+    excess=ends.excess.map(lambda x: "below 1e-18" if x < 1e-18 else f"{x:.4f}")
+).drop(columns="step").round(4)
+
+# %% [markdown]
+# ## The two rates
+#
+# The paper concludes that linear blocks approach norm preservation like $1/L$, others more slowly, like $\log L / L$. The difference lies in the construction: with equal arcs the same non-linear map has the faster rate.
+
+# %% mystnb={"figure": {"caption": "L times δ. A flat line is a rate of 1/L; a straight rise is a rate of log L / L.", "name": "fig-two-rates"}, "image": {"alt": "The geometric schedule rises steadily from 2 to 14; equal arcs and the linear factors are flat at about 2."}}
+twist = rates[rates["map"] == "twist"]
+parts = {
+    f"twist, {draw.SCHEDULES[s]}": twist[twist.schedule == s]
+    for s in ("geometric", "arc")
+}
+parts["linear, 16 dimensions"] = linear
+draw.both_rates(
+    pd.concat([p.assign(what=name, scaled=p.L * p.delta) for name, p in parts.items()]),
+    "The logarithm belongs to the schedule",
+)
+
+# %% [markdown]
+# ## What holds
+#
+# The same measurements with more seeds and points are on record. The verdicts follow from these records by the rules below the table.
+
+# %%
+found = [f for f in claims.read_all(results_root()) if f.claim in ("T1", "C1", "T2")]
+claims.overview(found).drop(columns=["device", "commit", "preset"]).set_index(
+    ["claim", "measured"]
+)
+
+# %%
+for f in found:
+    print(f"{f.claim}  {f.verdict}: {claims.CLAIMS[f.claim].rule}")
+    print(
+        f"    {f.command}  ({f.device['name']}, {f.threads} threads, commit {f.git['commit'][:7]})"
+    )
+
+# %% [markdown]
+# What is imprecise in the paper's theory, in short:
+#
+# 1. The $\log 2L$ of {prf:ref}`thm-nonlinear` is an artefact of the schedule.
+# 2. Its constant cannot depend on $\alpha$ and $\beta$ alone.
+# 3. {prf:ref}`thm-linear` needs $\det R > 0$, and its constant is about ten times too large.
+# 4. {prf:ref}`lemma-identity` needs no invertibility.
+# 5. {prf:ref}`cor-weights` bounds a neighbourhood; what keeps training in it is weight decay, or nothing.
+# 6. "Every critical point is global" holds for linear blocks near the identity and for arbitrary functions, not for blocks of a fixed size.
+# 7. {prf:ref}`thm-nonlinear` is about arbitrary functions as blocks. Two layers of ReLU can be close to them if they are wide and have biases.
+#
+# Three more concern the projection: equation 8 for wide matrices, cropping and zero padding are in [chapter 2](02_projection.ipynb), and so is the question of what happens where channels are few.

@@ -1,0 +1,281 @@
+"""Chapter 1: the path from the identity to a map, rates, spectra, gradients on their way back, and landscapes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+
+from paperlib.figures._style import PALETTE, page_style, subplots
+
+MARKERS = "osD^vPX"
+SCHEDULES = {"geometric": "geometric (the paper's)", "uniform": "uniform", "arc": "equal arcs"}
+COLOURS = dict(zip(SCHEDULES, (PALETTE[1], PALETTE[4], PALETTE[0]), strict=True))
+
+
+def _powers_of_two(axis, values) -> None:
+    axis.set_ticks(sorted(set(values)))
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def real_gradients(blocks: pd.DataFrame, title: str = "") -> Figure:
+    """The gradient's norm at the input of every block of some trained networks, over its norm behind the last block.
+
+    Columns: ``run``, ``block`` (0 at the input), ``log_ratio``; one epoch of each run.
+    """
+    with page_style():
+        figure, ax = subplots(1, 1, (8.5, 3.9))
+        ax.axhline(1, color=".35", lw=1)
+        for i, (run, rows) in enumerate(blocks.groupby("run", sort=False)):
+            rows = rows.sort_values("block", ascending=False)
+            norm = np.exp(-rows.log_ratio.cumsum())
+            every = max(1, len(rows) // 9)
+            ax.plot(rows.block, norm, color=PALETTE[i], marker=MARKERS[i], markevery=every, ms=5, label=run)
+        ax.set_yscale("log")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel("block l: the input is on the left, the loss on the right")
+        ax.set_ylabel("‖∂E/∂x$_l$‖, over the last block's")
+        ax.set_title(title, loc="left")
+        ax.legend()
+    return figure
+
+
+def carried_grid(lines: pd.DataFrame, title: str = "") -> Figure:
+    """A grid on the unit disk on its way from the identity to a map: one row a map, one column a time t.
+
+    Columns: ``map``, ``t``, ``line``, ``direction``, ``x``, ``y``.
+    """
+    maps, at = list(lines["map"].drop_duplicates()), sorted(lines.t.unique())
+    with page_style():
+        figure, axes = subplots(len(maps), len(at), (1.9 * len(at), 2.15 * len(maps)), squeeze=False)
+        for i, (row, name) in enumerate(zip(axes, maps, strict=True)):
+            part = lines[lines["map"] == name]
+            reach = 1.08 * float(part[["x", "y"]].abs().to_numpy().max())
+            for ax, t in zip(row, at, strict=True):
+                for (_, direction), line in part[part.t == t].groupby(["line", "direction"]):
+                    ax.plot(line.x, line.y, color=PALETTE[0] if direction == 0 else PALETTE[1], lw=1)
+                ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
+                for spine in ax.spines.values():
+                    spine.set_visible(False)
+                ends = {at[0]: " (identity)", at[-1]: " (F)"} if (at[0], at[-1]) == (0, 1) else {}
+                if i == 0:
+                    ax.set_title(f"t = {t:g}{ends.get(t, '')}", fontsize=9, fontweight="normal")
+            row[0].set_ylabel(name)
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return figure
+
+
+def rates(table: pd.DataFrame, title: str = "") -> Figure:
+    """δ of the blocks against their number, a panel a map, with log(2L)/L through the paper's schedule and the lower bound.
+
+    Columns: ``map``, ``schedule``, ``L``, ``delta``, ``lower``.
+    """
+    maps = list(table["map"].drop_duplicates())
+    with page_style():
+        figure, axes = subplots(1, len(maps), (9.5, 4.1), sharey=True, squeeze=False)
+        for ax, name in zip(axes[0], maps, strict=True):
+            part = table[table["map"] == name]
+            depth = np.array(sorted(part.L.unique()), float)
+            last = part[(part.schedule == "geometric") & (part.L == depth[-1])].delta.item()
+            shape = np.log(2 * depth) / depth
+            ax.plot(depth, last * shape / shape[-1], color=".45", ls="--", lw=1.3, label="∝ log(2L)/L")
+            for marker, (schedule, rows) in zip(MARKERS, part.groupby("schedule", sort=False), strict=False):
+                ax.plot(rows.L, rows.delta, color=COLOURS[schedule], marker=marker, ms=5, label=SCHEDULES[schedule])
+            lower = part.drop_duplicates("L")
+            ax.fill_between(lower.L, lower.lower, 1e-9, color=".5", alpha=0.18, lw=0, label="impossible")
+            ax.set_xscale("log", base=2)
+            ax.set_yscale("log")
+            _powers_of_two(ax.xaxis, depth)
+            ax.set_ylim(0.5 * part.lower.min(), 2 * table.delta.max())
+            ax.set_xlabel("blocks L")
+            ax.set_title(name, loc="left")
+        axes[0][0].set_ylabel("δ: largest change of a gradient's norm")
+        axes[0][-1].legend()
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def both_rates(table: pd.DataFrame, title: str = "") -> Figure:
+    """L·δ against L: flat is a rate of 1/L, a straight rise is log L / L.
+
+    Columns: ``what`` (one line each), ``L``, ``scaled``.
+    """
+    with page_style():
+        figure, ax = subplots(1, 1, (7.5, 4.0))
+        for i, (name, rows) in enumerate(table.groupby("what", sort=False)):
+            ax.plot(rows.L, rows.scaled, color=PALETTE[i], marker=MARKERS[i], ms=5, label=name)
+        ax.set_xscale("log", base=2)
+        _powers_of_two(ax.xaxis, table.L)
+        ax.set_ylim(bottom=0)
+        ax.set_xlabel("blocks L")
+        ax.set_ylabel("L · δ")
+        ax.set_title(title, loc="left")
+        ax.legend()
+    return figure
+
+
+def block_spectra(spectra: pd.DataFrame, title: str = "") -> Figure:
+    """The range of each block's singular values, a panel a schedule.  Columns: ``schedule``, ``block``, ``lowest``,
+    ``highest``."""
+    names = list(spectra.schedule.drop_duplicates())
+    with page_style():
+        figure, axes = subplots(1, len(names), (9.5, 3.0), sharey=True, squeeze=False)
+        for ax, name in zip(axes[0], names, strict=True):
+            part = spectra[spectra.schedule == name]
+            ax.bar(part.block, part.highest - part.lowest, bottom=part.lowest, width=0.7, color=COLOURS[name])
+            ax.axhline(1, color=".35", lw=1)
+            ax.grid(False, axis="x")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.set_xlabel("block")
+            ax.set_title(SCHEDULES[name], loc="left")
+        axes[0][0].set_ylabel("singular values")
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def backward_norms(norms: pd.DataFrame, title: str = "") -> Figure:
+    """The norm of random gradients on their way back through some networks: median and range.
+
+    Columns: ``network``, ``layer``, ``lowest``, ``median``, ``highest``.
+    """
+    with page_style():
+        figure, ax = subplots(1, 1, (8.0, 3.7))
+        ax.axhline(1, color=".35", lw=1)
+        for i, (name, rows) in enumerate(norms.groupby("network", sort=False)):
+            ax.fill_between(rows.layer, rows.lowest, rows.highest, color=PALETTE[i], alpha=0.25, lw=0)
+            ax.plot(rows.layer, rows["median"], color=PALETTE[i], marker=MARKERS[i], markevery=16, ms=5, label=name)
+        ax.set_yscale("log")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel("layer: the input is on the left, the loss on the right")
+        ax.set_ylabel("the gradient's norm")
+        ax.set_title(title, loc="left")
+        ax.legend()
+    return figure
+
+
+def tightness(table: pd.DataFrame, title: str = "") -> Figure:
+    """How much of Corollary 1's bound random blocks use, one dot a seed.  Columns: ``block``, ``ratio``, ``random``, ``bound``."""
+    names = list(table.block.drop_duplicates())
+    with page_style():
+        figure, ax = subplots(1, 1, (8.0, 0.42 * len(names) + 1.3))
+        for row, name in enumerate(names):
+            part = table[table.block == name]
+            first = row == 0
+            ax.plot(part.ratio, [row] * len(part), "o", color=PALETTE[0], ms=6, alpha=0.8,
+                    label="‖J − I‖, the worst direction" if first else None)  # fmt: skip
+            ax.plot(part.random / part.bound, [row] * len(part), "D", color=PALETTE[1], ms=5, alpha=0.8,
+                    label="change of a random gradient's norm" if first else None)  # fmt: skip
+        ax.axvline(1, color=".35", lw=1.3)
+        ax.set_yticks(range(len(names)), names)
+        ax.invert_yaxis()
+        ax.set_xlim(0, 1.05)
+        ax.set_xlabel("measured, over the bound")
+        ax.set_title(title, loc="left")
+        figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def bounds_in_training(table: pd.DataFrame, title: str = "") -> Figure:
+    """Corollary 1's bound of each block before and after training, a panel a weight decay.
+
+    Columns: ``decay``, ``when``, ``block``, ``bound``, ``delta``.
+    """
+    decays = list(table.decay.drop_duplicates())
+    with page_style():
+        figure, axes = subplots(1, len(decays), (8.5, 3.3), sharey=True, squeeze=False)
+        for ax, decay in zip(axes[0], decays, strict=True):
+            for when, colour, marker in (("before", ".55", "o"), ("after", PALETTE[0], "s")):
+                part = table[(table.decay == decay) & (table.when == when)]
+                ax.plot(part.block, part.bound, color=colour, marker=marker, ms=5, label=f"bound, {when} training")
+                ax.plot(
+                    part.block, part.delta, color=colour, marker=marker, ms=5, ls=":", mfc="white", label=f"δ, {when}"
+                )
+            ax.axhline(1, color=PALETTE[3], lw=1.2, ls="--")
+            ax.set_ylim(bottom=0)
+            ax.set_xlabel("block")
+            ax.set_title(f"weight decay {decay:g}", loc="left")
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def linear_rates(table: pd.DataFrame, title: str = "") -> Figure:
+    """The size of Theorem 2's factors against their number, with both bounds.
+
+    Columns: ``L``, ``distance``, ``delta``, ``sharp``, ``published``.
+    """
+    with page_style():
+        figure, ax = subplots(1, 1, (7.5, 4.1))
+        lines = {
+            "published": "published bound on ‖A‖",
+            "sharp": "sharper bound on ‖A‖",
+            "distance": "largest ‖A‖",
+            "delta": "δ (no factors have a smaller one)",
+        }
+        for i, (column, label) in enumerate(lines.items()):
+            style = "--" if i < 2 else "-"
+            ax.plot(table.L, table[column], style, color=PALETTE[(3, 2, 0, 1)[i]], marker=MARKERS[i], ms=5, label=label)
+        ax.set_xscale("log", base=2)
+        ax.set_yscale("log")
+        _powers_of_two(ax.xaxis, table.L)
+        ax.set_xlabel("layers L")
+        ax.set_title(title, loc="left")
+        ax.legend()
+    return figure
+
+
+def descents(table: pd.DataFrame, title: str = "") -> Figure:
+    """The excess risk along gradient descent, one line a target; dotted: its floor.  Columns: ``target``, ``step``,
+    ``excess``, ``floor``."""
+    with page_style():
+        figure, ax = subplots(1, 1, (8.0, 3.9))
+        for i, (name, rows) in enumerate(table.groupby("target", sort=False)):
+            every = max(1, len(rows) // 8)
+            ax.plot(rows.step, rows.excess, color=PALETTE[i], marker=MARKERS[i], markevery=every, ms=5, label=name)
+            if rows.floor.iloc[0] > 0:
+                ax.axhline(rows.floor.iloc[0], color=PALETTE[i], ls=":", lw=1.3)
+        ax.set_yscale("log")
+        ax.set_ylim(1e-12, 20)
+        ax.set_xlim(left=0)
+        ax.set_xlabel("step of gradient descent")
+        ax.set_ylabel("excess risk")
+        ax.set_title(title, loc="left")
+        ax.legend(loc="center")
+    return figure
+
+
+def landscape(surface: pd.DataFrame, title: str = "") -> Figure:
+    """The risk of two scalar layers: level lines, the curve of minima, the square ‖A‖ < 1 and the saddle at its corner.
+
+    Columns: ``a1``, ``a2``, ``f``, on a square grid.
+    """
+    side = int(round(len(surface) ** 0.5))
+    a1, a2, f = (surface[c].to_numpy().reshape(side, side) for c in ("a1", "a2", "f"))
+    with page_style():
+        figure, ax = subplots(1, 1, (5.6, 5.0))
+        filled = ax.contourf(a1, a2, f, levels=[0, 0.05, 0.25, 1, 2, 3, 4, 5, 7, 10, 20, 60], cmap="Blues", extend="max",
+                             norm="symlog")  # fmt: skip
+        ax.contour(a1, a2, f, levels=[4], colors="white", linewidths=1)
+        ax.contour(a1, a2, f, levels=[1e-3], colors=[PALETTE[1]], linewidths=2.2)
+        ax.add_patch(Rectangle((-1, -1), 2, 2, fill=False, ls="--", lw=1.2, ec=".25"))
+        ax.plot([-1], [-1], "X", color=PALETTE[3], ms=10)
+        ax.annotate("saddle, f = 4", (-1, -1), (-1.1, -0.72), color=PALETTE[3], fontsize=9)
+        ax.annotate("minima", (0.35, 0.48), (0.62, 0.45), color=PALETTE[1], fontsize=9)
+        ax.annotate("|a| < 1", (-0.95, 0.85), color=".25", fontsize=9)
+        ax.plot([0], [0], "o", color=".2", ms=5)
+        ax.annotate("start", (0.05, -0.14), color=".2", fontsize=9)
+        ax.set_xlabel("a₁")
+        ax.set_ylabel("a₂")
+        ax.grid(False)
+        ax.set_aspect("equal")
+        bar = figure.colorbar(filled, ax=ax, shrink=0.8, label="excess risk")
+        bar.outline.set_visible(False)
+        ax.set_title(title, loc="left")
+    return figure

@@ -1,0 +1,116 @@
+"""Linear residual networks x_{l+1} = (I + A_l) x_l on a regression problem: their risk, its gradient, and gradient
+descent on it (Theorem 2).
+
+For data y = R x + ξ with independent noise, ``f(A) = E‖(I + A_L)⋯(I + A_1) x − y‖²`` depends on the data through R and
+Σ = E xxᵀ only: f − f* = ‖(W − R) Σ^{1/2}‖², W the product.  For a sample, R is its least-squares solution and Σ its second
+moment (:func:`statistics`), and gradient descent on the data is gradient descent on these two, to the bit but much
+faster.  (The paper's objective is f/2; that changes no minimum.)
+
+Factors are ``(L, N, N)``, the first layer first, as :func:`paperlib.theorems.linear_factors` returns them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def statistics(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The least-squares solution R ``(M, N)`` and the second moment Σ ``(N, N)`` of data ``(points, N)``, ``(points, M)``.
+
+    Examples
+    --------
+    >>> x = torch.randn(100, 3, dtype=torch.float64)
+    >>> R, Sigma = statistics(x, 2 * x)
+    >>> bool((R - 2 * torch.eye(3)).abs().max() < 1e-12)
+    True
+    """
+    return torch.linalg.lstsq(x, y).solution.T, x.T @ x / len(x)
+
+
+def products(factors: Tensor) -> Tensor:
+    """All partial products: ``(I + A_l) ⋯ (I + A_1)`` for l = 1 … L, ``(L, N, N)``, in about log₂ L batched steps."""
+    partial = factors + torch.eye(factors.shape[-1], dtype=factors.dtype)
+    shift = 1
+    while shift < len(partial):
+        partial = torch.cat([partial[:shift], partial[shift:] @ partial[:-shift]])
+        shift *= 2
+    return partial
+
+
+def excess_risk(factors: Tensor, R: Tensor, Sigma: Tensor) -> Tensor:
+    """f − f* = tr((W − R) Σ (W − R)ᵀ), a scalar: what the network loses to the best linear map.
+
+    Examples
+    --------
+    >>> excess_risk(torch.zeros(5, 2, 2), 3 * torch.eye(2), torch.eye(2)).item()
+    8.0
+    """
+    difference = products(factors)[-1] - R
+    return (difference @ Sigma * difference).sum()
+
+
+def gradient(factors: Tensor, R: Tensor, Sigma: Tensor) -> Tensor:
+    """∂f/∂A_l = 2 (W_{>l})ᵀ (W − R) Σ (W_{<l})ᵀ for every layer, ``(L, N, N)``: what lies behind and before the layer.
+
+    Examples
+    --------
+    >>> A = (0.1 * torch.randn(6, 3, 3, dtype=torch.float64)).requires_grad_()
+    >>> R, Sigma = torch.randn(3, 3, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
+    >>> excess_risk(A, R, Sigma).backward()
+    >>> torch.allclose(gradient(A.detach(), R, Sigma), A.grad)
+    True
+    """
+    eye = torch.eye(factors.shape[-1], dtype=factors.dtype)[None]
+    before = torch.cat([eye, products(factors)])
+    # The products from the other end, of the transposes: layer L's first.
+    behind = torch.cat([eye, products(factors.flip(0).mT)]).flip(0)
+    return 2 * behind[1:] @ ((before[-1] - R) @ Sigma) @ before[:-1].mT
+
+
+def descend(
+    R: Tensor,
+    Sigma: Tensor,
+    L: int,
+    rate: float,
+    steps: int,
+    start: Tensor | None = None,
+    tolerance: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Gradient descent on f/2 from ``start`` (zero: every block the identity), with step size ``rate``.
+
+    Returns
+    -------
+    The factors ``(L, N, N)`` and the excess risk before each step and after the last, ``(steps + 1,)``, fewer if it fell
+    to ``tolerance`` before.
+
+    Raises
+    ------
+    ValueError : the risk is no longer finite: ``rate`` is too large.
+
+    Examples
+    --------
+    >>> R = torch.diag(torch.tensor([2.0, 0.5], dtype=torch.float64))
+    >>> A, risk = descend(R, torch.eye(2, dtype=torch.float64), L=8, rate=0.02, steps=500)
+    >>> bool(risk[-1] < 1e-12), round(A[3, 0, 0].item(), 4)  # each layer stretches by the eighth root of 2
+    (True, 0.0905)
+    """
+    factors = torch.zeros(L, *R.shape, dtype=R.dtype) if start is None else start.clone()
+    risks = [excess_risk(factors, R, Sigma)]
+    for _ in range(steps):
+        if risks[-1] <= tolerance:
+            break
+        factors = factors - rate / 2 * gradient(factors, R, Sigma)
+        risks.append(excess_risk(factors, R, Sigma))
+        if not bool(torch.isfinite(risks[-1])):
+            raise ValueError(
+                f"gradient descent diverged at step {len(risks) - 1}: a rate of {rate:g} is too large, take less"
+            )
+    return factors, torch.stack(risks)
+
+
+def balance(factors: Tensor) -> Tensor:
+    """max ‖W_{l+1}ᵀ W_{l+1} − W_l W_lᵀ‖ over neighbouring layers W_l = I + A_l: gradient flow from equal layers keeps it at 0."""
+    layers = factors + torch.eye(factors.shape[-1], dtype=factors.dtype)
+    difference = layers[1:].mT @ layers[1:] - layers[:-1] @ layers[:-1].mT
+    return torch.linalg.matrix_norm(difference, 2).max()
