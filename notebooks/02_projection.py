@@ -59,7 +59,8 @@ from paperlib.training import RunConfig, train, trained_network
 #
 # and no frequency disturbs another. (PyTorch's convolution does not flip its kernel, and acts by the conjugates of these matrices; that changes no singular value.) Hence:
 #
-# :::{admonition} Theorem 3 {cite}`sedghi2019`
+# :::{prf:theorem} The singular values of a convolution {cite}`sedghi2019`
+# :label: thm-spectrum
 # The singular values of the convolution are those of the $n^2$ matrices $P^{(u,v)}$ together.
 # :::
 #

@@ -39,8 +39,7 @@ class Figure(BaseModel):
     n: int
 
     def __str__(self) -> str:
-        spread = "" if self.sd is None else f" ± {self.sd:.2g}"
-        return f"{self.mean:.4g}{spread}"
+        return f"{self.mean:.3f}" + ("" if self.sd is None else f" ± {self.sd:.3f}")
 
 
 class Finding(BaseModel):

@@ -49,7 +49,7 @@ def example_maps(n: int = 8, seed: int = 0) -> dict[str, SmoothMap]:
 def slopes(table: pd.DataFrame, value: str, by: Sequence[str], start: int = 16) -> pd.DataFrame:
     """Least-squares slopes of log ``value`` for L ≥ ``start``: in log L, and in log of log(2L)/L.
 
-    Columns: those of ``by``, ``in L``, ``in log(2L)/L``.  (log(2L)/L itself has a slope of about −0.81 in L.)
+    Columns: those of ``by`` (one row for all if it is empty), ``in L``, ``in log(2L)/L``.  (log(2L)/L itself has a slope of about −0.81 in L.)
 
     Examples
     --------
@@ -58,7 +58,8 @@ def slopes(table: pd.DataFrame, value: str, by: Sequence[str], start: int = 16) 
     -1.0
     """
     rows = []
-    for key, part in table[table.L >= start].groupby(list(by), sort=False):
+    deep = table[table.L >= start]
+    for key, part in deep.groupby(list(by), sort=False) if by else [((), deep)]:
         depth, y = part.L.to_numpy(float), np.log(part[value].to_numpy())
         fits = [float(np.polyfit(np.log(x), y, 1)[0]) for x in (depth, np.log(2 * depth) / depth)]
         rows.append(dict(zip([*by, "in L", "in log(2L)/L"], [*key, *fits], strict=True)))
