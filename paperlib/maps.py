@@ -66,8 +66,16 @@ class SmoothMap(abc.ABC):
         Raises ``RuntimeError`` if it does not get there: ``y`` is not in the image, or F is not invertible.
         """
         origin = torch.zeros(self.dim, dtype=y.dtype, device=y.device)
-        first = torch.linalg.solve(self.jacobian(origin), (y - self(origin)).unsqueeze(-1)).squeeze(-1)
-        return newton(self, y, first)
+        centre = self(origin)
+        first = torch.linalg.solve(self.jacobian(origin), (y - centre).unsqueeze(-1)).squeeze(-1)
+        try:
+            return newton(self, y, first)
+        except RuntimeError:
+            # Too far for one go: walk there, along the preimage of the line from F(0) to y.
+            x, steps = origin.expand_as(y), 64
+            for i in range(1, steps + 1):
+                x = newton(self, centre + i / steps * (y - centre), x)
+            return x
 
     def normalised(self) -> SmoothMap:
         """κ(x) = F'(0)⁻¹ (F(x) − F(0)): the map with its affine part taken out, so that κ(0) = 0 and κ'(0) = I."""
@@ -77,12 +85,15 @@ class SmoothMap(abc.ABC):
 def newton(f: SmoothMap, y: Tensor, x: Tensor, steps: int = 50) -> Tensor:
     """Solve f(x) = y, each point for itself, by Newton's method with step halving, from ``x``.
 
-    Stops where no step makes any residual smaller.  Raises ``RuntimeError`` if a residual is then above 1e-9 times
-    the size of its ``y``.
+    Stops where no step makes any residual smaller, or the derivative is singular.  Raises ``RuntimeError`` if a
+    residual is then above 1e-9 times the larger one of ‖y‖ and ‖y − f(0)‖.
     """
     residual = y - f(x)
     for _ in range(steps):
-        direction = torch.linalg.solve(f.jacobian(x), residual.unsqueeze(-1)).squeeze(-1)
+        direction, singular = torch.linalg.solve_ex(f.jacobian(x), residual.unsqueeze(-1))
+        if bool(singular.any()):
+            break
+        direction = direction.squeeze(-1)
         old, length = residual.norm(dim=-1, keepdim=True), torch.ones_like(x[..., :1])
         for _ in range(12):
             new = x + length * direction
@@ -96,7 +107,7 @@ def newton(f: SmoothMap, y: Tensor, x: Tensor, steps: int = 50) -> Tensor:
         if not bool(better.any()):
             break
         x, residual = torch.where(better, new, x), torch.where(better, left, residual)
-    size = y.norm(dim=-1).clamp_min(torch.finfo(y.dtype).tiny)
+    size = torch.maximum(y.norm(dim=-1), (y - f(torch.zeros_like(y))).norm(dim=-1)).clamp_min(torch.finfo(y.dtype).tiny)
     worst = (residual.norm(dim=-1) / size).max().item() if residual.numel() else 0.0
     if not worst <= 1e-9:
         raise RuntimeError(
@@ -116,7 +127,7 @@ class Normalised(SmoothMap):
         self.f, self.dim = f, f.dim
         origin = torch.zeros(f.dim, dtype=torch.float64)
         self.shift, self.slope = f(origin), f.jacobian(origin)
-        if not bool(torch.isfinite(self.slope).all()) or torch.linalg.cond(self.slope) > 1e14:
+        if not _invertible(self.slope):
             raise ValueError("the map's derivative at 0 is singular or not finite: it has no smooth inverse there")
         self.alpha = f.alpha * f.beta if alpha is None else alpha
         self.beta = f.beta * torch.linalg.matrix_norm(self.slope, 2).item() if beta is None else beta
@@ -257,10 +268,15 @@ def features(n: int, m: int, norm: float = 1.7, seed: int = 0) -> Tensor:
     return norm * matrix / torch.linalg.matrix_norm(matrix, 2)
 
 
+def _invertible(matrix: Tensor) -> bool:
+    """Whether it is finite and not singular to working precision (the condition number of zero is NaN)."""
+    return bool(torch.isfinite(matrix).all()) and bool(torch.linalg.cond(matrix) <= 1e14)
+
+
 def _check_linear(linear: Tensor) -> int:
     """The side of A; ``ValueError`` unless it is square, finite and invertible."""
     if linear.ndim != 2 or linear.shape[0] != linear.shape[1]:
         raise ValueError(f"linear must be a square matrix, not of shape {tuple(linear.shape)}")
-    if not bool(torch.isfinite(linear).all()) or torch.linalg.cond(linear) > 1e14:
+    if not _invertible(linear):
         raise ValueError("linear is singular or not finite: the map would have no inverse")
     return linear.shape[0]

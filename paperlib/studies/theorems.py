@@ -54,8 +54,8 @@ def slopes(table: pd.DataFrame, value: str, by: Sequence[str], start: int = 16) 
     Examples
     --------
     >>> t = pd.DataFrame({"L": [16, 32, 64], "delta": [3 / 16, 3 / 32, 3 / 64], "map": "a"})
-    >>> round(slopes(t, "delta", ["map"])["in L"][0], 6)
-    -1.0
+    >>> slopes(t, "delta", ["map"])["in L"].round(6).tolist()
+    [-1.0]
     """
     rows = []
     deep = table[table.L >= start]
