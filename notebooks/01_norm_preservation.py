@@ -421,7 +421,7 @@ claims.overview(found).drop(columns=["device", "commit", "verdict"]).set_index(
 
 # %%
 for f in found:
-    print(f"{f.claim}  {f.verdict}: {claims.CLAIMS[f.claim].rule}")
+    print(f"{f.claim}  {claims.verdict(f)}: {claims.CLAIMS[f.claim].rule}")
     print(
         f"    {f.command}  ({f.device['name']}, {f.threads} threads, commit {f.git['commit'][:7]})"
     )

@@ -47,44 +47,38 @@
 # (That form of $U$ is for $d \ge c$.) The matrix $P^{\mathsf H} P$ is the *Gram matrix* of $P$. Its inverse square root is found with the
 # Newton-Schulz iteration {cite}`higham1997`. Then the result is transformed back and cropped to its $k \times k$ taps.
 #
-# The measure throughout is the singular values of the convolution over $\sigma$ (`sv/σ` in the tables). All of them at 1 means that the convolution keeps the
+# The measure throughout is the singular values of the convolution over $\sigma$ (in the tables, the `lowest` and the `highest`). All of them at 1 means that the convolution keeps the
 # norm of a gradient that has no preferred direction. The *energy* of a kernel, or of one of its taps, is the sum of the squares of
 # its entries. A kernel with all singular values at $\sigma$ has the energy $d$.
 
 # %%
 # %matplotlib inline
-import math
-from itertools import product
-
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from paperlib import models
 from paperlib.figures import audit
 from paperlib.polar import polar_factor
-from paperlib.projection import NormPreserving, project, spread, target
-from paperlib.reference import project_as_published, turn
-from paperlib.spectrum import singular_values, transfer_matrices
+from paperlib.projection import project, target
+from paperlib.reference import project_as_published
+from paperlib.spectrum import singular_values
+from paperlib.studies import reference as studies
 
 torch.set_num_threads(1)  # many small matrices: more threads wait for each other
 
 
-def he(d, c, k, seed=0):
-    """A He-initialised kernel, in float64."""
-    generator = torch.Generator().manual_seed(seed)
-    normal = torch.randn(d, c, k, k, generator=generator).double()
-    return normal * math.sqrt(2 / (d * k * k))
+def shown(table, **styles):
+    """The table as text, each column in its style."""
+    return table.assign(**{c: table[c].map(s.format) for c, s in styles.items()})
 
 
-def energy(kernel):
-    return kernel.square().sum((0, 1))
-
-
-# The transitions of ProcResNet-166: channels in, channels out, kernel, stride, output.
-LAYERS = [(3, 64, 3, 1, 32), (64, 128, 1, 2, 16), (128, 256, 1, 2, 8)]
-for c, d, k, stride, n in LAYERS:
+kernel_style = {
+    "lowest": "{:.3f}",
+    "highest": "{:.3f}",
+    "energy": "{:.1f}",
+    "corner": "{:.0%}",
+}
+for c, d, k, stride, n in studies.LAYERS:
     print(f"{c:>3} → {d:<3}  {k}×{k}, stride {stride}, output {n}×{n}: ", end="")
     print(f"σ = {target((d, c, k, k), stride):.3f}")
 
@@ -96,14 +90,13 @@ for c, d, k, stride, n in LAYERS:
 # as it is.
 
 # %%
-identity = torch.zeros(16, 16, 3, 3, dtype=torch.float64)
-identity[:, :, 1, 1] = torch.eye(16)
+identity = studies.centre_tap(16)
 read = {"not conjugated": False, "as published": True}
 lines = []
 for label, conjugated in read.items():
     out = project_as_published(identity, 32, conjugated)
     same = bool((out - identity).abs().max() < 1e-6)
-    lines.append(f"{label}: energy {energy(out).sum():.1f}, unchanged: {same}")
+    lines.append(f"{label}: energy {studies.energy(out).sum():.1f}, unchanged: {same}")
 print("\n".join(lines))
 
 # %% [markdown]
@@ -111,24 +104,12 @@ print("\n".join(lines))
 # {cite}`he2015`.
 
 # %%
-start = he(64, 3, 3)
+start = studies.he_kernel(64, 3, 3)
 kernels = {"He-initialised": start}
 for label, conjugated in read.items():
     kernels[f"projected, {label}"] = project_as_published(start, 32, conjugated)
-
-
-def summary(kernel, size=32, stride=1):
-    low, high = spread(kernel, size, stride)
-    e = energy(kernel)
-    return {
-        "sv/σ from": f"{low:.3f}",
-        "to": f"{high:.3f}",
-        "energy": f"{e.sum():.1f}",
-        "corner tap": f"{100 * e[0, 0] / e.sum():.0f} %",
-    }
-
-
-pd.DataFrame({label: summary(kernel) for label, kernel in kernels.items()}).T
+table = pd.DataFrame({label: studies.summary(w, 32) for label, w in kernels.items()}).T
+shown(table, **kernel_style)
 
 # %% [markdown]
 # Not conjugated, one pass leaves singular values between 0.864 and 1.134 of the target. They are not at 1, because the crop
@@ -136,22 +117,18 @@ pd.DataFrame({label: summary(kernel) for label, kernel in kernels.items()}).T
 # 99 % of the energy that is left is in one corner tap.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The nine taps of two kernels before and after the projection: the share of each tap in the kernel's energy, in per cent. Top: a kernel that is norm-preserving already. Bottom: the first transition of a ProcResNet at its start.", "name": "fig-audit-taps"}, "image": {"alt": "Two rows of three 3 by 3 grids. The identity keeps its central tap without the conjugation, and has nothing left with it. The He-initialised kernel has about a ninth in each tap, before and after the projection; with the conjugation 99 per cent is in the upper left tap."}}
-stages = ["before", "projected,\nnot conjugated", "projected,\nas published"]
-shown = {"identity, 16 → 16": identity, "He-initialised, 3 → 64": start}
-taps = [
-    {"kernel": name, "stage": stage, "row": i, "column": j, "energy": e[i, j].item()}
-    for name, kernel in shown.items()
-    for stage, conjugated in zip(stages, (None, False, True), strict=True)
-    for e in [
-        energy(
-            kernel
-            if conjugated is None
-            else project_as_published(kernel, 32, conjugated)
-        )
-    ]
-    for i, j in product(range(3), repeat=2)
-]
-audit.tap_energy(pd.DataFrame(taps))
+kernels_by_stage = {
+    name: {
+        "before": kernel,
+        "projected,\nnot conjugated": project_as_published(kernel, 32, False),
+        "projected,\nas published": project_as_published(kernel, 32),
+    }
+    for name, kernel in {
+        "identity, 16 → 16": identity,
+        "He-initialised, 3 → 64": start,
+    }.items()
+}
+audit.tap_energy(studies.taps(kernels_by_stage))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of the first transition, over the target, before and after the projection. Dashed: the target.", "name": "fig-audit-values"}, "image": {"alt": "Three histograms one under the other. Before: around 0.3. Projected without the conjugation: around 1. Projected as published: around 0.36."}}
 audit.singular_value_shares(
@@ -187,23 +164,13 @@ generator = torch.Generator().manual_seed(0)
 a = torch.randn(5, 3, dtype=torch.complex128, generator=generator)
 
 
-def from_blocks(a, sign):
-    """The polar factor of ``a`` by way of real blocks, read as R' + sign · iI'."""
-    blocks = torch.cat(
-        [torch.cat([a.real, a.imag], 1), torch.cat([-a.imag, a.real], 1)]
-    )
-    top = polar_factor(blocks)[: len(a)]
-    real, imaginary = top.chunk(2, dim=1)
-    return torch.complex(real, sign * imaginary)
-
-
 def close(a, b):
     return torch.allclose(a, b, rtol=0, atol=1e-12)
 
 
 u = polar_factor(a)
 for sign in (1, -1):
-    out = from_blocks(a, sign)
+    out = studies.polar_from_blocks(a, sign)
     print(
         f"R' {'+' if sign > 0 else '-'} iI' is the polar factor: {close(out, u)}, ",
         end="",
@@ -238,11 +205,14 @@ print("cropped to three taps   ", reversed_[:3].round().int().tolist())
 
 # %%
 real = a.real.to(a.dtype)
-same = close(from_blocks(real, 1), from_blocks(real, -1))
-lines = [f"a real matrix, read either way, gives the same: {same}"]
-for c, d, k, stride, n in LAYERS[1:]:
-    low, high = spread(project_as_published(he(d, c, k), n), n, stride)
-    lines.append(f"{c} → {d}, as published: sv/σ from {low:.3f} to {high:.3f}")
+both = [studies.polar_from_blocks(real, sign) for sign in (1, -1)]
+lines = [f"a real matrix, read either way, gives the same: {close(*both)}"]
+for c, d, k, stride, n in studies.LAYERS[1:]:
+    out = project_as_published(studies.he_kernel(d, c, k), n)
+    found = studies.summary(out, n, stride)
+    lines.append(
+        f"{c} → {d}, as published: sv/σ from {found['lowest']:.3f} to {found['highest']:.3f}"
+    )
 print("\n".join(lines))
 
 # %% [markdown]
@@ -253,27 +223,9 @@ print("\n".join(lines))
 # noise of 5 % of the kernel's norm added before each further call, in the place of a training step.
 
 # %%
-rows = []
-for noise in (0, 0.05):
-    generator = torch.Generator().manual_seed(1)
-    kernel = start
-    for call in range(1, 21):
-        kernel = project_as_published(kernel, 32)
-        if call in (1, 2, 5, 20):
-            low, high = spread(kernel, 32)
-            e = energy(kernel)
-            rows.append(
-                {
-                    "noise": f"{100 * noise:.0f} %",
-                    "calls": call,
-                    "sv/σ from": f"{low:.3f}",
-                    "to": f"{high:.3f}",
-                    "corner tap": f"{100 * e[0, 0] / e.sum():.1f} %",
-                }
-            )
-        step = torch.randn(kernel.shape, generator=generator, dtype=kernel.dtype)
-        kernel = kernel + noise * kernel.norm() * step / step.norm()
-pd.DataFrame(rows).set_index(["noise", "calls"])
+calls = studies.repeated_calls(start, 32, (0, 0.05), shown=(1, 2, 5, 20))
+style = kernel_style | {"corner": "{:.1%}", "noise": "{:.0%}"}
+shown(calls, **style).drop(columns="energy").set_index(["noise", "calls"])
 
 # %% [markdown]
 # The first call leaves singular values of 0.316 to 0.401 of the target. The second finds what is nearly a 1 × 1 kernel, for which the projection is right, and brings them
@@ -284,33 +236,10 @@ pd.DataFrame(rows).set_index(["noise", "calls"])
 # by a projection.
 
 # %%
-torch.manual_seed(0)
-torch.set_default_dtype(torch.float64)
-model = models.build("procresnet", 11, reference_quirks=True)
-held = NormPreserving(model)
-first = held.convs[0].conv
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-images, labels = torch.randn(32, 3, 32, 32), torch.randint(10, (32,))
-torch.set_default_dtype(torch.float32)
-rows = []
-with held.attach(optimizer):
-    for step in range(1, 21):
-        optimizer.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
-        optimizer.step()
-        if step in (1, 2, 3, 9, 10, 11, 18, 20):
-            e = energy(first.weight.detach())
-            low, high = spread(first.weight, 32)
-            rows.append(
-                {
-                    "step": step,
-                    "projected": "yes" if turn(step, held.every) else "no",
-                    "sv/σ from": f"{low:.2f}",
-                    "to": f"{high:.2f}",
-                    "corner tap": f"{100 * e[0, 0] / e.sum():.0f} %",
-                }
-            )
-pd.DataFrame(rows).set_index("step")
+training = studies.in_training(20)
+some = training[training.step.isin([1, 2, 3, 9, 10, 11, 18, 20])]
+style = kernel_style | {"lowest": "{:.2f}", "highest": "{:.2f}"}
+shown(some, **style).drop(columns="energy").set_index("step")
 
 # %% [markdown]
 # The first projection, at step 3, leaves the corner tap with 99 % of the energy and small singular values. Until the next one, the other taps
@@ -335,31 +264,8 @@ pd.DataFrame(rows).set_index("step")
 #
 # The cell iterates on both sides of a 128 → 256 matrix and compares with the polar factor from an eigendecomposition.
 
-
 # %%
-def errors(p, on_output, dtype, steps=60):
-    """The relative error of the polar factor after 1, 2, ... Newton-Schulz steps."""
-    exact, p = polar_factor(p), p.to(dtype)
-    gram = p @ p.T if on_output else p.T @ p
-    scale = math.sqrt(2) * gram.norm()
-    one = torch.eye(len(gram), dtype=dtype)
-    y, z = gram / scale, one
-    for step in range(1, steps + 1):
-        t = (3 * one - z @ y) / 2
-        y, z = y @ t, t @ z
-        out = (z @ p if on_output else p @ z) / scale.sqrt()
-        yield step, ((out.double() - exact).norm() / exact.norm()).item()
-
-
-matrix = he(256, 128, 1)[:, :, 0, 0]
-sides = pd.DataFrame(
-    [
-        {"side": side, "precision": str(dtype)[6:], "steps": step, "error": error}
-        for side in ("input side", "output side")
-        for dtype in (torch.float32, torch.float64)
-        for step, error in errors(matrix, side == "output side", dtype)
-    ]
-)
+sides = studies.gram_sides(studies.he_kernel(256, 128, 1)[:, :, 0, 0])
 table = sides.set_index(["side", "precision", "steps"]).error
 for side in ("input side", "output side"):
     single, double = table[side, "float32"], table[side, "float64"]
@@ -387,26 +293,10 @@ audit.gram_sides(sides, taken=10)
 # iteration takes three products of such matrices.
 
 # %%
-rows = []
-for c, d, k, _, n in LAYERS:
-    frequencies = product(range(n), repeat=2)
-    apart = {min((u, v), (-u % n, -v % n)) for u, v in frequencies}
-    needed = 1 if k == 1 else len(apart)
-    used_work = n * n * 3 * (2 * d) ** 3
-    needed_work = needed * 3 * c**3 * (1 if k == 1 else 4)
-    rows.append(
-        {
-            "layer": f"{c} → {d}, {k}×{k}",
-            "matrices used": n * n,
-            "matrices needed": needed,
-            "side used": 2 * d,
-            "side needed": c,
-            "work used": f"{used_work:.0e}",
-            "work needed": f"{needed_work:.0e}",
-            "ratio": f"{used_work / needed_work:,.0f}",
-        }
-    )
-pd.DataFrame(rows).set_index("layer").T
+work = studies.work()
+work["ratio"] = work["work used"] / work["work needed"]
+style = {"work used": "{:.0e}", "work needed": "{:.0e}", "ratio": "{:,.0f}"}
+shown(work, **style).set_index("layer").T
 
 # %% [markdown]
 # The work is the number of real multiplications in one step of the iteration. It is between 4,000 and 40,000 times what is needed; the result is the same. These are counts, not times:
@@ -421,39 +311,8 @@ pd.DataFrame(rows).set_index("layer").T
 # The experiment draws random gradients with no preferred direction at the output of a convolution, takes them through its backward pass, and divides their norm at the input by the one at the
 # output. The convolution wraps around at the borders; the conjugation is left out.
 
-
 # %%
-def backward_ratio(kernel, stride, n, relu=False):
-    """The norm of the gradient at the input over that at the output."""
-    d, c, k, _ = kernel.shape
-    generator = torch.Generator().manual_seed(1)
-    conv = nn.Conv2d(
-        c, d, k, stride, k // 2, bias=False, padding_mode="circular"
-    ).double()
-    conv.weight.data = kernel
-    x = torch.randn(16, c, n * stride, n * stride, generator=generator).double()
-    x.requires_grad_()
-    y = conv(x).relu() if relu else conv(x)
-    gradient = torch.randn(y.shape, generator=generator).double()
-    (at_input,) = torch.autograd.grad(y, x, gradient)
-    return (at_input.norm() / gradient.norm()).item()
-
-
-rows = []
-for c, d, k, stride, n in [*LAYERS, (64, 16, 3, 1, 16)]:
-    kernel = he(d, c, k)
-    published = project_as_published(kernel, n, conjugated=False)
-    paper = project(kernel, n, stride)
-    rows.append(
-        {
-            "layer": f"{c} → {d}, {k}×{k}",
-            "σ as published": f"{math.sqrt(d / c):.2f}",
-            "gradient, as published": f"{backward_ratio(published, stride, n):.2f}",
-            "σ of equation 7": f"{target((d, c, k, k), stride):.2f}",
-            "gradient, equation 7": f"{backward_ratio(paper, stride, n):.2f}",
-        }
-    )
-pd.DataFrame(rows).set_index("layer").T
+studies.targets([*studies.LAYERS, (64, 16, 3, 1, 16)]).set_index("layer").T.round(2)
 
 # %% [markdown]
 # In the three transitions nothing changes. At 64 → 16 the gradient arrives with half the norm that equation 7 gives it, 0.49 against 0.98 of the norm at the output. (That the
@@ -467,22 +326,9 @@ pd.DataFrame(rows).set_index("layer").T
 # are ten steps, whether they are enough or not. The cell makes the kernels smaller and looks at what comes out, again without the conjugation.
 
 # %%
-rows = []
-for (c, d, k, stride, n), factor in product(LAYERS, (1, 0.1, 0.01)):
-    kernel = factor * he(d, c, k)
-    p = transfer_matrices(kernel, n)
-    norms = math.sqrt(2) * torch.linalg.matrix_norm(p.mH @ p)
-    low, high = spread(project_as_published(kernel, n, False), n, stride)
-    rows.append(
-        {
-            "layer": f"{c} → {d}, {k}×{k}",
-            "weights": f"× {factor:g}",
-            "scaled": "yes" if norms.min() > 1 else "no" if norms.max() < 1 else "some",
-            "sv/σ from": f"{low:.2f}",
-            "to": f"{high:.2f}",
-        }
-    )
-pd.DataFrame(rows).set_index(["layer", "weights"])
+small = studies.small_weights()
+style = {"scaled": "{:.0%}", "lowest": "{:.2f}", "highest": "{:.2f}"}
+shown(small, **style).set_index(["layer", "factor"])
 
 # %% [markdown]
 # At the size of a He initialisation, all Gram matrices are scaled, and ten steps are enough. They still are with weights of a tenth of that size. With a
@@ -504,7 +350,7 @@ for label, kernel in {
     "σ as published": project_as_published(start, 32, conjugated=False),
     "σ with √2": project(start, 32, relu=True),
 }.items():
-    plain, behind = (backward_ratio(kernel, 1, 32, relu) for relu in (False, True))
+    plain, behind = (studies.backward_ratio(kernel, 32, relu=r) for r in (False, True))
     lines.append(f"{label:<14}: {plain:.2f} without a ReLU, {behind:.2f} with one")
 print("The gradient's norm, 3 → 64:", *lines, sep="\n")
 
@@ -515,33 +361,14 @@ print("The gradient's norm, 3 → 64:", *lines, sep="\n")
 # with a probability, `regul_freq`, which its instructions set to 0.5. The rate is the same on average. The waits between two projections are not all alike.
 
 # %%
-steps = 10_000
-waits, since = [], 0
-for step in range(1, steps + 1):
-    if turn(step, every=2):
-        waits.append(since)
-        since = 0
-    else:
-        since += 1
-count = pd.Series(waits).value_counts().sort_index()
-print(f"{len(waits):,} projections in {steps:,} steps")
-print(f"longest wait: {count.index.max()} steps without a projection")
-count.rename_axis("wait").to_frame("how often").T
+waits = studies.waits(10_000)
+drawn = waits[waits.schedule == "with probability 1/2"]
+print(f"{drawn['count'].sum():,} projections in 10,000 steps")
+print(f"longest wait: {drawn.wait.max()} steps without a projection")
+drawn.set_index("wait")[["count"]].T
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "How many steps pass without a projection between two steps with one: with probability 1/2 after each step, over 10,000 steps, and after every second step. Grey: what is expected, half as often with each further step.", "name": "fig-audit-waits"}, "image": {"alt": "Shares on a logarithmic axis over the number of steps without a projection. At random, they fall along a straight line: half of the waits have none, a quarter one, and so on, up to twelve. Every second step: always one."}}
-drawn = {
-    "schedule": "with probability 1/2",
-    "wait": count.index,
-    "share": count.to_numpy() / count.sum(),
-    "expected": 0.5 ** (count.index + 1),
-}
-fixed = {
-    "schedule": "every second step",
-    "wait": [1],
-    "share": 1.0,
-    "expected": math.nan,
-}
-audit.waiting_times(pd.concat([pd.DataFrame(drawn), pd.DataFrame(fixed)]))
+audit.waiting_times(waits)
 
 # %% [markdown]
 # About half of the projections follow directly on another one, and three times in 10,000 steps the kernels were left alone for ten steps or more. How far they move in that time depends on the

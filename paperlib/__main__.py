@@ -117,12 +117,12 @@ def run(parameters: dict, out: Path) -> int:
 
 
 def measure(names: list[str], preset: str, seeds: int, root: Path) -> int:
-    if unknown := [name for name in names if name not in claims.CLAIMS]:
-        raise ConfigError(f"claim {unknown[0]!r} is not one of {', '.join(claims.CLAIMS)}")
+    for name in names:
+        claims.check(name)
     for name in tqdm(names, desc="measuring", disable=None, file=sys.stderr):
         finding = claims.measure(name, preset, seeds)
         folder = claims.save(finding, root)
-        print(f"{name}: {finding.verdict}  ({finding.wall_seconds:.0f} s, {folder})")
+        print(f"{name}: {claims.verdict(finding)}  ({finding.wall_seconds:.0f} s, {folder})")
         for what, figure in finding.figures.items():
             print(f"    {what}: {figure}")
     return 0

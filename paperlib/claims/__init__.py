@@ -1,0 +1,116 @@
+"""The paper's claims: what was measured for each, on record, and the verdict that a stated rule draws from it.
+
+A :class:`Finding` is to a claim what a :class:`paperlib.records.Record` is to a training run: a folder
+``<root>/claims/<claim>/`` with ``finding.json`` (the summary and where it was made) and one Parquet table for each
+measurement.  ``python -m paperlib measure T1 C1 T2`` makes some of them.
+
+One module a chapter says what its claims are: ``theorems`` (chapter 1) and ``projection`` (2).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from paperlib import records
+from paperlib.claims import projection, theorems
+from paperlib.claims.claim import Claim, Verdict
+from paperlib.claims.finding import FILE, Figure, Finding, read, save
+from paperlib.errors import ConfigError, RecordError
+
+__all__ = ["CLAIMS", "Claim", "Figure", "Finding", "measure", "overview", "read", "read_all", "save", "verdict"]
+
+CLAIMS: dict[str, Claim] = theorems.CLAIMS | projection.CLAIMS
+PRESETS = ("smoke", "desk")
+
+
+def check(claim: str) -> None:
+    """Raise ``ConfigError`` unless ``claim`` is a key of ``CLAIMS``."""
+    if claim not in CLAIMS:
+        raise ConfigError(f"claim {claim!r} is not one of {', '.join(CLAIMS)}")
+
+
+def measure(claim: str, preset: str = "desk", seeds: int = 5) -> Finding:
+    """Measure one claim, here and now.
+
+    Parameters
+    ----------
+    claim : a key of ``CLAIMS``.
+    preset : ``"desk"``, or ``"smoke"`` for a few seconds' worth of it.
+    seeds : how many: 0, 1, …
+
+    Raises
+    ------
+    ConfigError : an unknown claim or preset, or no seeds.
+
+    Examples
+    --------
+    >>> finding = measure("C1", preset="smoke", seeds=2)
+    >>> verdict(finding), finding.seeds
+    ('reproduced', [0, 1])
+    """
+    check(claim)
+    if preset not in PRESETS:
+        raise ConfigError(f"preset {preset!r} is not one of {', '.join(PRESETS)}: these claims need no GPU and no data")
+    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
+        raise ConfigError(f"seeds must be a whole number of at least 1, not {seeds!r}")
+    chosen, started, began = list(range(seeds)), datetime.now(timezone.utc), time.monotonic()
+    tables = CLAIMS[claim].measure(preset, chosen)
+    figures = {
+        name: Figure(mean=values.mean(), sd=values.std() if len(values) > 1 else None, n=len(values))
+        for name, values in CLAIMS[claim].figures(tables).items()
+    }
+    return Finding(
+        claim=claim,
+        preset=preset,
+        seeds=chosen,
+        command=f"python -m paperlib measure {claim} --preset {preset} --seeds {seeds}",
+        git=records.git_state(),
+        versions=records.versions(),
+        device={"type": "cpu", "name": records.device_name(torch.device("cpu"))},
+        threads=torch.get_num_threads(),
+        started=started.isoformat(timespec="seconds"),
+        wall_seconds=time.monotonic() - began,
+        figures=figures,
+        frames=tables,
+    )
+
+
+def verdict(finding: Finding) -> Verdict:
+    """The verdict of the claim's rule on the finding's tables.  Raises ``RecordError`` for a claim that is not known."""
+    if finding.claim not in CLAIMS:
+        raise RecordError(f"there is a finding about a claim {finding.claim!r}, which this paperlib does not know")
+    return CLAIMS[finding.claim].judge(finding.frames)
+
+
+def read_all(root: str | Path) -> list[Finding]:
+    """Every finding below ``<root>/claims``, in the order of ``CLAIMS``.  Raises as :func:`read`."""
+    folders = {path.parent.name: path.parent for path in (Path(root) / "claims").glob(f"*/{FILE}")}
+    order = {claim: i for i, claim in enumerate(CLAIMS)}
+    return [read(folders[name]) for name in sorted(folders, key=lambda n: (order.get(n, len(order)), n))]
+
+
+def overview(findings: Iterable[Finding]) -> pd.DataFrame:
+    """One row a figure: claim, what was measured, mean ± sd, number of seeds, preset, device, commit, and the claim's verdict."""
+    rows = []
+    for f in findings:
+        commit = (f.git.get("commit") or "none")[:8] + ("+" if f.git.get("dirty") else "")
+        for name, figure in f.figures.items():
+            rows.append(
+                {
+                    "claim": f.claim,
+                    "measured": name,
+                    "mean ± sd": str(figure),
+                    "seeds": figure.n,
+                    "preset": f.preset,
+                    "device": f.device["name"],
+                    "commit": commit,
+                    "verdict": verdict(f),
+                }
+            )
+    return pd.DataFrame(rows)

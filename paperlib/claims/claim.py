@@ -1,0 +1,34 @@
+"""What a claim is: a statement of the paper, the way it is measured, and the rule that judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from paperlib.claims.finding import Tables
+
+Verdict = Literal["reproduced", "reproduced with a correction", "not reproduced"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper, how it is measured, and the rule that judges it.
+
+    ``measure`` takes a preset and the seeds and returns tables; from these ``figures`` takes the numbers to quote, one
+    value a seed, and ``judge`` the verdict.
+    """
+
+    where: str
+    statement: str
+    rule: str
+    measure: Callable[[str, list[int]], Tables]
+    figures: Callable[[Tables], dict[str, pd.Series]]
+    judge: Callable[[Tables], Verdict]
+
+
+def seeded(seeds: Iterable[int], study: Callable[[int], pd.DataFrame]) -> pd.DataFrame:
+    """One table from a study's tables for some seeds, with a column ``seed``."""
+    return pd.concat([study(seed).assign(seed=seed) for seed in seeds], ignore_index=True)

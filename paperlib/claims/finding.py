@@ -1,0 +1,92 @@
+"""What was measured for a claim, on record: the summary with its provenance, and one table for each measurement."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from paperlib import records
+from paperlib.errors import RecordError
+
+FILE = "finding.json"
+Tables = dict[str, pd.DataFrame]
+
+
+class Figure(BaseModel):
+    """One measured number: mean and standard deviation over ``n`` seeds (``sd`` is None for one)."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+    def __str__(self) -> str:
+        style = ".3f" if abs(self.mean) >= 5e-4 or self.mean == 0 else ".0e"
+        return f"{self.mean:{style}}" + ("" if self.sd is None else f" ± {self.sd:{style}}")
+
+
+class Finding(BaseModel):
+    """What was measured for one claim: its figures, its tables, and where they were made."""
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants", arbitrary_types_allowed=True)
+
+    schema_version: Literal[1] = 1
+    claim: str
+    preset: str
+    seeds: list[int]
+    command: str
+    git: dict[str, Any]
+    versions: dict[str, str]
+    device: dict[str, Any]
+    threads: int
+    started: str
+    wall_seconds: float
+    figures: dict[str, Figure]
+    tables: dict[str, str] = Field(default_factory=dict, description="SHA-256 of each table's file")
+
+    frames: Tables = Field(default_factory=dict, exclude=True, repr=False, description="the tables; kept as files")
+
+
+def save(finding: Finding, root: str | Path) -> Path:
+    """Write a finding to ``<root>/claims/<claim>/`` and return that folder.  Raises ``RecordError`` if it cannot be."""
+    folder = Path(root) / "claims" / finding.claim
+    contents = {}
+    for name, frame in finding.frames.items():
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        contents[name] = buffer.getvalue()
+    finding.tables = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    try:
+        for name, content in contents.items():
+            records.write_atomically(folder / f"{name}.parquet", content)
+        records.write_atomically(folder / FILE, (finding.model_dump_json(indent=2) + "\n").encode())
+    except OSError as e:
+        raise RecordError(f"the finding could not be written to {folder}: {e.strerror or e}") from e
+    return folder
+
+
+def read(folder: str | Path) -> Finding:
+    """Read the finding in ``folder``.  Raises ``RecordError`` if it is missing, malformed, or a table is not the saved one."""
+    path = Path(folder) / FILE
+    try:
+        finding = Finding.model_validate(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        raise RecordError(f"there is no finding at {path}") from None
+    except (OSError, ValueError, ValidationError) as e:
+        reason = str(e).splitlines()[0]
+        raise RecordError(f"{path} is not a readable finding ({reason}); measure the claim again") from e
+    for name, checksum in finding.tables.items():
+        table = path.with_name(f"{name}.parquet")
+        try:
+            content = table.read_bytes()
+        except OSError as e:
+            raise RecordError(f"{table} cannot be read ({e.strerror or e}); measure the claim again") from e
+        if hashlib.sha256(content).hexdigest() != checksum:
+            raise RecordError(f"{table} is not the table of its finding: its checksum differs; measure the claim again")
+        finding.frames[name] = pd.read_parquet(io.BytesIO(content))
+    return finding

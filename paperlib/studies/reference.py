@@ -1,0 +1,260 @@
+"""Chapter 2b: what the points in which the authors' published projection differs from the paper change, one by one.
+
+Everything here is made from the formulas (:mod:`paperlib.reference`); none of the authors' code is run.  Singular values are
+over the target, so that 1 keeps the norm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paperlib import models
+from paperlib.polar import polar_factor
+from paperlib.projection import NormPreserving, project, spread, target
+from paperlib.reference import project_as_published, turn
+from paperlib.spectrum import transfer_matrices
+
+Layer = tuple[int, int, int, int, int]
+# The transitions of ProcResNet-166: channels in, channels out, kernel, stride, side of the output.
+LAYERS: tuple[Layer, ...] = ((3, 64, 3, 1, 32), (64, 128, 1, 2, 16), (128, 256, 1, 2, 8))
+
+
+def he_kernel(d: int, c: int, k: int, seed: int = 0) -> Tensor:
+    """A He-initialised kernel ``(d, c, k, k)``, drawn in float32, as a network's is, and returned in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(d, c, k, k, generator=generator).double() * math.sqrt(2 / (d * k * k))
+
+
+def centre_tap(channels: int, k: int = 3) -> Tensor:
+    """The kernel that returns its input: the identity in the middle tap; float64.  It is norm-preserving."""
+    kernel = torch.zeros(channels, channels, k, k, dtype=torch.float64)
+    kernel[:, :, k // 2, k // 2] = torch.eye(channels)
+    return kernel
+
+
+def energy(kernel: Tensor) -> Tensor:
+    """The sum of squares of each tap, ``(kh, kw)``."""
+    return kernel.detach().square().sum((0, 1))
+
+
+def summary(kernel: Tensor, size: int, stride: int = 1) -> dict[str, float]:
+    """A kernel in four numbers: ``lowest`` and ``highest`` singular value over the target, ``energy``, and the share of
+    it in the ``corner`` tap (0, 0).
+
+    Examples
+    --------
+    >>> {name: round(value, 6) for name, value in summary(centre_tap(4), 8).items()}
+    {'lowest': 1.0, 'highest': 1.0, 'energy': 4.0, 'corner': 0.0}
+    """
+    low, high = spread(kernel, size, stride)
+    e = energy(kernel)
+    return {"lowest": low, "highest": high, "energy": e.sum().item(), "corner": (e[0, 0] / e.sum()).item()}
+
+
+def taps(kernels: dict[str, dict[str, Tensor]]) -> pd.DataFrame:
+    """The energy of every tap of some kernels at some stages: columns ``kernel``, ``stage``, ``row``, ``column``,
+    ``energy``."""
+    return pd.DataFrame(
+        [
+            {"kernel": name, "stage": stage, "row": i, "column": j, "energy": energy(kernel)[i, j].item()}
+            for name, stages in kernels.items()
+            for stage, kernel in stages.items()
+            for i, j in product(*map(range, kernel.shape[2:]))
+        ]
+    )
+
+
+def polar_from_blocks(matrix: Tensor, sign: int) -> Tensor:
+    """The polar factor of a complex R + iI by way of the real matrix [[R, I], [−I, R]], whose upper half (R', I') is read
+    back as R' + ``sign`` · iI'.
+
+    Examples
+    --------
+    >>> a = torch.randn(5, 3, dtype=torch.complex128)
+    >>> [torch.allclose(polar_from_blocks(a, sign), polar_factor(a)) for sign in (1, -1)]
+    [True, False]
+    """
+    blocks = torch.cat([torch.cat([matrix.real, matrix.imag], 1), torch.cat([-matrix.imag, matrix.real], 1)])
+    real, imaginary = polar_factor(blocks)[: len(matrix)].chunk(2, dim=1)
+    return torch.complex(real, sign * imaginary)
+
+
+def repeated_calls(
+    start: Tensor, size: int, noises: Iterable[float], shown: Sequence[int], seed: int = 1
+) -> pd.DataFrame:
+    """The published projection called again and again, with random noise of ``noise`` times the kernel's norm between two
+    calls.
+
+    Columns: ``noise``, ``calls`` (those in ``shown``), and those of :func:`summary`.
+    """
+    rows = []
+    for noise in noises:
+        generator = torch.Generator().manual_seed(seed)
+        kernel = start
+        for call in range(1, max(shown) + 1):
+            kernel = project_as_published(kernel, size)
+            if call in shown:
+                rows.append({"noise": noise, "calls": call} | summary(kernel, size))
+            step = torch.randn(kernel.shape, generator=generator, dtype=kernel.dtype)
+            kernel = kernel + noise * kernel.norm() * step / step.norm()
+    return pd.DataFrame(rows)
+
+
+def in_training(steps: int, seed: int = 0) -> pd.DataFrame:
+    """The first transition of a ProcResNet-13 held as the published code does it, in training on random images and labels.
+
+    In float64.  Columns: ``step``, ``projected`` (whether a projection followed), and those of :func:`summary`.
+    """
+    torch_state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        torch.set_default_dtype(torch.float64)
+        model = models.build("procresnet", 11, reference_quirks=True)
+        images, labels = torch.randn(32, 3, 32, 32), torch.randint(10, (32,))
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_rng_state(torch_state)
+    held = NormPreserving(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    rows = []
+    with held.attach(optimizer):
+        for step in range(1, steps + 1):
+            optimizer.zero_grad()
+            F.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+            now = summary(held.convs[0].conv.weight, held.convs[0].size[0])
+            rows.append({"step": step, "projected": turn(step, held.every)} | now)
+    return pd.DataFrame(rows)
+
+
+def gram_sides(matrix: Tensor, steps: int = 60) -> pd.DataFrame:
+    """The Newton-Schulz iteration for a tall matrix with the Gram matrix on either side, in float32 and float64.
+
+    Columns: ``side`` (``input side`` is the smaller one), ``precision``, ``steps``, ``error``: of the polar factor after so
+    many steps, relative to that of an eigen-decomposition.
+    """
+    exact, rows = polar_factor(matrix.double()), []
+    for side, dtype in product(("input side", "output side"), (torch.float32, torch.float64)):
+        p = matrix.to(dtype)
+        gram = p @ p.T if side == "output side" else p.T @ p
+        scale = math.sqrt(2) * gram.norm()
+        one = torch.eye(len(gram), dtype=dtype)
+        y, z = gram / scale, one
+        for step in range(1, steps + 1):
+            t = (3 * one - z @ y) / 2
+            y, z = y @ t, t @ z
+            out = (z @ p if side == "output side" else p @ z) / scale.sqrt()
+            error = ((out.double() - exact).norm() / exact.norm()).item()
+            rows.append({"side": side, "precision": str(dtype).removeprefix("torch."), "steps": step, "error": error})
+    return pd.DataFrame(rows)
+
+
+def work(layers: Iterable[Layer] = LAYERS) -> pd.DataFrame:
+    """The real multiplications of one Newton-Schulz step, as published and as needed, counted.
+
+    Columns: ``layer``, ``matrices used`` and ``needed``, ``side used`` and ``needed``, ``work used`` and ``needed``.
+    """
+    rows = []
+    for c, d, k, _, n in layers:
+        apart = {min((u, v), (-u % n, -v % n)) for u, v in product(range(n), repeat=2)}
+        needed = 1 if k == 1 else len(apart)
+        rows.append(
+            {
+                "layer": f"{c} → {d}, {k}×{k}",
+                "matrices used": n * n,
+                "matrices needed": needed,
+                "side used": 2 * d,
+                "side needed": min(c, d),
+                "work used": n * n * 3 * (2 * d) ** 3,
+                "work needed": needed
+                * 3
+                * min(c, d) ** 3
+                * (1 if k == 1 else 4),  # four real products for a complex one
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def backward_ratio(kernel: Tensor, size: int, stride: int = 1, relu: bool = False, seed: int = 1) -> float:
+    """The norm of random gradients at a convolution's input over that at its output, behind a ReLU with ``relu``.
+
+    The gradients are isotropic, the map of side ``size`` at the output wraps around.
+    """
+    d, c, k, _ = kernel.shape
+    generator = torch.Generator().manual_seed(seed)
+    conv = nn.Conv2d(c, d, k, stride, k // 2, bias=False, padding_mode="circular", dtype=kernel.dtype)
+    conv.weight.data = kernel
+    x = torch.randn(16, c, size * stride, size * stride, generator=generator).to(kernel.dtype).requires_grad_()
+    y = conv(x).relu() if relu else conv(x)
+    gradient = torch.randn(y.shape, generator=generator).to(kernel.dtype)
+    (at_input,) = torch.autograd.grad(y, x, gradient)
+    return (at_input.norm() / gradient.norm()).item()
+
+
+def targets(layers: Iterable[Layer]) -> pd.DataFrame:
+    """The published target √(d/c) beside equation 7's, and what each does to isotropic gradients (no conjugation).
+
+    Columns: ``layer``, ``published`` and ``equation 7``, and the :func:`backward_ratio` of each, ``gradient, published``
+    and ``gradient, equation 7``.
+    """
+    rows = []
+    for c, d, k, stride, n in layers:
+        kernel = he_kernel(d, c, k)
+        kernels = {
+            "published": project_as_published(kernel, n, conjugated=False),
+            "equation 7": project(kernel, n, stride),
+        }
+        sigmas = {"published": math.sqrt(d / c), "equation 7": target((d, c, k, k), stride)}
+        ratios = {f"gradient, {name}": backward_ratio(w, n, stride) for name, w in kernels.items()}
+        rows.append({"layer": f"{c} → {d}, {k}×{k}"} | sigmas | ratios)
+    return pd.DataFrame(rows)
+
+
+def small_weights(layers: Iterable[Layer] = LAYERS, factors: Iterable[float] = (1, 0.1, 0.01)) -> pd.DataFrame:
+    """Ten steps from a Gram matrix that is scaled only where its norm exceeds 1, for kernels made smaller.
+
+    Columns: ``layer``, ``factor``, ``scaled`` (the share of frequencies where it was), ``lowest``, ``highest``.
+    """
+    rows = []
+    for (c, d, k, stride, n), factor in product(layers, factors):
+        kernel = factor * he_kernel(d, c, k)
+        p = transfer_matrices(kernel, n)
+        norms = math.sqrt(2) * torch.linalg.matrix_norm(p.mH @ p)
+        low, high = spread(project_as_published(kernel, n, conjugated=False), n, stride)
+        scaled = (norms > 1).double().mean().item()
+        rows.append(
+            {"layer": f"{c} → {d}, {k}×{k}", "factor": factor, "scaled": scaled, "lowest": low, "highest": high}
+        )
+    return pd.DataFrame(rows)
+
+
+def waits(steps: int, every: int = 2) -> pd.DataFrame:
+    """How many steps pass between two projections, with probability 1/``every`` after each and at every ``every``-th.
+
+    Columns: ``schedule``, ``wait``, ``count``, ``share``, and ``expected``, the share of the geometric distribution.
+    """
+    found, since = [], 0
+    for step in range(1, steps + 1):
+        if turn(step, every):
+            found.append(since)
+            since = 0
+        else:
+            since += 1
+    count = pd.Series(found).value_counts().sort_index()
+    p = 1 / every
+    drawn = {
+        "schedule": f"with probability 1/{every}",
+        "wait": count.index,
+        "count": count.to_numpy(),
+        "share": count.to_numpy() / count.sum(),
+        "expected": p * (1 - p) ** count.index,
+    }
+    fixed = {"schedule": f"every {every} steps", "wait": [every - 1], "count": steps // every, "share": 1.0}
+    return pd.concat([pd.DataFrame(drawn), pd.DataFrame(fixed)], ignore_index=True)

@@ -1,0 +1,198 @@
+"""Claims: measured, stored, read back, and judged by their rules, which can say no."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from paperlib import __main__ as command
+from paperlib import claims
+from paperlib.claims import Figure
+from paperlib.config import results_root
+from paperlib.errors import ConfigError, RecordError
+
+
+@pytest.fixture(scope="module")
+def findings():
+    return {name: claims.measure(name, preset="smoke", seeds=2) for name in claims.CLAIMS}
+
+
+EXPECTED = {
+    "T1": "reproduced",
+    "C1": "reproduced",
+    "T2": "reproduced with a correction",
+    "T3": "reproduced",
+    "P1": "reproduced with a correction",
+    "P2": "reproduced",
+}
+
+
+@pytest.mark.parametrize("name", claims.CLAIMS)
+def test_each_claim_is_measured_stored_and_read(findings, name, tmp_path):
+    finding = findings[name]
+    assert claims.verdict(finding) == EXPECTED[name]
+    assert (finding.claim, finding.preset, finding.seeds) == (name, "smoke", [0, 1])
+    assert finding.command == f"python -m paperlib measure {name} --preset smoke --seeds 2"
+    assert finding.figures
+    folder = claims.save(finding, tmp_path)
+    assert folder == tmp_path / "claims" / name
+    again = claims.read(folder)
+    assert again.figures == finding.figures
+    assert again.tables.keys() == finding.frames.keys()
+    for table, frame in finding.frames.items():
+        pd.testing.assert_frame_equal(again.frames[table], frame)
+    assert claims.verdict(again) == claims.verdict(finding)
+    # To be found by its seeds: the tables hold them, or do not depend on them.
+    for figure in finding.figures.values():
+        assert figure.n in (1, 2) and (figure.sd is None) == (figure.n == 1)
+
+
+@pytest.mark.parametrize("name", claims.CLAIMS)
+def test_the_committed_findings_are_whole_and_at_the_desk_preset(name):
+    finding = claims.read(results_root() / "claims" / name)
+    assert claims.verdict(finding) == EXPECTED[name]
+    assert finding.preset == "desk"
+    assert len(finding.seeds) >= 5
+    assert finding.git["commit"] and not finding.git["dirty"]
+    # Its figures are what its tables give now.
+    for label, values in claims.CLAIMS[name].figures(finding.frames).items():
+        assert finding.figures[label].mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-18)
+
+
+# One change of the measurements that each rule must notice.
+def _t1(t):
+    t["rates"].loc[t["rates"].schedule == "geometric", "distance"] *= 1000
+
+
+def _t1_rate(t):
+    rates = t["rates"]
+    rates.loc[rates.schedule == "geometric", "delta"] = 1.0
+
+
+def _t1_composition(t):
+    t["errors"].loc[0, "forward"] = 1e-9
+
+
+def _c1(t):
+    t["tightness"].loc[3, "measured"] = 0.26
+
+
+def _t2(t):
+    t["rates"].loc[t["rates"].L == 1024, "distance"] *= 1.2
+
+
+def _t2_product(t):
+    t["rates"].loc[0, "error"] = 1e-11
+
+
+def _t3(t):
+    t["agreement"].loc[2, "difference"] = 1e-9
+
+
+def _p1(t):
+    t["one matrix"].loc[0, "lowest"] = 0.999
+
+
+def _p1_ten(t):
+    t["cropped"].loc[:, "highest"] = 1.05
+
+
+def _p2(t):
+    t["convergence"]["error"] = 0.9 ** t["convergence"].step
+
+
+@pytest.mark.parametrize("spoil", [_t1, _t1_rate, _t1_composition, _c1, _t2, _t2_product, _t3, _p1, _p1_ten, _p2])
+def test_the_rules_can_say_no(findings, spoil):
+    name = spoil.__name__.split("_")[1].upper()
+    tables = {k: frame.copy() for k, frame in findings[name].frames.items()}
+    assert claims.CLAIMS[name].judge(tables) == EXPECTED[name]
+    spoil(tables)
+    assert claims.CLAIMS[name].judge(tables) == "not reproduced"
+
+
+def test_corrections_are_found_in_the_tables(findings):
+    tables = {k: frame.copy() for k, frame in findings["T2"].frames.items()}
+    tables["targets"].loc[tables["targets"].target == "det R < 0", "excess"] = 0.0  # as if it could be reached
+    assert claims.CLAIMS["T2"].judge(tables) == "reproduced"
+    tables = {k: frame.copy() for k, frame in findings["P1"].frames.items()}
+    tables["cropped"][["lowest", "highest"]] = 1.0
+    assert claims.CLAIMS["P1"].judge(tables) == "reproduced"
+
+
+def test_overview(findings):
+    table = claims.overview(findings.values())
+    assert list(table.claim.drop_duplicates()) == list(claims.CLAIMS)
+    row = table[table.claim == "C1"].iloc[0]
+    assert (row.seeds, row.preset, row.verdict) == (2, "smoke", "reproduced")
+    assert "±" in row["mean ± sd"]
+
+
+def test_figures_are_written_to_three_places_or_in_orders_of_magnitude():
+    assert str(Figure(mean=-1.00043, sd=9e-16, n=5)) == "-1.000 ± 0.000"
+    assert str(Figure(mean=4.6e-15, sd=3e-15, n=3)) == "5e-15 ± 3e-15"
+    assert str(Figure(mean=0.0, sd=None, n=1)) == "0.000"
+
+
+def test_read_all_is_in_the_order_of_the_paper(findings, tmp_path):
+    assert claims.read_all(tmp_path) == []
+    for name in ("P2", "T1", "C1"):
+        claims.save(findings[name], tmp_path)
+    assert [f.claim for f in claims.read_all(tmp_path)] == ["T1", "C1", "P2"]
+
+
+def test_what_is_missing_or_damaged_is_said(findings, tmp_path):
+    with pytest.raises(RecordError, match="there is no finding at"):
+        claims.read(tmp_path)
+    folder = claims.save(findings["C1"], tmp_path)
+    file, table = folder / "finding.json", folder / "tightness.parquet"
+    content, stored = file.read_bytes(), table.read_bytes()
+    for damaged in (b"{", b"[]", content.replace(b'"seeds"', b'"sedes"'), b"\xff\xfe"):
+        file.write_bytes(damaged)
+        with pytest.raises(RecordError, match="not a readable finding.*measure the claim again"):
+            claims.read(folder)
+    file.write_bytes(content)
+    table.write_bytes(stored[:-1])
+    with pytest.raises(RecordError, match="not the table of its finding"):
+        claims.read(folder)
+    table.unlink()
+    with pytest.raises(RecordError, match="cannot be read"):
+        claims.read(folder)
+    table.write_bytes(stored)
+    file.write_text(json.dumps(json.loads(content) | {"claim": "X9"}))
+    with pytest.raises(RecordError, match="'X9', which this paperlib does not know"):
+        claims.verdict(claims.read(folder))
+    full = tmp_path / "file"
+    full.write_text("")
+    with pytest.raises(RecordError, match="could not be written"):
+        claims.save(findings["C1"], full)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("T9",), "'T9' is not one of T1, C1, T2"),
+        (("T1", "paper"), "'paper' is not one of smoke, desk"),
+        (("T1", "smoke", 0), "at least 1"),
+        (("T1", "smoke", 2.0), "whole number"),
+        (("T1", "smoke", True), "whole number"),
+    ],
+)
+def test_bad_input(arguments, said):
+    with pytest.raises(ConfigError, match=said):
+        claims.measure(*arguments)
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    words = "measure C1 P2 --preset smoke --seeds 2 --out".split()
+    assert command.main([*words, str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "C1: reproduced  (" in told and "P2: reproduced  (" in told
+    assert [f.claim for f in claims.read_all(tmp_path)] == ["C1", "P2"]
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
+    assert command.main(["measure", "T3", "--preset", "smoke", "--seeds", "1"]) == 0
+    assert (tmp_path / "runs" / "claims" / "T3" / "finding.json").exists()
+    capsys.readouterr()
+    assert command.main(["measure", "T1", "T9", "--preset", "smoke"]) == 1
+    assert "error: claim 'T9'" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "claims" / "T1").exists()  # refused before anything was measured
+    assert command.main(["measure", "T3", "--seeds", "0"]) == 1
