@@ -223,7 +223,8 @@ draw.spectra(
 
 # %% [markdown]
 # One projection leaves the singular values some 15 % around σ. The way out is to go on: transform, replace by the polar factor, crop, and again. Each of the two
-# steps is a projection on a set, the kernels with nine taps and the operators with equal singular values, and alternating between them comes closer to both.
+# steps is a projection on a set, the kernels with nine taps and the operators with equal singular values, and alternating between them comes closer to both. It does so faster
+# if every round but the first and the last goes 1.8 times as far as the projection says (*over-relaxation*), which is what `project(..., passes=n)` does.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -235,15 +236,20 @@ starts = {
     "16 → 16": studies.he_kernel(16, 16, 3),
     "16 → 16, delta": delta + 0.05 * delta.norm() / noise.norm() * noise,
 }
-ranges = studies.alternating(starts, 32, [0, 1, 2, 5, 10, 20, 50, 100, 200])
-shown = ranges[ranges.passes.isin([1, 10, 50]) & (ranges.kernel != "16 → 16")]
-shown.pivot(index="kernel", columns="passes", values=["lowest", "highest"]).round(3)
+passes = [0, 1, 2, 5, 10, 20, 50, 100, 200]
+ranges = studies.alternating(starts, 32, passes)
+plain = studies.alternating(
+    {"3 → 64, plain": starts["3 → 64"]}, 32, [1, 10, 50], relaxed=False
+)
+shown = pd.concat([ranges, plain])
+shown = shown[shown.passes.isin([1, 10, 50]) & (shown.kernel != "16 → 16")]
+shown.pivot(index="kernel", columns="passes", values=["lowest", "highest"]).round(4)
 
 # %% mystnb={"figure": {"caption": "Alternating projections on a 32 × 32 map. The more room there is (d over c), the faster they converge; a random square kernel does not.", "name": "fig-alternating"}, "image": {"alt": "Distance from the target against the number of projections, both logarithmic: 3 to 64 falls fast, 16 to 32 slowly, 16 to 16 stays near 1; started near a delta-orthogonal kernel it is below a thousandth at once."}}
 draw.alternating(ranges, "Distance from norm preservation")
 
 # %% [markdown]
-# For 3 → 64 ten passes are within 2.5 % and fifty within 0.1 %. For 16 → 32 it takes longer. For 16 → 16 it never gets there, and there is a reason. The determinant of a square
+# For 3 → 64 ten passes are within 1 % and fifty within 0.01 %; without over-relaxation they are within some 2 % and 0.1 %. For 16 → 32 it takes longer. For 16 → 16 it never gets there, and there is a reason. The determinant of a square
 # $P^{(u,v)}$ is a smooth function on the frequencies, and a random kernel's has zeros: at some frequency a singular value vanishes, and small changes only move the zero elsewhere.
 # Such a kernel has to start on the right side: with one orthogonal matrix in the middle tap and zeros around it, a *delta-orthogonal* kernel
 # {cite}`xiao2018`. That one is exactly norm-preserving, and when it is disturbed a single projection repairs it.

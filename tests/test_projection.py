@@ -88,19 +88,38 @@ def test_before_the_crop_every_value_is_on_target(d, c, dtype):
     assert max(1 - low, high - 1) < (1e-5 if dtype == torch.float32 else 1e-12)
 
 
-@pytest.mark.parametrize("seed", range(5))
+def off(weight, size):
+    low, high = spread(weight, size)
+    return max(1 - low, high - 1)
+
+
+@pytest.mark.parametrize("seed", range(10))
 def test_he_kernel_after_one_ten_and_fifty_passes(seed):
-    """theory.md, section 6: 3 -> 64, 3x3, n = 32."""
+    """3 -> 64, 3x3, n = 32: theory.md's ±2.5 % and ±0.1 %, which is for one kernel and without relaxation, and closer."""
     weight = he(64, 3, 3, seed, torch.float32)
-    for passes, least, most in ((1, 0.05, 0.25), (10, 0.005, 0.025), (50, 0.0, 0.001)):
-        low, high = spread(project(weight, 32, passes=passes), 32)
-        assert least < max(1 - low, high - 1) < most
+    for passes, least, most in ((1, 0.05, 0.25), (10, 0.003, 0.012), (50, 0.0, 1e-4)):
+        assert least < off(project(weight, 32, passes=passes), 32) < most
 
 
-def test_other_shapes_converge_more_slowly_and_square_ones_stall():
-    low, high = spread(project(he(32, 16, 3), 32, passes=50), 32)
-    assert low == pytest.approx(0.963, abs=0.01)
-    assert high == pytest.approx(1.037, abs=0.01)
+@pytest.mark.parametrize("shape", [(64, 3), (32, 16), (3, 64), (24, 20)])
+def test_over_relaxation_is_ahead_of_the_plain_iteration(shape):
+    weight = plain = he(*shape, 3)
+    for passes in range(1, 21):
+        plain = project(plain, 16)
+        if passes in (10, 20):
+            assert off(project(weight, 16, passes=passes), 16) < off(plain, 16)
+
+
+def test_plain_alternation_gives_the_known_figures():
+    """theory.md, section 6: 16 -> 32 at n = 32, [.963, 1.037] after 50 projections; over-relaxed, closer."""
+    plain = he(32, 16, 3)
+    for _ in range(50):
+        plain = project(plain, 32)
+    assert spread(plain, 32) == pytest.approx((0.963, 1.037), abs=0.01)
+    assert spread(project(he(32, 16, 3), 32, passes=50), 32) == pytest.approx((0.975, 1.025), abs=0.006)
+
+
+def test_square_kernels_stall_unless_they_start_right():
     low, _ = spread(project(he(16, 16, 3), 32, passes=200), 32)
     assert low < 0.3
     start = delta_orthogonal((16, 16, 3, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)

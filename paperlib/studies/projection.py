@@ -131,20 +131,23 @@ def polar_convergence(lower: float, steps: int = 12, seed: int = 0) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def alternating(starts: dict[str, Tensor], size: int, passes: Iterable[int]) -> pd.DataFrame:
+def alternating(starts: dict[str, Tensor], size: int, passes: Iterable[int], relaxed: bool = True) -> pd.DataFrame:
     """The spread of the singular values after some numbers of alternating projections: columns ``kernel``,
     ``passes``, ``lowest``, ``highest``.
 
-    Values are over the target and on a map of side ``size``; 0 passes is the start.
+    Values are over the target and on a map of side ``size``; 0 passes is the start.  ``relaxed=False`` is the plain
+    iteration, one call of :func:`paperlib.projection.project` on the last one's result.
     """
     rows = []
     for name, start in starts.items():
-        weight, done = start, 0
+        plain, done = start, 0
         for n in sorted(passes):
-            if n > done:
-                # One by one they would each use the full map; together they use the small grid, which does as well.
-                weight = project(weight, size, passes=n - done) if n - done > 1 else project(weight, size)
-            done = n
+            if relaxed:
+                weight = project(start, size, passes=n) if n else start
+            else:
+                for _ in range(n - done):
+                    plain = project(plain, size)
+                weight, done = plain, n
             low, high = spread(weight, size)
             rows.append({"kernel": name, "passes": n, "lowest": low, "highest": high})
     return pd.DataFrame(rows)
