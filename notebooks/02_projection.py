@@ -185,7 +185,7 @@ print(
 # So the claim holds, with a condition: quadratic once close, linear before. Choosing the coefficients for the interval where the singular values lie
 # removes most of the slow part. Scaling each step so that both ends of the interval land on one value halves the steps {cite}`chen2014`; the best
 # polynomial of degree five needs the fewest products {cite}`amsel2025`; the rational QDWH {cite}`nakatsukasa2010` needs the fewest steps, and solves a linear system
-# in each. On a CPU an eigen-decomposition of the small Gram matrix $P^{\mathsf H} P$ is faster than any of them (the [last section](cost) has the times). The library uses it there, and the quintic
+# in each. On a CPU an eigen-decomposition of the small Gram matrix $P^{\mathsf H} P$ is faster than any of them (the [last section](what-it-costs) has the times). The library uses it there, and the quintic
 # on CUDA, where it never has to wait for an answer.
 #
 # Whichever it is, the Gram matrix has to be taken on the smaller side, and scaled before the first step. [Reading the reference
@@ -387,7 +387,7 @@ described.round(2)
 # During training `held.attach(optimizer)` does the rest, and `held.export()` returns a projected copy.
 
 # %% [markdown]
-# (cost)=
+# (what-it-costs)=
 # ## What it costs
 #
 # The numbers of this section are stored: computing them takes two minutes, and times belong to one machine. The next cell prints that machine and the command that makes them again.

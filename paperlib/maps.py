@@ -170,7 +170,7 @@ class Twist(SmoothMap):
 
     ``linear`` is A, ``(N, N)`` with N even, invertible; J turns each of the planes (x₁, x₂), (x₃, x₄), …  The inverse is
     exact.  Without A, α = max over φ of ``√(4ω²(1 + 8c²) + 16ω⁴c⁴ + 32|ω|³c³s)``, c = cos φ, s = sin φ [derived: the second
-    derivative is symmetric, so it is largest at equal arguments], and β = |ω| + √(1 + ω²), the norm of a shear.
+    derivative is symmetric, so it is largest at equal arguments], and ``β = |ω| + √(1 + ω²)``, the norm of a shear.
 
     Raises ``ValueError`` for an odd dimension or a singular A.
 

@@ -2,7 +2,7 @@
 
 If a block's derivative is J, the gradient's norm changes across it by at most
 
-    δ = max |σ(J) − 1| ≤ ‖J − I‖                                                   (Lemma 1)
+    ``δ = max |σ(J) − 1| ≤ ‖J − I‖``                                               (Lemma 1)
 
 * :func:`near_identity_path`: any smooth invertible map as L residual blocks (Theorem 1), δ = O(log(2L)/L) by the
   decomposition that the paper uses [Bartlett2018]_, O(1/L) by a better one;
@@ -45,7 +45,7 @@ def identity_distance(jacobians: Tensor) -> Tensor:
 def gradient_delta(jacobians: Tensor) -> Tensor:
     """The smallest δ with (1−δ)‖g‖ ≤ ‖Jᵀg‖ ≤ (1+δ)‖g‖ for all g, for each of the matrices ``(..., N, N)``.
 
-    It is max |σ(J) − 1|, and by Lemma 1 at most ‖J − I‖.
+    It is ``max |σ(J) − 1|``, and by Lemma 1 at most ‖J − I‖.
 
     Examples
     --------
@@ -121,7 +121,7 @@ class PolarPowers:
 
     @property
     def gamma(self) -> float:
-        """γ = max |log σ|, the paper's measure of how much R stretches."""
+        """``γ = max |log σ|``, the paper's measure of how much R stretches."""
         return self.values.log().abs().max().item()
 
     def rotation(self, t: float | Tensor, minus_identity: bool = False) -> Tensor:
@@ -288,7 +288,7 @@ def near_identity_path(
 def path_jacobians(path: Path, at: Sequence[tuple[float, float]], x: Tensor) -> Tensor:
     """The blocks' derivatives along the trajectories that start at ``x``, ``(L, points, N, N)``, in one go.
 
-    The same as each :meth:`Block.jacobian` at the images of ``x``, without inverting the map.
+    The same as each block's ``jacobian`` at the images of ``x``, without inverting the map.
     """
     s, t = (torch.tensor(v, dtype=torch.float64) for v in zip(*at, strict=True))
     jacobians = path.jacobian((s, t), x)
@@ -401,7 +401,7 @@ def theorem2_bound(R: Tensor, L: int, form: Literal["sharp", "published"] = "sha
     """A bound on max ‖A_l‖ over the best L linear blocks for R.
 
     ``"published"``: c/L with c = 2 (√π + √(3γ))², for L ≥ 3γ (Theorem 2, after Hardt and Ma, arXiv 1611.04231).
-    ``"sharp"``: θ/L + e^{γ/L} − 1, for every L, from :func:`linear_factors` [derived].  γ = max |log σ(R)|; θ ≤ π is the
+    ``"sharp"``: θ/L + e^{γ/L} − 1, for every L, from :func:`linear_factors` [derived].  ``γ = max |log σ(R)|``; θ ≤ π is the
     largest angle of R's rotation.
 
     Raises ``ValueError`` as :func:`linear_factors`, and for the published form where L < 3γ.

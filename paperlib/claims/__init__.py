@@ -1,6 +1,6 @@
 """The paper's claims: what was measured for each, on record, and the verdict that a stated rule draws from it.
 
-A :class:`Finding` is to a claim what a :class:`paperlib.records.Record` is to a training run: a folder
+A :class:`paperlib.claims.finding.Finding` is to a claim what a :class:`paperlib.records.Record` is to a training run: a folder
 ``<root>/claims/<claim>/`` with ``finding.json`` (the summary and where it was made) and one Parquet table for each
 measurement.  ``python -m paperlib measure T1 C1 T2`` makes some of them.
 
@@ -89,7 +89,7 @@ def verdict(finding: Finding) -> Verdict:
 
 
 def read_all(root: str | Path) -> list[Finding]:
-    """Every finding below ``<root>/claims``, in the order of ``CLAIMS``.  Raises as :func:`read`."""
+    """Every finding below ``<root>/claims``, in the order of ``CLAIMS``.  Raises as :func:`paperlib.claims.finding.read`."""
     folders = {path.parent.name: path.parent for path in (Path(root) / "claims").glob(f"*/{FILE}")}
     order = {claim: i for i, claim in enumerate(CLAIMS)}
     return [read(folders[name]) for name in sorted(folders, key=lambda n: (order.get(n, len(order)), n))]

@@ -87,7 +87,7 @@ def theorem1_rates(
     """How near to norm-preserving the blocks of Theorem 1 are, by depth.
 
     Columns: ``map``, ``schedule``, ``L``, ``distance`` (the largest ‖J − I‖ over blocks and points of the unit ball),
-    ``delta`` (the largest |σ(J) − 1|), ``bound`` (proven, on both) and ``lower`` (what no blocks can go below).
+    ``delta`` (the largest ``|σ(J) − 1|``), ``bound`` (proven, on both) and ``lower`` (what no blocks can go below).
     """
     rows = []
     for name, f in maps.items():
@@ -297,8 +297,8 @@ def corollary_tightness(seeds: Iterable[int] = range(5), inputs: int = 4, gradie
     """Corollary 1 at random weights: how much of the bound a block's derivative uses.
 
     Weights are scaled so that the bound is 1/4.  Columns: ``block``, ``seed``, ``bound``, ``measured`` (the largest
-    ‖J − I‖ over random inputs), ``ratio`` (measured over bound), ``delta`` (the largest |σ(J) − 1|), ``random`` (the mean of
-    |‖Jᵀg‖/‖g‖ − 1| over random gradients g) and ``reshaped``, what the bound would be with the norm of each kernel reshaped to a matrix.
+    ‖J − I‖ over random inputs), ``ratio`` (measured over bound), ``delta`` (the largest ``|σ(J) − 1|``), ``random`` (the mean of
+    ``|‖Jᵀg‖/‖g‖ − 1|`` over random gradients g) and ``reshaped``, what the bound would be with the norm of each kernel reshaped to a matrix.
     """
     rows = []
     for seed in seeds:
@@ -346,7 +346,7 @@ def bound_in_training(
 
     ``depth`` blocks x + W₂ ReLU(W₁ x + b) learn the chapter's twist in ``width`` dimensions, from 1,024 points of the unit
     ball, by SGD with momentum, float64, once for each weight decay.  Columns: ``decay``, ``when``, ``block``, ``bound``,
-    ``delta`` (the largest |σ(J) − 1| over 32 points), ``risk`` (E‖ŷ − y‖², the same in all rows of one state).
+    ``delta`` (the largest ``|σ(J) − 1|`` over 32 points), ``risk`` (E‖ŷ − y‖², the same in all rows of one state).
     """
     f = Twist(linear_map(width, 0.7, seed=seed))
     x = ball(width, 1024, seed)
