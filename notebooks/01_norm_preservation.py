@@ -163,12 +163,13 @@ rates = studies.theorem1_rates(maps)
 draw.rates(rates, "Norm preservation improves with depth")
 
 # %%
-fits = studies.slopes(rates, "distance", ["map", "schedule"]).merge(
-    studies.slopes(rates, "delta", ["map", "schedule"]),
-    on=["map", "schedule"],
-    suffixes=(": ‖J − I‖", ": δ"),
-)
-fits.set_index(["map", "schedule"]).round(2)
+fits = {
+    symbol: studies.slopes(rates, column, ["map", "schedule"])
+    for symbol, column in (("‖J − I‖", "distance"), ("δ", "delta"))
+}
+pd.concat(
+    {symbol: fit.set_index(["map", "schedule"]) for symbol, fit in fits.items()}, axis=1
+).round(2)
 
 # %% [markdown]
 # The table has the slopes of straight lines through the logarithms, for 16 to 1,024 blocks. The paper's schedule has a slope near 1 against $\log(2L)/L$: the theorem's rate is the rate of its

@@ -353,10 +353,10 @@ class NormPreserving:
     >>> held = NormPreserving(model, every=2, example=torch.zeros(1, 3, 64, 64))
     >>> print(held)
     NormPreserving(ResNet, every=2) holds 4 of 20 convolutions:
-      conv1                     3->64   7x7 stride 2  output 32x32    target 2.309
-      layer2.0.downsample.0    64->128  1x1 stride 2  output 8x8      target 1.414
-      layer3.0.downsample.0   128->256  1x1 stride 2  output 4x4      target 1.414
-      layer4.0.downsample.0   256->512  1x1 stride 2  output 2x2      target 1.414
+      conv1                     3->64   7x7 stride 2  output 32x32  target 2.309
+      layer2.0.downsample.0    64->128  1x1 stride 2  output 8x8    target 1.414
+      layer3.0.downsample.0   128->256  1x1 stride 2  output 4x4    target 1.414
+      layer4.0.downsample.0   256->512  1x1 stride 2  output 2x2    target 1.414
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     >>> with held.attach(optimizer):
     ...     for _ in range(2):
@@ -543,12 +543,13 @@ class NormPreserving:
             f"NormPreserving({type(self.model).__name__}, every={self.every}) holds {len(self.convs)} of {total} convolutions:"
         ]
         wide = max(len(held.name) for held in self.convs)
+        broad = max(len(f"{h}x{w}") for _, _, (h, w) in self.convs)
         for name, conv, (h, w) in self.convs:
             d, c, kh, kw = conv.weight.shape
             stride = conv.stride[0]
             sigma = target((d, c, kh, kw), stride, self.relu)
             lines.append(
-                f"  {name:{wide}}  {c:>4}->{d:<4} {kh}x{kw} stride {stride}  output {f'{h}x{w}':<8} target {sigma:.3f}"
+                f"  {name:{wide}}  {c:>4}->{d:<4} {kh}x{kw} stride {stride}  output {f'{h}x{w}':<{broad}}  target {sigma:.3f}"
             )
         lines += [f"  passed over: {name}: {why}" for name, why in self.passed_over]
         return "\n".join(lines)

@@ -36,6 +36,12 @@ def subplots(rows: int, columns: int, size: tuple[float, float], layout: str | N
     return figure, figure.subplots(rows, columns, **options)
 
 
+def headline(figure: Figure, title: str) -> None:
+    """A title over several panels, as an axes' own title looks; nothing if it is empty."""
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
 @contextlib.contextmanager
 def page_style() -> Iterator[None]:
     with mpl.rc_context(), sns.axes_style("whitegrid", {"grid.color": ".92"}), mpl.rc_context(_RC):

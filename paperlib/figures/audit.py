@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from paperlib.figures._style import PALETTE, page_style, subplots
+from paperlib.figures._style import PALETTE, headline, page_style, subplots
 
 BLUE, ORANGE, PURPLE = PALETTE[0], PALETTE[1], PALETTE[4]
 
@@ -50,8 +50,7 @@ def tap_energy(taps: pd.DataFrame, title: str = "") -> Figure:
                 for spine in ax.spines.values():
                     spine.set(visible=True, color=".7")
             line[0].set_ylabel(kernel, fontsize=10)
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        headline(figure, title)
     return figure
 
 
@@ -76,8 +75,7 @@ def singular_value_shares(values: pd.DataFrame, title: str = "") -> Figure:
             ax.set_title(kernel, loc="left", fontsize=10)
         axes[-1, 0].set_xlim(0, top)
         axes[-1, 0].set_xlabel("singular value / σ   (share of all singular values, in bins of 0.01)")
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        headline(figure, title)
     return figure
 
 

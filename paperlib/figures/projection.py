@@ -8,7 +8,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter, ScalarFormatter
 
-from paperlib.figures._style import DIVERGING, PALETTE, page_style, subplots
+from paperlib.figures._style import DIVERGING, PALETTE, headline, page_style, subplots
 
 MARKERS = "osD^vPX"
 NAMES = {
@@ -65,8 +65,7 @@ def spectrum_maps(values: dict[str, np.ndarray], title: str = "") -> Figure:
         bar = figure.colorbar(image, ax=axes[0], shrink=0.75, pad=0.02)
         bar.set_label("singular value / σ")
         bar.outline.set_visible(False)
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        headline(figure, title)
     return figure
 
 
@@ -112,8 +111,7 @@ def polar_convergence(errors: pd.DataFrame, title: str = "") -> Figure:
             ax.set_xlabel(label)
         axes[0].set_ylabel("largest |singular value − 1|")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        headline(figure, title)
     return figure
 
 
@@ -155,8 +153,7 @@ def held(ranges: pd.DataFrame, title: str = "") -> Figure:
             ax.set_title(name, loc="left")
             ax.set_xlabel("steps")
         axes[0][0].set_ylabel("singular value / σ")
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        headline(figure, title)
     return figure
 
 
@@ -180,8 +177,7 @@ def transition_ratios(blocks: pd.DataFrame, title: str = "") -> Figure:
             ax.set_xlabel("epoch")
         axes[0][0].set_ylabel("gradient-norm ratio")
         axes[0][-1].legend()
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        headline(figure, title)
     return figure
 
 

@@ -13,7 +13,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-from paperlib.figures._style import DIVERGING, PALETTE, page_style, subplots
+from paperlib.figures._style import DIVERGING, PALETTE, headline, page_style, subplots
 
 TRAIN, TEST, TRANSITION = PALETTE[0], PALETTE[3], PALETTE[1]
 STAGES = (PALETTE[0], PALETTE[2], PALETTE[4])
@@ -42,8 +42,7 @@ def learning_curves(epochs: pd.DataFrame, title: str = "") -> Figure:
             ax.set_title({"loss": "Loss", "error": "Classification error"}[what], loc="left")
             _whole_epochs(ax)
         axes[0].legend()
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        headline(figure, title)
     return figure
 
 
@@ -132,8 +131,7 @@ def ratio_lines(blocks: pd.DataFrame, title: str = "") -> Figure:
             else:
                 ax.text(0.5, 0.6, "this network has none", transform=ax.transAxes, ha="center", color=".4")
         axes[0].set_ylabel("‖∂E/∂x$_{l+1}$‖ / ‖∂E/∂x$_l$‖")
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        headline(figure, title)
     return figure
 
 
@@ -232,8 +230,7 @@ def network(blocks: pd.DataFrame, title: str = "") -> Figure:
             if wanted:
                 ax.text(x - 0.3, -0.62, text, color=colour, fontsize=9, va="center")
                 x += 0.19 * len(text) * (width + 5) / 25 + 0.8
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        headline(figure, title)
     return figure
 
 
@@ -277,6 +274,5 @@ def compare_ratios(blocks: pd.DataFrame, title: str = "") -> Figure:
             _whole_epochs(ax)
         axes[0].set_ylabel("|log ratio|  (0: norm kept)")
         axes[0].legend()
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        headline(figure, title)
     return figure

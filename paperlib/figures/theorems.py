@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
-from paperlib.figures._style import PALETTE, page_style, subplots
+from paperlib.figures._style import PALETTE, headline, page_style, subplots
 
 MARKERS = "osD^vPX"
 SCHEDULES = {"geometric": "geometric (the paper's)", "uniform": "uniform", "arc": "equal arcs"}
@@ -64,8 +64,7 @@ def carried_grid(lines: pd.DataFrame, title: str = "") -> Figure:
                 if i == 0:
                     ax.set_title(f"t = {t:g}{ends.get(t, '')}", fontsize=9, fontweight="normal")
             row[0].set_ylabel(name)
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        headline(figure, title)
     return figure
 
 
@@ -95,8 +94,7 @@ def rates(table: pd.DataFrame, title: str = "") -> Figure:
             ax.set_title(name, loc="left")
         axes[0][0].set_ylabel("δ: largest change of a gradient's norm")
         axes[0][-1].legend()
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        headline(figure, title)
     return figure
 
 
@@ -134,8 +132,7 @@ def block_spectra(spectra: pd.DataFrame, title: str = "") -> Figure:
             ax.set_xlabel("block")
             ax.set_title(SCHEDULES[name], loc="left")
         axes[0][0].set_ylabel("singular values")
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        headline(figure, title)
     return figure
 
 
@@ -201,8 +198,7 @@ def bounds_in_training(table: pd.DataFrame, title: str = "") -> Figure:
             ax.set_xlabel("block")
             ax.set_title(f"weight decay {decay:g}", loc="left")
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        headline(figure, title)
     return figure
 
 
@@ -266,11 +262,15 @@ def landscape(surface: pd.DataFrame, title: str = "") -> Figure:
         ax.contour(a1, a2, f, levels=[1e-3], colors=[PALETTE[1]], linewidths=2.2)
         ax.add_patch(Rectangle((-1, -1), 2, 2, fill=False, ls="--", lw=1.2, ec=".25"))
         ax.plot([-1], [-1], "X", color=PALETTE[3], ms=10)
-        ax.annotate("saddle, f = 4", (-1, -1), (-1.1, -0.72), color=PALETTE[3], fontsize=9)
-        ax.annotate("minima", (0.35, 0.48), (0.62, 0.45), color=PALETTE[1], fontsize=9)
-        ax.annotate("|a| < 1", (-0.95, 0.85), color=".25", fontsize=9)
         ax.plot([0], [0], "o", color=".2", ms=5)
-        ax.annotate("start", (0.05, -0.14), color=".2", fontsize=9)
+        # Next to each mark, in one dark ink on a light ground: readable on every level of the map.
+        for text, at in (
+            ("saddle, f = 4", (-0.93, -0.85)),
+            ("minima", (0.42, 0.62)),
+            ("|a| < 1", (-0.94, 0.83)),
+            ("start", (0.06, -0.16)),
+        ):
+            ax.text(*at, text, color=".15", fontsize=9, bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1.5})
         ax.set_xlabel("a₁")
         ax.set_ylabel("a₂")
         ax.grid(False)
