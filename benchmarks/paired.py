@@ -10,7 +10,6 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torch import multiprocessing
 
 from paperlib import records
+from paperlib.studies.overhead import seconds
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -30,11 +30,7 @@ def _serve(make: Callable[[], Callable[[], Any]], pipe) -> None:
     step()
     pipe.send("ready")
     while pipe.recv():
-        began = time.perf_counter()
-        step()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        pipe.send(time.perf_counter() - began)
+        pipe.send(seconds(step))
 
 
 def times(makers: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
@@ -61,19 +57,12 @@ def times(makers: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
 
 def in_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """As :func:`times`, in this process: for short calls that share nothing.  Each is called once before."""
-    cuda = torch.cuda.is_available()
     measured: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(rounds):
         for name, call in calls.items():
-            if cuda:
-                torch.cuda.synchronize()
-            began = time.perf_counter()
-            call()
-            if cuda:
-                torch.cuda.synchronize()
-            measured[name].append(time.perf_counter() - began)
+            measured[name].append(seconds(call))
     return measured
 
 

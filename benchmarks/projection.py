@@ -13,17 +13,16 @@ import importlib
 import math
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import get_args
 
 import torch
 from paired import arguments, in_turns, ratios, report
-from training_step import batch
 
 from paperlib.polar import Method, inverse_sqrt
-from paperlib.projection import NormPreserving, project, spread, target
+from paperlib.projection import NormPreserving, project, spread
 from paperlib.spectrum import transfer_matrices
+from paperlib.studies.overhead import newton_schulz_textbook, random_batch, seconds, svd_textbook
 from paperlib.training import benchmark_step
 
 LAYERS = ((3, 64, 3, 1, 32), (64, 128, 1, 2, 16), (128, 256, 1, 2, 8))
@@ -34,30 +33,6 @@ LONGEST = 30.0  # seconds of one call; a variant is not taken to more channels t
 def he(c: int, d: int, k: int, device: str) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return (torch.randn(d, c, k, k, generator=generator) * math.sqrt(2 / (k * k * d))).to(device)
-
-
-def svd(weight: torch.Tensor, n: int) -> torch.Tensor:
-    k = weight.shape[-1]
-    p = torch.fft.fft2(weight, s=(n, n)).permute(2, 3, 0, 1)
-    u, _, v = torch.linalg.svd(p, full_matrices=False)
-    kernel = torch.fft.ifft2((u @ v).permute(2, 3, 0, 1)).real[..., :k, :k]
-    return target(tuple(weight.shape)) * kernel
-
-
-def newton_schulz(weight: torch.Tensor, n: int) -> torch.Tensor:
-    (d, c), k = weight.shape[:2], weight.shape[-1]
-    p = torch.fft.fft2(weight, s=(n, n)).permute(2, 3, 0, 1).reshape(n * n, d, c)
-    real = torch.cat([torch.cat([p.real, -p.imag], 2), torch.cat([p.imag, p.real], 2)], 1)
-    gram = real @ real.mT
-    scale = torch.linalg.matrix_norm(gram)[:, None, None]
-    y, one = gram / scale, torch.eye(2 * d, device=weight.device)
-    z = one.expand_as(y)
-    for _ in range(10):
-        t = 1.5 * one - 0.5 * (z @ y)
-        y, z = y @ t, t @ z
-    out = (z / scale.sqrt()) @ real
-    p = torch.complex(out[:, :d, :c], out[:, d:, :c]).reshape(n, n, d, c)
-    return target(tuple(weight.shape)) * torch.fft.ifft2(p.permute(2, 3, 0, 1)).real[..., :k, :k]
 
 
 def reference(folder: str):
@@ -80,18 +55,12 @@ def growth(device: str) -> list[dict[str, float | None]]:
     for c in CHANNELS:
         weight = he(c, 2 * c, 3, device)
         row: dict[str, float | None] = {"channels": c, "ours": None, "svd": None}
-        for name, call in (("ours", lambda w=weight: project(w, 16)), ("svd", lambda w=weight: svd(w, 16))):
+        for name, call in (("ours", lambda w=weight: project(w, 16)), ("svd", lambda w=weight: svd_textbook(w, 16))):
             if 8 * last[name] > LONGEST:  # cubic
                 continue
             taken = []
             while len(taken) < 3 and sum(taken) < 1:
-                if device == "cuda":
-                    torch.cuda.synchronize()
-                began = time.perf_counter()
-                call()
-                if device == "cuda":
-                    torch.cuda.synchronize()
-                taken.append(time.perf_counter() - began)
+                taken.append(seconds(call))
             last[name] = min(taken)
             row[name] = round(last[name], 6)
         rows.append(row)
@@ -122,7 +91,7 @@ if __name__ == "__main__":
         __doc__, rounds=20, reference={"metavar": "FOLDER"}, slow={"type": int, "default": 3, "metavar": "ROUNDS"}
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    step = benchmark_step("procresnet", a.depth, *batch(a.batch_size))
+    step = benchmark_step("procresnet", a.depth, *random_batch(a.batch_size))
     held = NormPreserving(step.model)
     kernels = [he(c, d, k, device) for c, d, k, _, _ in LAYERS]
     hook_kernels = [t.conv.weight for t in held.convs]
@@ -137,8 +106,8 @@ if __name__ == "__main__":
 
     variants = {
         "ours, full grid": lambda w, n, s: project(w, n, s),
-        "svd": lambda w, n, s: svd(w, n),
-        "newton-schulz": lambda w, n, s: newton_schulz(w, n),
+        "svd": lambda w, n, s: svd_textbook(w, n),
+        "newton-schulz": lambda w, n, s: newton_schulz_textbook(w, n),
     }
     if a.reference:
         published = reference(a.reference)
@@ -148,7 +117,7 @@ if __name__ == "__main__":
         return lambda: [variants[name](w, n, s) for w, (_, _, _, s, n) in zip(kernels, LAYERS, strict=True)]
 
     step()
-    seconds: dict[str, list[float]] = {"step": [], "ours, as the hook does it": [], "ours, full grid": []}
+    taken: dict[str, list[float]] = {"step": [], "ours, as the hook does it": [], "ours, full grid": []}
     for _ in range(a.rounds):
         for name, call in (
             ("step", step),
@@ -156,15 +125,9 @@ if __name__ == "__main__":
             ("ours, full grid", all_three("ours, full grid")),
         ):
             disturb()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            began = time.perf_counter()
-            call()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - began)
-    for name in [n for n in variants if n not in seconds]:
-        seconds[name] = in_turns({name: all_three(name)}, a.slow)[name]
+            taken[name].append(seconds(call))
+    for name in [n for n in variants if n not in taken]:
+        taken[name] = in_turns({name: all_three(name)}, a.slow)[name]
 
     # The exact case, 64 -> 128 with a 1x1 kernel: how far from the target each variant leaves it.
     c, d, k, s, n = LAYERS[1]
@@ -172,20 +135,20 @@ if __name__ == "__main__":
     for name, variant in variants.items():
         low, high = spread(variant(kernels[1], n, s), n, s)
         accuracy[name] = float(f"{max(1 - low, high - 1):.1e}")
-    ours, step_time = seconds["ours, as the hook does it"], statistics.median(seconds["step"])
+    ours, step_time = taken["ours, as the hook does it"], statistics.median(taken["step"])
     every_second = {
-        name: round(100 * statistics.median(t) / 2 / step_time, 3) for name, t in seconds.items() if name != "step"
+        name: round(100 * statistics.median(t) / 2 / step_time, 3) for name, t in taken.items() if name != "step"
     }
     rows = growth(device)
     figures = {
         "depth": a.depth,
         "batch_size": a.batch_size,
         "rounds": {"ours": a.rounds, "others": a.slow},
-        "best_seconds": {name: round(min(t), 6) for name, t in seconds.items()},
-        "median_seconds": {name: round(statistics.median(t), 6) for name, t in seconds.items()},
+        "best_seconds": {name: round(min(t), 6) for name, t in taken.items()},
+        "median_seconds": {name: round(statistics.median(t), 6) for name, t in taken.items()},
         "over_ours": {
             name: ratios(t, ours[: len(t)])
-            for name, t in seconds.items()
+            for name, t in taken.items()
             if name not in ("step", "ours, as the hook does it")
         },
         "percent_of_a_step": round(100 * statistics.median(ours) / step_time, 3),

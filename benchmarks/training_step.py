@@ -9,23 +9,19 @@ import torch.nn.functional as F
 from paired import arguments, ratios, report, times
 
 from paperlib import models
+from paperlib.studies.overhead import random_batch
 from paperlib.training import benchmark_step
 
 
-def batch(size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    g = torch.Generator().manual_seed(0)
-    return torch.randn(size, 3, 32, 32, generator=g), torch.randint(0, 10, (size,), generator=g)
-
-
 def ours(depth: int, size: int):
-    return benchmark_step("resnet", depth, *batch(size))
+    return benchmark_step("resnet", depth, *random_batch(size))
 
 
 def plain(depth: int, size: int):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = models.build("resnet", depth).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-    images, labels = (x.to(device) for x in batch(size))
+    images, labels = (x.to(device) for x in random_batch(size))
 
     def step() -> float:
         optimizer.zero_grad()

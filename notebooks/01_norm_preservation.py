@@ -83,7 +83,13 @@ for r in runs:
 #
 # *Why.* $\lVert v + Mv \rVert$ differs from $\lVert v \rVert$ by at most $\lVert Mv \rVert$. (The paper asks for a non-singular $M$ and uses the Neumann series; neither is needed.)
 #
-# So a residual branch whose derivative has norm at most $\delta$ keeps the gradient's norm within a factor $1 \pm \delta$. *Where it is loose:* a rotation keeps all
+# *Check.* Six kinds of $M$, all of norm 0.6:
+
+# %%
+studies.lemma1().set_index("M").round(3)
+
+# %% [markdown]
+# So a residual branch whose derivative has norm at most $\delta$ keeps the gradient's norm within a factor $1 \pm \delta$. Multiples of $I$ attain the two ends. *Where it is loose:* a skew-symmetric $M$ only stretches, by $\sqrt{1 + 0.6^2}$, and a rotation keeps all
 # norms and may be as far as 2 from the identity. Being near the identity is sufficient, not necessary. In the following, $\delta = \max |\sigma(J) - 1|$ is what the
 # gradient feels, and $\lVert J - I \rVert$ what the theorems bound.
 #
@@ -415,17 +421,13 @@ draw.both_rates(
 # The same measurements with more seeds and points are on record. The verdicts follow from these records by the rules below the table.
 
 # %%
-found = [f for f in claims.read_all(results_root()) if f.claim in ("T1", "C1", "T2")]
+found = claims.read_all(results_root(), only=("T1", "C1", "T2"))
 claims.overview(found).drop(columns=["device", "commit", "verdict"]).set_index(
     ["claim", "measured"]
 )
 
 # %%
-for f in found:
-    print(f"{f.claim}  {claims.verdict(f)}: {claims.CLAIMS[f.claim].rule}")
-    print(
-        f"    {f.command}  ({f.device['name']}, {f.threads} threads, commit {f.git['commit'][:7]})"
-    )
+print(claims.report(found))
 
 # %% [markdown]
 # What is imprecise in the paper's theory, in short:

@@ -468,17 +468,13 @@ pd.DataFrame(
 # T3, P1 and P2 were measured with more seeds, on record. The verdicts follow from these records by the rules below the table.
 
 # %%
-found = [f for f in claims.read_all(results_root()) if f.claim in ("T3", "P1", "P2")]
+found = claims.read_all(results_root(), only=("T3", "P1", "P2"))
 claims.overview(found).drop(columns=["device", "commit", "verdict"]).set_index(
     ["claim", "measured"]
 )
 
 # %%
-for f in found:
-    print(f"{f.claim}  {claims.verdict(f)}: {claims.CLAIMS[f.claim].rule}")
-    print(
-        f"    {f.command}  ({f.device['name']}, {f.threads} threads, commit {f.git['commit'][:7]})"
-    )
+print(claims.report(found))
 holds = share["ours, as the hook does it"] < 8
 print(
     f"O1  {'reproduced' if holds else 'not reproduced'}: the library's share of the training time is below 8 %, on two CPU cores"

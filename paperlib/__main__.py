@@ -119,7 +119,7 @@ def run(parameters: dict, out: Path) -> int:
 def measure(names: list[str], preset: str, seeds: int, root: Path) -> int:
     for name in names:
         claims.check(name)
-    for name in tqdm(names, desc="measuring", disable=None, file=sys.stderr):
+    for name in tqdm(dict.fromkeys(names), desc="measuring", disable=None, file=sys.stderr):
         finding = claims.measure(name, preset, seeds)
         folder = claims.save(finding, root)
         print(f"{name}: {claims.verdict(finding)}  ({finding.wall_seconds:.0f} s, {folder})")
@@ -154,11 +154,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         then = (
-            "go on from the last checkpoint"
+            "run the same command again to go on from the last checkpoint"
             if options.command == "run"
-            else "measure again; what was finished is saved"
+            else "what was finished is saved; measure the other claims again"
         )
-        print(f"\ninterrupted: run the same command again to {then}", file=sys.stderr)
+        print(f"\ninterrupted: {then}", file=sys.stderr)
         return 130
 
 

@@ -24,7 +24,7 @@ SIZES = {"cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000), "sample": (1
 CLASSES = {"cifar10": 10, "cifar100": 100}
 
 Count = Annotated[int, Field(strict=True, ge=1)]
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 
 # What names a run in its folder; any other parameter that differs from the preset marks the folder.
@@ -70,8 +70,10 @@ class RunConfig(BaseModel):
     train_images: Count | None = None
     test_images: Count | None = None
     batch_size: Count = 128
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(0.1, description="initial learning rate")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    lr: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = Field(
+        0.1, description="initial learning rate"
+    )
+    momentum: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.9
     weight_decay: Rate = 1e-4
     schedule: Literal["steps", "constant"] = Field(
         "steps",
@@ -85,7 +87,9 @@ class RunConfig(BaseModel):
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     checkpoint_activations: Flag | None = Field(None, description="recompute activations to save memory")
     deterministic: Flag = Field(True, description="use deterministic kernels only")
-    threads: Count | None = Field(None, description="CPU threads; torch's choice by default")
+    threads: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = Field(
+        None, description="CPU threads; torch's choice by default"
+    )
     probe_every: Annotated[int, Field(strict=True, ge=0)] = Field(
         1, description="record gradient norms every so many steps; 0: never"
     )
@@ -368,5 +372,6 @@ def _sentence(error: dict[str, Any]) -> str:
         "greater_than": f"greater than {context.get('gt')}",
         "greater_than_equal": f"at least {context.get('ge')}",
         "less_than": f"less than {context.get('lt')}",
+        "less_than_equal": f"at most {context.get('le')}",
     }.get(kind)
     return f"{name} must be {wanted}, not {value!r}" if wanted else f"{name}: {error['msg']} (got {value!r})"

@@ -3,7 +3,7 @@ descent on it (Theorem 2).
 
 For data y = R x + ξ with independent noise, ``f(A) = E‖(I + A_L)⋯(I + A_1) x − y‖²`` depends on the data through R and
 Σ = E xxᵀ only: f − f* = ‖(W − R) Σ^{1/2}‖², W the product.  For a sample, R is its least-squares solution and Σ its second
-moment (:func:`statistics`), and gradient descent on the data is gradient descent on these two, to the bit but much
+moment (:func:`statistics`), and gradient descent on the data is gradient descent on these two, up to rounding but much
 faster.  (The paper's objective is f/2; that changes no minimum.)
 
 Factors are ``(L, N, N)``, the first layer first, as :func:`paperlib.theorems.linear_factors` returns them.
@@ -110,7 +110,8 @@ def descend(
 
 
 def balance(factors: Tensor) -> Tensor:
-    """max ‖W_{l+1}ᵀ W_{l+1} − W_l W_lᵀ‖ over neighbouring layers W_l = I + A_l: gradient flow from equal layers keeps it at 0."""
+    """max ‖W_{l+1}ᵀ W_{l+1} − W_l W_lᵀ‖ over neighbouring layers W_l = I + A_l: gradient flow from equal
+    symmetric layers, such as the identity, keeps it at 0."""
     layers = factors + torch.eye(factors.shape[-1], dtype=factors.dtype)
     difference = layers[1:].mT @ layers[1:] - layers[:-1] @ layers[:-1].mT
     return torch.linalg.matrix_norm(difference, 2).max()

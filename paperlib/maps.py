@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import abc
 import math
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -63,7 +64,8 @@ class SmoothMap(abc.ABC):
     def inverse(self, y: Tensor) -> Tensor:
         """F⁻¹(y) by Newton's method, to rounding.
 
-        Raises ``RuntimeError`` if it does not get there: ``y`` is not in the image, or F is not invertible.
+        Raises ``RuntimeError`` if it does not get there: ``y`` is not in the image, or F is not invertible.  Of several
+        preimages it finds one, without a word.
         """
         origin = torch.zeros(self.dim, dtype=y.dtype, device=y.device)
         centre = self(origin)
@@ -80,6 +82,30 @@ class SmoothMap(abc.ABC):
     def normalised(self) -> SmoothMap:
         """κ(x) = F'(0)⁻¹ (F(x) − F(0)): the map with its affine part taken out, so that κ(0) = 0 and κ'(0) = I."""
         return Normalised(self)
+
+
+def check_map(f: object) -> None:
+    """Raise ``ValueError`` unless ``f`` is a map of R^N as this module means it: dimension, shape, float64, constants."""
+    if not isinstance(f, SmoothMap):
+        raise ValueError(
+            f"f must be a paperlib.maps.SmoothMap, not {type(f).__name__}: derive a class that sets dim and __call__"
+        )
+    name, dim = type(f).__name__, getattr(f, "dim", None)
+    if not isinstance(dim, Integral) or dim < 1:
+        raise ValueError(f"{name}.dim must be the dimension N, a whole number of at least 1, not {dim!r}")
+    if not (f.alpha >= 0 and f.beta > 0):
+        raise ValueError(
+            f"{name} has alpha {f.alpha!r} and beta {f.beta!r}: bounds are not negative, and an inverse's is above 0"
+        )
+    try:
+        y = f(torch.zeros(dim, dtype=torch.float64))
+    except (RuntimeError, IndexError, TypeError) as e:
+        raise ValueError(
+            f"{name} cannot be called on a float64 point of {dim} numbers: {str(e).splitlines()[0]}"
+        ) from e
+    if not isinstance(y, Tensor) or y.shape != (dim,) or y.dtype != torch.float64:
+        what = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(f"{name} must map a float64 point of {dim} numbers to another one, not to {what}")
 
 
 def newton(f: SmoothMap, y: Tensor, x: Tensor, steps: int = 50) -> Tensor:
@@ -129,7 +155,9 @@ class Normalised(SmoothMap):
         self.shift, self.slope = f(origin), f.jacobian(origin)
         if not _invertible(self.slope):
             raise ValueError("the map's derivative at 0 is singular or not finite: it has no smooth inverse there")
-        self.alpha = f.alpha * f.beta if alpha is None else alpha
+        if alpha is None:
+            alpha = f.alpha * f.beta if f.alpha else 0.0  # an affine map bends nothing, whatever its beta
+        self.alpha = alpha
         self.beta = f.beta * torch.linalg.matrix_norm(self.slope, 2).item() if beta is None else beta
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -67,13 +67,34 @@ def _named_blocks(model: nn.Module, blocks: Iterable | None) -> list[tuple[str, 
     return found
 
 
+class _Hook:
+    """A hook that belongs to one probe: copied or pickled with a model, it does nothing."""
+
+    def __init__(self, function=None):
+        self.function = function
+
+    def __call__(self, *args):
+        return None if self.function is None else self.function(*args)
+
+    def __deepcopy__(self, memo) -> _Hook:
+        return _Hook()
+
+    def __reduce__(self):
+        return _Hook, ()
+
+
+def _compiled(model: nn.Module) -> bool:
+    return any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for m in model.modules())
+
+
 class GradientNorms:
     """Watch the norms of the gradients at the inputs and outputs of a network's blocks.
 
     A context manager over any ``nn.Module`` whose forward pass calls its blocks, each with a tensor as its first argument
     and a tensor as its result.  It hooks the tensors, keeps one number for each (no graph, no
     gradient), and does not synchronise with the device until a result is read.  It changes nothing in the
-    computation; only where a block takes the raw input, it gets a copy that requires a gradient.
+    computation; only where a block takes the raw input, it gets a copy that requires a gradient.  A compiled model is
+    compiled anew when the probe is attached and when it is detached, because compiled code does not look for hooks.
 
     One backward pass belongs to one forward pass of ``model``: of several forwards before a backward the last one is
     recorded, of several backwards through one graph the first, and of a block that is called repeatedly its last call.
@@ -99,7 +120,7 @@ class GradientNorms:
     """
 
     def __init__(self, model: nn.Module, blocks: Iterable | None = None, every: int = 1):
-        if not isinstance(every, int) or every < 1:
+        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
             raise ValueError(f"every must be a whole number of at least 1 step, not {every!r}")
         if isinstance(blocks, str):
             raise ValueError(f"blocks must be a list, not the text {blocks!r}: write blocks=[{blocks!r}]")
@@ -126,15 +147,20 @@ class GradientNorms:
     def attach(self) -> GradientNorms:
         """Start watching; the same as entering the context."""
         self.detach()
-        self._handles.append(self.model.register_forward_pre_hook(self._start))
+        self._handles.append(self.model.register_forward_pre_hook(_Hook(self._start)))
         for i, module in enumerate(self._modules):
-            self._handles.append(module.register_forward_pre_hook(lambda m, args, i=i: self._before(i, args)))
-            self._handles.append(module.register_forward_hook(lambda m, args, out, i=i: self._after(i, out)))
+            before = _Hook(lambda m, args, i=i: self._before(i, args))
+            after = _Hook(lambda m, args, out, i=i: self._after(i, out))
+            self._handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+        if _compiled(self.model):
+            torch.compiler.reset()
         return self
 
     def detach(self) -> None:
         """Stop watching.  What was recorded stays readable."""
         self._flush()
+        if self._handles and _compiled(self.model):
+            torch.compiler.reset()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -230,7 +256,10 @@ class GradientNorms:
         """Norms of the last recorded step: ``(blocks, 2)``, at each block's input and output; NaN where none came."""
         self._flush()
         if self._last is None:
-            raise RuntimeError("nothing was recorded yet: run a forward and a backward pass inside the context first")
+            raise RuntimeError(
+                "nothing was recorded yet: run a forward and a backward pass inside the context first (and give the probe what "
+                "torch.compile returned, if that is what runs)"
+            )
         return self._last
 
     def ratios(self) -> Tensor:
@@ -282,5 +311,10 @@ class GradientNorms:
         return {"forwards": self._forwards, "sums": None if self._sums is None else self._sums.cpu().clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises ``ValueError`` for a state that is not a probe's of as many blocks."""
+        sums = state.get("sums") if isinstance(state, dict) else None
+        fits = sums is None or (isinstance(sums, Tensor) and sums.shape == (len(self._modules), 10))
+        if not isinstance(state, dict) or not {"forwards", "sums"} <= state.keys() or not fits:
+            raise ValueError(f"this is not the state of a probe of {len(self._modules)} blocks")
         self._forwards = int(state["forwards"])
-        self._sums = None if state["sums"] is None else state["sums"].clone()
+        self._sums = None if sums is None else sums.clone()

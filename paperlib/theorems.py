@@ -21,14 +21,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from numbers import Integral
 from typing import Literal, get_args
 
 import numpy as np
 import scipy.linalg
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from paperlib.maps import SmoothMap
+from paperlib.maps import SmoothMap, check_map
 from paperlib.models import Bottleneck
 from paperlib.spectrum import operator_norm, operator_norm_bound
 
@@ -147,10 +149,12 @@ class Path:
     G_{s,t}(x) = Qˢ Pˢ κ(t x)/t + s F(0), with F'(0) = QP and κ(x) = F'(0)⁻¹ (F(x) − F(0)).
 
     Along t the map bends, along s it turns and stretches.  Points are ``(..., N)``, float64.
-    Raises ``ValueError`` if F'(0) is singular or has a negative determinant.
+    Raises ``ValueError`` if ``f`` is no :class:`paperlib.maps.SmoothMap` of R^N in float64, or F'(0) is singular or has a
+    negative determinant.
     """
 
     def __init__(self, f: SmoothMap):
+        check_map(f)
         self.f, self.kappa = f, f.normalised()
         origin = torch.zeros(f.dim, dtype=torch.float64)
         self.powers, self.shift = PolarPowers(f.jacobian(origin)), f(origin)
@@ -225,13 +229,23 @@ def times(
     _check_depth(L)
     if schedule not in get_args(Schedule):
         raise ValueError(f"schedule must be one of {', '.join(get_args(Schedule))}, not {schedule!r}")
+    if not isinstance(points, Integral) or points < 1:
+        raise ValueError(f"points must be a whole number of at least 1, not {points!r}")
+    x = ball(path.f.dim, points, seed)
+    if not bool((torch.linalg.det(path.f.jacobian(x)) > 0).all()):
+        raise ValueError(
+            f"the derivative of {type(path.f).__name__} has no positive determinant at some point of the unit ball: the map folds or "
+            "reflects there, and no chain of blocks near the identity does"
+        )
     if schedule == "arc":
         at = torch.linspace(0, 1, grid + 1, dtype=torch.float64)
-        jacobians = path.jacobian((at, at), ball(path.f.dim, points, seed))
+        jacobians = path.jacobian((at, at), x)
         steps = torch.linalg.solve(jacobians[:-1], jacobians[1:], left=False)
         length = torch.cat([at[:1], identity_distance(steps).amax(1).cumsum(0)])
-        if length[-1] == 0:  # the identity itself
-            return [(i / L, i / L) for i in range(L + 1)]
+        # A tenth of the blocks goes to t itself: no step is longer than 10/L in t, wherever the map may bend unseen
+        # between the points.
+        total = length[-1].clamp_min(torch.finfo(length.dtype).tiny)
+        length = 0.9 * length / total + 0.1 * at
         wanted = np.linspace(0, 1, L + 1)[1:-1] * length[-1].item()
         inner = np.interp(wanted, length.numpy(), at.numpy()).tolist()
         return [(t, t) for t in (0.0, *inner, 1.0)]
@@ -259,8 +273,8 @@ def near_identity_path(
     schedule : ``"geometric"`` is the decomposition of Bartlett, Evans and Long (2018), which the paper's proof uses:
         half of the blocks (one more if L is odd) take a₁ < … < a_m = 1 in geometric progression and make κ, the map
         without its linear part; the other half make the linear part.  Its δ falls like log(2L)/L.  ``"uniform"`` takes
-        aᵢ = i/m instead, and δ falls like 1/L.  ``"arc"`` bends, turns and stretches at the same time, in steps of equal
-        length as measured on ``points`` random points of the unit ball: 1/L with a smaller constant.
+        aᵢ = i/m instead, and δ falls like 1/L.  ``"arc"`` bends, turns and stretches at the same time, in steps of (nine tenths)
+        equal length as measured on ``points`` random points of the unit ball: 1/L with a smaller constant.
     points, seed : of that measurement.
 
     Returns
@@ -269,7 +283,9 @@ def near_identity_path(
 
     Raises
     ------
-    ValueError : L < 1, an unknown schedule, or F'(0) singular or of negative determinant (Assumption 1 (iii)).
+    ValueError : L < 1, an unknown schedule, something that is no map of R^N in float64, or a derivative whose
+        determinant is not positive at 0 or at one of the ``points`` (Assumption 1 (iii)).  A map that is invertible nowhere
+        else is not noticed.
 
     Examples
     --------
@@ -295,39 +311,48 @@ def path_jacobians(path: Path, at: Sequence[tuple[float, float]], x: Tensor) -> 
     return torch.linalg.solve(jacobians[:-1], jacobians[1:], left=False)
 
 
-def theorem1_bound(f: SmoothMap, L: int, schedule: Schedule = "arc") -> float:
-    """A proven bound on ‖J − I‖ of every block of :func:`near_identity_path`, with explicit constants [derived].
+def theorem1_bound(f: SmoothMap, L: int, schedule: Schedule = "arc", points: int = 64, seed: int = 0) -> float:
+    """A proven bound on ‖J − I‖ of every block of :func:`near_identity_path` with the same arguments [derived].
 
-    With α̃, β̃ of the normalised map κ, F'(0) = QP, and m of L blocks for κ:
+    With α̃, β̃ of the normalised map κ, F'(0) = QP, θ the largest angle of Q, γ = ``max |log σ(P)|`` and χ = cond P:
 
-    * ``"geometric"``: α̃ max(a₁, β̃ log(2m)/m) for κ's, θ/(L−m) + e^{γ/(L−m)} − 1 for the linear part's;
-    * ``"uniform"``: α̃ β̃ / m for κ's, the same for the linear part's;
-    * ``"arc"``: e^{ℓ/L} − 1, where ℓ = θ + γ + α̃β̃ (χ − 1)/log χ bounds the path's length, χ = cond P, when the steps
-      are equally long.
+    * a block that bends from radius a to b: α̃ b if a = 0, else α̃ β̃ (b − a);
+    * a block that makes a share h of the linear part: θ h + e^{γh} − 1;
+    * a block along the arc from t = a to b: e^ℓ − 1 with ℓ = (θ + γ)(b − a) + α̃β̃ (χᵇ − χᵃ)/log χ, which bounds the length
+      of the path there.
 
+    The largest over all blocks is returned: with m of L blocks for κ, α̃β̃ log(2m)/m or α̃β̃/m, and O(1/L) along the arc.
     Infinite for a map without ``alpha`` and ``beta``.  Raises as :func:`near_identity_path`.
 
     Examples
     --------
     >>> from paperlib.maps import Twist, linear_map
     >>> [round(theorem1_bound(Twist(linear_map(8, 0.7)), 1024, s), 3) for s in ("geometric", "uniform", "arc")]
-    [0.071, 0.01, 0.013]
+    [0.071, 0.01, 0.016]
     """
-    _check_depth(L)
     path = Path(f)
+    return cuts_bound(path, times(path, L, schedule, points, seed))
+
+
+def cuts_bound(path: Path, at: Sequence[tuple[float, float]]) -> float:
+    """:func:`theorem1_bound` for a path that is cut at these points (s, t)."""
+    return max(_step_bound(path, start, stop) for start, stop in pairwise(at))
+
+
+def _step_bound(path: Path, start: tuple[float, float], stop: tuple[float, float]) -> float:
+    (s0, t0), (s1, t1) = start, stop
     kappa, powers = path.kappa, path.powers
-    product = kappa.alpha * kappa.beta
-    if schedule == "arc":
-        spread = math.log(powers.values[0] / powers.values[-1])
-        weight = math.expm1(spread) / spread if spread > 1e-12 else 1.0
-        return _expm1((powers.largest_angle + powers.gamma + weight * product) / L)
-    at = times(path, L, schedule)
-    if L == 1:  # κ and the linear part in one block: JI = (A−I) + A(Dκ−I)
+    bend = kappa.alpha * kappa.beta if kappa.alpha else 0.0
+    if s0 == s1:
+        return kappa.alpha * t1 if t0 == 0 else bend * (t1 - t0)
+    if t0 == t1:
+        return _linear_bound(powers, s1 - s0)
+    if start == (0, 0) and stop == (1, 1):  # one block does it all: J − I = (A − I) + A (κ' − I)
         linear = path.linear(1.0)
         return identity_distance(linear).item() + torch.linalg.matrix_norm(linear, 2).item() * kappa.alpha
-    a = [t for s, t in at if s == 0]
-    bend = max(kappa.alpha * a[1], *(product * (stop - start) for start, stop in pairwise(a[1:])), 0.0)
-    return max(bend, _linear_bound(powers, L + 1 - len(a)))
+    spread = math.log(powers.values[0] / powers.values[-1])
+    weight = t1 - t0 if spread < 1e-9 else (_expm1(spread * t1) - _expm1(spread * t0)) / spread
+    return _expm1((powers.largest_angle + powers.gamma) * (t1 - t0) + bend * weight)
 
 
 def lower_bound(jacobians: Tensor, L: int) -> float:
@@ -366,7 +391,9 @@ def linear_factors(R: Tensor, L: int) -> Tensor:
 
     Raises
     ------
-    ValueError : L < 1; R not square, not real, not finite, singular, or of negative determinant.
+    ValueError : L < 1; R not square, not real, not finite, singular, or of negative determinant; or L so small that a
+        layer would have to shrink by more than I + A can hold in this precision.  (Many layers add up their rounding
+        errors: compose thousands of them in float64.)
 
     Examples
     --------
@@ -384,7 +411,14 @@ def linear_factors(R: Tensor, L: int) -> Tensor:
     step = powers.rotation(1 / L)
     stretch = before @ powers.stretch(1 / L, minus_identity=True) @ before.mT
     factors = powers.rotation(1 / L, minus_identity=True) + step @ stretch
-    return factors.to(R.dtype if R.is_floating_point() else torch.float64).to(R.device)
+    dtype = R.dtype if R.is_floating_point() else torch.float64
+    smallest = powers.values[-1].item() ** (1 / L)
+    if smallest < torch.finfo(dtype).eps ** 0.5:
+        raise ValueError(
+            f"with L = {L} a layer has to shrink some direction by {smallest:.0e}, of which I + A keeps few digits in "
+            f"{str(dtype).removeprefix('torch.')}: use more layers, or factor a multiple of R"
+        )
+    return factors.to(dtype).to(R.device)
 
 
 def compose(factors: Iterable[Tensor]) -> Tensor:
@@ -415,7 +449,7 @@ def theorem2_bound(R: Tensor, L: int, form: Literal["sharp", "published"] = "sha
     _check_depth(L)
     powers = PolarPowers(R)
     if form == "sharp":
-        return _linear_bound(powers, L)
+        return _linear_bound(powers, 1 / L)
     if form != "published":
         raise ValueError(f"form must be 'sharp' or 'published', not {form!r}")
     if L < 3 * powers.gamma:
@@ -429,13 +463,13 @@ def theorem2_bound(R: Tensor, L: int, form: Literal["sharp", "published"] = "sha
 def theorem2_delta(R: Tensor, L: int) -> float:
     """The smallest δ that L linear blocks for R can have: max(σ_max^{1/L} − 1, 1 − σ_min^{1/L}), which
     :func:`linear_factors` attains.  Raises as :func:`linear_factors`."""
-    _check_depth(L)
-    logs = PolarPowers(R).values.log() / L
-    return max(_expm1(logs[0].item()), -_expm1(logs[-1].item()))
+    PolarPowers(R)  # for what it refuses
+    return lower_bound(torch.as_tensor(R), L)
 
 
-def _linear_bound(powers: PolarPowers, L: int) -> float:
-    return powers.largest_angle / L + _expm1(powers.gamma / L)
+def _linear_bound(powers: PolarPowers, share: float) -> float:
+    """θh + e^{γh} − 1, a bound on the distance of QʰPʰ (in rotated axes) from I."""
+    return powers.largest_angle * share + _expm1(powers.gamma * share)
 
 
 def _expm1(x: float) -> float:
@@ -443,15 +477,16 @@ def _expm1(x: float) -> float:
 
 
 def _check_depth(L: int) -> None:
-    if not isinstance(L, int) or isinstance(L, bool) or L < 1:
+    if not isinstance(L, Integral) or isinstance(L, bool) or L < 1:
         raise ValueError(f"L, the number of blocks, must be a whole number of at least 1, not {L!r}")
 
 
 # -- Corollary 1 -----------------------------------------------------------------------------------------------
 # max |ρ'|; those of the smooth ones, where the maximum has no closed form, to ten digits [derived: maximised here].
+# torch's hard sigmoid has 1/6 rounded to float32, upwards.
 _SLOPES: dict[type[nn.Module], float] = {
     nn.Identity: 1, nn.Flatten: 1, nn.ReLU: 1, nn.ReLU6: 1, nn.Hardtanh: 1, nn.Tanh: 1, nn.Softplus: 1, nn.Softsign: 1,
-    nn.LogSigmoid: 1, nn.Sigmoid: 0.25, nn.Hardsigmoid: 1 / 6, nn.Hardswish: 1.5, nn.SiLU: 1.0998393201,
+    nn.LogSigmoid: 1, nn.Sigmoid: 0.25, nn.Hardsigmoid: 0.1666666716337204, nn.Hardswish: 1.5, nn.SiLU: 1.0998393201,
     nn.Mish: 1.0884981613, nn.SELU: 1.0507009873554805 * 1.6732632423543772,
 }  # fmt: skip
 
@@ -479,8 +514,9 @@ def corollary_bound(
 
     Raises
     ------
-    ValueError : a module that is not known, or not for this corollary; no ``size`` for a convolution; batch norm in
-        training mode, whose slope depends on the batch.
+    ValueError : a module that is not known (a subclass with a ``forward`` of its own is not), or not for this
+        corollary; layers that do not fit each other or a skip; weights that are not finite or are made anew before
+        each call; no ``size`` for a convolution; batch norm in training mode, whose slope depends on the batch.
 
     Examples
     --------
@@ -495,28 +531,65 @@ def corollary_bound(
             raise ValueError("corollary 1 is about blocks with an identity skip: this one has none")
         block = block.branch()
     modules = list(_leaves(block))
-    if not any(isinstance(m, nn.Linear | nn.Conv2d) for m in modules):
+    layers = [m for m in modules if _is(m, nn.Linear) or _is(m, nn.Conv2d)]
+    if not layers:
         raise ValueError("the block has no linear or convolutional layer")
+    _check_widths(modules)
     bound: Tensor | float = 1.0
     for m in modules:
         bound = bound * _norm(m, size, certified)
     return bound
 
 
+def _is(m: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether ``m`` is of that kind and computes what it computes: a subclass with a ``forward`` of its own may not."""
+    return isinstance(m, kind) and type(m).forward is kind.forward
+
+
 def _leaves(block: nn.Module | Sequence[nn.Module]) -> Iterable[nn.Module]:
-    if isinstance(block, nn.Sequential | list | tuple):
+    if isinstance(block, list | tuple) or (isinstance(block, nn.Module) and _is(block, nn.Sequential)):
         for m in block:
             yield from _leaves(m)
     else:
         yield block
 
 
+def _check_widths(modules: Sequence[nn.Module]) -> None:
+    """Raise ``ValueError`` unless each layer takes what the one before returns, and the first what the last returns."""
+    taken = width = None  # of the layers since a flattening, which hides how many there are
+    for m in modules:
+        if _is(m, nn.Flatten):
+            taken = width = None
+        if not (_is(m, nn.Linear) or _is(m, nn.Conv2d)):
+            continue
+        takes, returns = (m.in_features, m.out_features) if _is(m, nn.Linear) else (m.in_channels, m.out_channels)
+        if width is not None and takes != width:
+            raise ValueError(f"{m} takes {takes} numbers or channels, and the layer before it returns {width}")
+        taken, width = takes if taken is None else taken, returns
+    if taken != width:
+        raise ValueError(
+            f"the block takes {taken} numbers or channels and returns {width}: with an identity skip they must be as many"
+        )
+
+
+def _weight(m: nn.Module) -> Tensor:
+    """The weight of a layer, at least in float32; ``ValueError`` if it is not finite or not the layer's own."""
+    if "weight" not in m._parameters and not is_parametrized(m, "weight"):
+        raise ValueError(
+            f"the weight of {m} is made anew before each call (pruning, or the old weight_norm or spectral_norm): remove that, or use "
+            "torch.nn.utils.parametrizations"
+        )
+    if not bool(torch.isfinite(m.weight).all()):
+        raise ValueError(f"the weight of {m} holds NaN or infinite values: it has no norm")
+    return m.weight if m.weight.dtype == torch.float64 else m.weight.float()
+
+
 def _norm(m: nn.Module, size: int | tuple[int, int] | None, certified: bool) -> Tensor | float:
     """The Lipschitz constant of one layer."""
     name = type(m).__name__
-    if isinstance(m, nn.Linear):
-        return torch.linalg.matrix_norm(m.weight, 2)
-    if isinstance(m, nn.Conv2d):
+    if _is(m, nn.Linear):
+        return torch.linalg.matrix_norm(_weight(m), 2)
+    if _is(m, nn.Conv2d):
         if size is None:
             raise ValueError("a convolution's norm depends on the feature map: give its side as size")
         k = m.kernel_size
@@ -527,25 +600,28 @@ def _norm(m: nn.Module, size: int | tuple[int, int] | None, certified: bool) -> 
             )
         if m.padding_mode not in ("zeros", "circular"):
             raise ValueError(f"the norm of a convolution with padding_mode {m.padding_mode!r} is not known here")
+        weight = _weight(m)
         if m.padding_mode == "circular" or k == (1, 1):
-            return operator_norm(m.weight, size)
-        return operator_norm_bound(m.weight, size) if certified else operator_norm(m.weight, size, "zeros")
-    if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d):
+            return operator_norm(weight, size)
+        return operator_norm_bound(weight, size) if certified else operator_norm(weight, size, "zeros")
+    if _is(m, nn.BatchNorm1d) or _is(m, nn.BatchNorm2d):
         if m.training or m.running_var is None:
             raise ValueError("batch norm in training mode depends on the batch: call block.eval() first")
         scale = (m.running_var + m.eps).rsqrt()
         return (scale if m.weight is None else m.weight * scale).abs().max()
-    if isinstance(m, nn.Dropout | nn.Dropout2d) and not m.training:
+    if (_is(m, nn.Dropout) or _is(m, nn.Dropout2d)) and not m.training:
         return 1.0
-    if isinstance(m, nn.LeakyReLU):
+    if _is(m, nn.LeakyReLU):
         return max(1.0, abs(m.negative_slope))
-    if isinstance(m, nn.PReLU):
+    if _is(m, nn.PReLU):
         return m.weight.abs().max().clamp_min(1.0)
-    if isinstance(m, nn.ELU):
+    if _is(m, nn.ELU):
         return max(1.0, abs(m.alpha))
-    if isinstance(m, nn.CELU):
+    if _is(m, nn.CELU):
+        if m.alpha <= 0:
+            raise ValueError(f"{m} has no largest slope: its alpha must be positive")
         return 1.0
-    if isinstance(m, nn.GELU):
+    if _is(m, nn.GELU):
         return 1.1289041452 if m.approximate == "none" else 1.1289930687
     if type(m) in _SLOPES:
         return _SLOPES[type(m)]

@@ -70,7 +70,7 @@ def trunk_convs(model: nn.Module, example: Tensor) -> list[TrunkConv]:
 
     Raises
     ------
-    ValueError : no path from an output to the image can be followed (a part that is not differentiable, or hides its
+    ValueError : an example that is no floating-point tensor or that the model cannot be run on; no path from an output to the image can be followed (a part that is not differentiable, or hides its
         graph).
 
     Examples
@@ -84,6 +84,9 @@ def trunk_convs(model: nn.Module, example: Tensor) -> list[TrunkConv]:
     layer4.0.downsample.0 (512, 256, 1, 1) 2 (7, 7)
     """
     model = unwrap(model)
+    if not isinstance(example, Tensor) or not example.is_floating_point():
+        what = str(example.dtype) if isinstance(example, Tensor) else type(example).__name__
+        raise ValueError(f"example must be a floating-point tensor, a batch of images (N, channels, H, W), not {what}")
     found: dict[object, TrunkConv] = {}
 
     def remember(name: str):
@@ -98,7 +101,13 @@ def trunk_convs(model: nn.Module, example: Tensor) -> list[TrunkConv]:
     try:
         with _quiet(model):
             image = example.detach().clone().requires_grad_()
-            outputs = model(image)
+            try:
+                outputs = model(image)
+            except (RuntimeError, TypeError, ValueError, IndexError) as e:
+                reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+                raise ValueError(
+                    f"{type(model).__name__} cannot be run on the example of shape {tuple(example.shape)}, {example.dtype}: {reason}"
+                ) from e
             start = [t.grad_fn for t in tree_leaves(outputs) if isinstance(t, Tensor) and t.grad_fn is not None]
     finally:
         for hook in hooks:

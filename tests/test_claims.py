@@ -1,6 +1,7 @@
 """Claims: measured, stored, read back, and judged by their rules, which can say no."""
 
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -24,6 +25,7 @@ EXPECTED = {
     "T3": "reproduced",
     "P1": "reproduced with a correction",
     "P2": "reproduced",
+    "O1": "reproduced with a correction",
 }
 
 
@@ -64,9 +66,20 @@ def _t1(t):
     t["rates"].loc[t["rates"].schedule == "geometric", "distance"] *= 1000
 
 
+def _t1_other_schedule(t):
+    t["rates"].loc[t["rates"].schedule == "uniform", "distance"] *= 1000
+
+
+def _t1_lower(t):
+    t["rates"]["delta"] *= 0.1
+
+
 def _t1_rate(t):
-    rates = t["rates"]
-    rates.loc[rates.schedule == "geometric", "delta"] = 1.0
+    t["rates"].loc[t["rates"].schedule == "geometric", "delta"] = 2 * t["rates"].L ** -0.5
+
+
+def _t1_inverse(t):
+    t["errors"].loc[1, "backward"] = 1e-9
 
 
 def _t1_composition(t):
@@ -77,8 +90,28 @@ def _c1(t):
     t["tightness"].loc[3, "measured"] = 0.26
 
 
-def _t2(t):
+def _c1_nothing(t):
+    t["tightness"] = t["tightness"][:0]
+
+
+def _t2_rate(t):
     t["rates"].loc[t["rates"].L == 1024, "distance"] *= 1.2
+
+
+def _t2_bound(t):
+    t["rates"]["published"] = 0.5 * t["rates"].distance
+
+
+def _t2_no_bound(t):
+    t["rates"]["published"] = math.nan
+
+
+def _t2_floor(t):
+    t["targets"].loc[t["targets"].target == "det R < 0", "excess"] = 50.0
+
+
+def _t2_diverged(t):
+    t["targets"].loc[t["targets"].target == "det R < 0", "excess"] = math.nan
 
 
 def _t2_product(t):
@@ -98,10 +131,24 @@ def _p1_ten(t):
 
 
 def _p2(t):
-    t["convergence"]["error"] = 0.9 ** t["convergence"].step
+    t["convergence"]["error"] = 0.3 ** t["convergence"].step  # linear
 
 
-@pytest.mark.parametrize("spoil", [_t1, _t1_rate, _t1_composition, _c1, _t2, _t2_product, _t3, _p1, _p1_ten, _p2])
+def _p2_stuck(t):
+    t["convergence"]["error"] = 0.9
+
+
+def _o1(t):
+    t["seconds"]["library"] = t["seconds"].step
+
+
+SPOILT = [
+    _t1, _t1_other_schedule, _t1_lower, _t1_rate, _t1_composition, _t1_inverse, _c1, _c1_nothing, _t2_rate, _t2_bound,
+    _t2_no_bound, _t2_floor, _t2_diverged, _t2_product, _t3, _p1, _p1_ten, _p2, _p2_stuck, _o1,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
 def test_the_rules_can_say_no(findings, spoil):
     name = spoil.__name__.split("_")[1].upper()
     tables = {k: frame.copy() for k, frame in findings[name].frames.items()}
@@ -117,6 +164,9 @@ def test_corrections_are_found_in_the_tables(findings):
     tables = {k: frame.copy() for k, frame in findings["P1"].frames.items()}
     tables["cropped"][["lowest", "highest"]] = 1.0
     assert claims.CLAIMS["P1"].judge(tables) == "reproduced"
+    tables = {"seconds": findings["O1"].frames["seconds"].copy()}
+    tables["seconds"]["newton-schulz"] = 0.1 * tables["seconds"].svd.clip(upper=tables["seconds"].step)
+    assert claims.CLAIMS["O1"].judge(tables) == "reproduced"
 
 
 def test_overview(findings):
@@ -125,6 +175,13 @@ def test_overview(findings):
     row = table[table.claim == "C1"].iloc[0]
     assert (row.seeds, row.preset, row.verdict) == (2, "smoke", "reproduced")
     assert "±" in row["mean ± sd"]
+
+
+def test_report(findings):
+    lines = claims.report([findings["T2"], findings["P2"]]).splitlines()
+    assert lines[0] == f"T2  reproduced with a correction: {claims.CLAIMS['T2'].rule}"
+    assert lines[1].strip().startswith("python -m paperlib measure T2 --preset smoke --seeds 2  (")
+    assert len(lines) == 4
 
 
 def test_figures_are_written_to_three_places_or_in_orders_of_magnitude():
@@ -138,6 +195,7 @@ def test_read_all_is_in_the_order_of_the_paper(findings, tmp_path):
     for name in ("P2", "T1", "C1"):
         claims.save(findings[name], tmp_path)
     assert [f.claim for f in claims.read_all(tmp_path)] == ["T1", "C1", "P2"]
+    assert [f.claim for f in claims.read_all(tmp_path, only=("P2", "T3", "C1"))] == ["C1", "P2"]
 
 
 def test_what_is_missing_or_damaged_is_said(findings, tmp_path):
@@ -146,11 +204,26 @@ def test_what_is_missing_or_damaged_is_said(findings, tmp_path):
     folder = claims.save(findings["C1"], tmp_path)
     file, table = folder / "finding.json", folder / "tightness.parquet"
     content, stored = file.read_bytes(), table.read_bytes()
-    for damaged in (b"{", b"[]", content.replace(b'"seeds"', b'"sedes"'), b"\xff\xfe"):
+    for damaged in (
+        b"{",
+        b"[]",
+        content.replace(b'"tables": {', b'"tables": {}, "x": {'),
+        content.replace(b'"seeds"', b'"sedes"'),
+        b"\xff\xfe",
+    ):
         file.write_bytes(damaged)
         with pytest.raises(RecordError, match="not a readable finding.*measure the claim again"):
             claims.read(folder)
+    file.write_bytes(content.replace(b'"threads"', b'"threats"'))
+    with pytest.raises(RecordError, match="threads: Field required"):
+        claims.read(folder)
+    file.write_text(json.dumps({k: v for k, v in json.loads(content).items() if k != "tables"}))
+    with pytest.raises(RecordError, match="names no tables"):
+        claims.read(folder)
     file.write_bytes(content)
+    lacking = findings["C1"].model_copy(update={"frames": {}})
+    with pytest.raises(RecordError, match="has no 'tightness'"):
+        claims.verdict(lacking)
     table.write_bytes(stored[:-1])
     with pytest.raises(RecordError, match="not the table of its finding"):
         claims.read(folder)

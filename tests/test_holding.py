@@ -8,9 +8,11 @@ import torch
 import torchvision
 from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import prune
 
 from paperlib import models
 from paperlib.errors import ProjectionError
+from paperlib.probes import GradientNorms
 from paperlib.projection import NormPreserving, spread, target
 
 OPTIMIZERS = {
@@ -227,6 +229,77 @@ def test_what_cannot_be_held_is_refused_at_once(conv, size, said):
         NormPreserving(nn.Sequential(conv), convs=[(conv, size)])
 
 
+def test_frozen_kernels_are_left_alone_and_said():
+    model = torchvision.models.resnet18(num_classes=10).requires_grad_(False)
+    model.layer4.requires_grad_(True)
+    before = copy.deepcopy(model.state_dict())
+    held = NormPreserving(model, every=1, example=torch.zeros(1, 3, 64, 64))
+    assert [t.name for t in held.convs] == ["layer4.0.downsample.0"]
+    assert [name for name, _ in held.passed_over] == ["conv1", "layer2.0.downsample.0", "layer3.0.downsample.0"]
+    assert "passed over: conv1: it is frozen" in str(held)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.0)
+    with held.attach(optimizer):
+        optimizer.step()
+    changed = [k for k, v in model.state_dict().items() if not torch.equal(v, before[k])]
+    assert changed == ["layer4.0.downsample.0.weight"]
+    with pytest.raises(ValueError, match="conv1 cannot be held: it is frozen"):
+        NormPreserving(model, convs=[("conv1", 32)])
+
+
+def test_an_optimiser_that_trains_only_some_of_the_kernels_is_refused():
+    model = network()
+    held = NormPreserving(model, convs=HELD)
+    with pytest.raises(ValueError, match="does not train the held kernel of 3:"):
+        held.attach(torch.optim.SGD(model[0].parameters(), lr=0.1))
+
+
+@pytest.mark.parametrize("how", ["prune", "weight_norm", "spectral_norm"])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_kernels_that_are_made_anew_before_each_call_are_passed_over(how):
+    model = torchvision.models.resnet18(num_classes=10)
+    conv = model.layer2[0].downsample[0]
+    if how == "prune":
+        prune.l1_unstructured(conv, "weight", amount=0.3)
+    else:
+        getattr(torch.nn.utils, how)(conv)
+    held = NormPreserving(model, example=torch.zeros(1, 3, 64, 64))
+    assert [name for name, why in held.passed_over] == ["layer2.0.downsample.0"]
+    assert "made anew" in str(held)
+
+
+def test_an_export_under_a_probe_is_plain(tmp_path):
+    model = models.build("procresnet", 11)
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    x = torch.randn(2, 3, 32, 32)
+    with GradientNorms(model) as probe, NormPreserving(model).attach(optimizer) as held:
+        model(x).square().mean().backward()
+        before = probe.norms().clone()
+        plain = held.export()
+        (1000 * plain(x)).square().mean().backward()
+        assert torch.equal(probe.norms(), before)
+        assert probe.averages()[0]["steps"] == 1
+    torch.save(plain, tmp_path / "plain.pt")
+
+
+def test_an_example_that_does_not_fit_is_explained():
+    model = torchvision.models.resnet18()
+    for example, said in (
+        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "floating-point tensor.*uint8"),
+        ((1, 3, 64, 64), "not tuple"),
+        (torch.zeros(1, 4, 64, 64), r"cannot be run on the example of shape \(1, 4, 64, 64\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            NormPreserving(model, example=example)
+    with pytest.raises(ValueError, match=r"no convolution that could be held \(0: it is dilated"):
+        NormPreserving(nn.Sequential(nn.Conv2d(3, 3, 3, dilation=2)), example=torch.zeros(1, 3, 9, 9))
+
+
+@pytest.mark.parametrize("state", [{}, {"steps": -5}, {"steps": 3.7}, None])
+def test_a_state_that_is_none_is_refused(state):
+    with pytest.raises(ValueError, match="state of NormPreserving"):
+        NormPreserving(network(), 2, HELD).load_state_dict(state)
+
+
 def test_convolutions_are_named_or_given_and_belong_to_the_model():
     model = nn.Sequential(nn.Conv2d(4, 8, (3, 1)))
     for item in (("0", 8), (model[0], (8, 8)), ("0", model[0], 8)):
@@ -237,6 +310,7 @@ def test_convolutions_are_named_or_given_and_belong_to_the_model():
         ([("1", 8)], "no submodule"),
         ([(nn.Conv2d(4, 8, 1), 8)], "not a submodule"),
         ([], "no stand-alone"),
+        ([("0", 8), (model[0], 4)], "0 is listed twice"),
     ):
         with pytest.raises(ValueError, match=said):
             NormPreserving(model, convs=wrong)

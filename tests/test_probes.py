@@ -1,5 +1,6 @@
 """Gradient-norm ratios against torch.autograd.grad, and what the probe must leave alone."""
 
+import copy
 import gc
 import math
 import weakref
@@ -292,3 +293,53 @@ def test_tokens_have_no_gradient():
         model(torch.arange(5)).square().sum().backward()
     assert math.isnan(probe.ratios()[0].item())
     assert probe.ratios()[1].item() > 0
+
+
+class Loop(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = torch.tanh(block(x))
+        return x
+
+
+@pytest.mark.parametrize("how", ["in place", "wrapped"])
+def test_a_model_that_was_compiled_and_run_before(how):
+    torch.manual_seed(0)
+    plain, x = Loop(), torch.randn(2, 8)
+    with GradientNorms(plain) as probe:
+        plain(x).sum().backward()
+    expected = probe.ratios()
+    model = copy.deepcopy(plain)
+    if how == "in place":
+        model.compile(backend="aot_eager")
+    else:
+        model = torch.compile(model, backend="aot_eager")
+    model(x).sum().backward()
+    with GradientNorms(model) as probe:
+        for _ in range(2):
+            model(x).sum().backward()
+    assert torch.allclose(probe.ratios(), expected, rtol=1e-5)
+    assert probe.averages()[0]["steps"] == 2
+    model(x).sum().backward()
+    assert probe.averages()[0]["steps"] == 2  # detached
+
+
+def test_a_copy_of_a_watched_model_is_not_watched(tmp_path):
+    model, x = Loop(), torch.randn(2, 8)
+    with GradientNorms(model) as probe:
+        model(x).sum().backward()
+        before = probe.norms().clone()
+        other = copy.deepcopy(model)
+        (100 * other(x)).sum().backward()
+        assert torch.equal(probe.norms(), before)
+        torch.save(model, tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("state", [None, {}, {"forwards": 1, "sums": torch.zeros(5, 10)}, {"forwards": 1, "sums": 3}])
+def test_a_state_of_another_probe_is_refused(state):
+    with pytest.raises(ValueError, match="not the state of a probe of 3 blocks"):
+        GradientNorms(Loop()).load_state_dict(state)

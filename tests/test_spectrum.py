@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import oracle
 import pytest
 import torch
@@ -131,6 +132,19 @@ def test_an_exact_kernel_padded_with_zeros():
     assert ((values - 1).abs() < 1e-6).double().mean().item() == pytest.approx((14 / 16) ** 2)
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e-100, 1e100, 1e200])
+def test_norms_of_kernels_of_any_size(scale):
+    weight = oracle.kernel(4, 4, 3)
+    for padding in ("circular", "zeros"):
+        exact = operator_norm(weight, 6, padding).item()
+        assert operator_norm(scale * weight, 6, padding).item() / scale == pytest.approx(exact, rel=1e-9)
+
+
+def test_numpy_integers_are_integers():
+    weight = oracle.kernel(3, 2, 3)
+    assert torch.equal(singular_values(weight, np.int64(4), np.int64(2)), singular_values(weight, 4, 2))
+
+
 def test_a_zero_kernel_has_norm_zero():
     weight = torch.zeros(3, 2, 3, 3)
     assert operator_norm(weight, 4).item() == operator_norm(weight, 4, "zeros").item() == 0
@@ -151,6 +165,10 @@ def test_a_zero_kernel_has_norm_zero():
         (lambda: singular_values(torch.ones(3, 2, 3, 3), 4, stride=(2, 2)), "stride"),
         (lambda: operator_norm(torch.ones(3, 2, 3, 3), 4, "reflect"), "padding"),
         (lambda: operator_norm(torch.full((3, 2, 3, 3), math.nan), 4, "zeros"), "NaN"),
+        (lambda: operator_norm(torch.full((3, 2, 3, 3), math.nan), 4), "NaN"),
+        (lambda: operator_norm_bound(torch.full((3, 2, 3, 3), math.inf), 4), "infinite"),
+        (lambda: singular_values(torch.full((3, 2, 1, 1), math.nan), 4), "NaN"),
+        (lambda: projection.spread([[1]], 4), "list"),
     ],
 )
 def test_bad_input(call, said):

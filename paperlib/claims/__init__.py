@@ -23,7 +23,19 @@ from paperlib.claims.claim import Claim, Verdict
 from paperlib.claims.finding import FILE, Figure, Finding, read, save
 from paperlib.errors import ConfigError, RecordError
 
-__all__ = ["CLAIMS", "Claim", "Figure", "Finding", "measure", "overview", "read", "read_all", "save", "verdict"]
+__all__ = [
+    "CLAIMS",
+    "Claim",
+    "Figure",
+    "Finding",
+    "measure",
+    "overview",
+    "read",
+    "read_all",
+    "report",
+    "save",
+    "verdict",
+]
 
 CLAIMS: dict[str, Claim] = theorems.CLAIMS | projection.CLAIMS
 PRESETS = ("smoke", "desk")
@@ -60,6 +72,7 @@ def measure(claim: str, preset: str = "desk", seeds: int = 5) -> Finding:
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
         raise ConfigError(f"seeds must be a whole number of at least 1, not {seeds!r}")
     chosen, started, began = list(range(seeds)), datetime.now(timezone.utc), time.monotonic()
+    device = torch.device("cuda" if CLAIMS[claim].accelerated and torch.cuda.is_available() else "cpu")
     tables = CLAIMS[claim].measure(preset, chosen)
     figures = {
         name: Figure(mean=values.mean(), sd=values.std() if len(values) > 1 else None, n=len(values))
@@ -72,7 +85,7 @@ def measure(claim: str, preset: str = "desk", seeds: int = 5) -> Finding:
         command=f"python -m paperlib measure {claim} --preset {preset} --seeds {seeds}",
         git=records.git_state(),
         versions=records.versions(),
-        device={"type": "cpu", "name": records.device_name(torch.device("cpu"))},
+        device={"type": device.type, "name": records.device_name(device)},
         threads=torch.get_num_threads(),
         started=started.isoformat(timespec="seconds"),
         wall_seconds=time.monotonic() - began,
@@ -82,15 +95,26 @@ def measure(claim: str, preset: str = "desk", seeds: int = 5) -> Finding:
 
 
 def verdict(finding: Finding) -> Verdict:
-    """The verdict of the claim's rule on the finding's tables.  Raises ``RecordError`` for a claim that is not known."""
+    """The verdict of the claim's rule on the finding's tables.
+
+    Raises ``RecordError`` for a claim that is not known, and where a table or a column is missing.
+    """
     if finding.claim not in CLAIMS:
         raise RecordError(f"there is a finding about a claim {finding.claim!r}, which this paperlib does not know")
-    return CLAIMS[finding.claim].judge(finding.frames)
+    try:
+        return CLAIMS[finding.claim].judge(finding.frames)
+    except KeyError as e:
+        raise RecordError(f"the finding of {finding.claim} has no {e}: measure the claim again") from e
 
 
-def read_all(root: str | Path) -> list[Finding]:
-    """Every finding below ``<root>/claims``, in the order of ``CLAIMS``.  Raises as :func:`paperlib.claims.finding.read`."""
+def read_all(root: str | Path, only: Iterable[str] | None = None) -> list[Finding]:
+    """The findings below ``<root>/claims``, all or ``only`` those of some claims, in the order of ``CLAIMS``.
+
+    Raises as :func:`paperlib.claims.finding.read`.
+    """
     folders = {path.parent.name: path.parent for path in (Path(root) / "claims").glob(f"*/{FILE}")}
+    if only is not None:
+        folders = {name: folders[name] for name in only if name in folders}
     order = {claim: i for i, claim in enumerate(CLAIMS)}
     return [read(folders[name]) for name in sorted(folders, key=lambda n: (order.get(n, len(order)), n))]
 
@@ -114,3 +138,12 @@ def overview(findings: Iterable[Finding]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def report(findings: Iterable[Finding]) -> str:
+    """Two lines a finding: its verdict with the rule behind it, and the command, device and commit that it comes from."""
+    return "\n".join(
+        f"{f.claim}  {verdict(f)}: {CLAIMS[f.claim].rule}\n"
+        f"    {f.command}  ({f.device['name']}, {f.threads} threads, commit {(f.git.get('commit') or 'none')[:7]})"
+        for f in findings
+    )

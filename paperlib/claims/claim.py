@@ -18,7 +18,7 @@ class Claim:
     """A claim of the paper, how it is measured, and the rule that judges it.
 
     ``measure`` takes a preset and the seeds and returns tables; from these ``figures`` takes the numbers to quote, one
-    value a seed, and ``judge`` the verdict.
+    value a seed, and ``judge`` the verdict.  ``accelerated``: it is measured on a CUDA device where there is one.
     """
 
     where: str
@@ -27,6 +27,7 @@ class Claim:
     measure: Callable[[str, list[int]], Tables]
     figures: Callable[[Tables], dict[str, pd.Series]]
     judge: Callable[[Tables], Verdict]
+    accelerated: bool = False
 
 
 def seeded(seeds: Iterable[int], study: Callable[[int], pd.DataFrame]) -> pd.DataFrame:

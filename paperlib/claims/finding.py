@@ -77,9 +77,15 @@ def read(folder: str | Path) -> Finding:
         finding = Finding.model_validate(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise RecordError(f"there is no finding at {path}") from None
-    except (OSError, ValueError, ValidationError) as e:
+    except ValidationError as e:
+        first = e.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        raise RecordError(f"{path} is not a readable finding ({reason}); measure the claim again") from e
+    except (OSError, ValueError) as e:
         reason = str(e).splitlines()[0]
         raise RecordError(f"{path} is not a readable finding ({reason}); measure the claim again") from e
+    if not finding.tables:
+        raise RecordError(f"{path} is not a readable finding (it names no tables); measure the claim again")
     for name, checksum in finding.tables.items():
         table = path.with_name(f"{name}.parquet")
         try:

@@ -1,4 +1,7 @@
-"""Theorem 3, equations 8 and 9 (chapter 2): how they are measured and judged."""
+"""Theorem 3, equations 8 and 9 and the cost of the projection (chapter 2): how they are measured and judged.
+
+Theorem 3 and the two equations take seconds, and are measured alike at every preset.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import pandas as pd
 from paperlib.claims.claim import Claim, Verdict, seeded
 from paperlib.claims.finding import Tables
 from paperlib.studies import projection as studies
+from paperlib.studies.overhead import overhead
 
 # c, d, k, size, stride: odd and even kernels, rectangular maps, strides, more channels on either side.
 _CASES = (
@@ -52,7 +56,7 @@ def _equation8_figures(tables: Tables) -> dict[str, pd.Series]:
 def _equation8_verdict(tables: Tables) -> Verdict:
     cropped = tables["cropped"]
     once, ten = (_off(cropped[cropped.passes == n]).max() for n in (1, 10))
-    if _off(tables["one matrix"]).max() > 1e-5 or min(once, ten) > 0.025:
+    if not (_off(tables["one matrix"]).max() <= 1e-5 and ten <= 0.025):
         return "not reproduced"
     return "reproduced" if once <= 0.01 else "reproduced with a correction"
 
@@ -83,6 +87,29 @@ def _equation9_verdict(tables: Tables) -> Verdict:
     return "reproduced" if len(quotients) and quotients.between(1.3, 1.7).all() else "not reproduced"
 
 
+def _cost(preset: str, seeds: list[int]) -> Tables:
+    # A time has no seed: as many rounds, each with all variants in turn.
+    return {"seconds": overhead(depth=20 if preset == "smoke" else 164, rounds=len(seeds))}
+
+
+def _shares(tables: Tables) -> pd.DataFrame:
+    """Per cent of a training step that a projection after every second one adds; one row a round."""
+    table = tables["seconds"]
+    return 100 * table[["library", "svd", "newton-schulz"]].div(2 * table.step, axis=0)
+
+
+def _cost_figures(tables: Tables) -> dict[str, pd.Series]:
+    titles = {"library": "this library", "svd": "SVD at every frequency", "newton-schulz": "Newton-Schulz, literally"}
+    return {f"per cent of the training time, {titles[name]}": share for name, share in _shares(tables).items()}
+
+
+def _cost_verdict(tables: Tables) -> Verdict:
+    share = _shares(tables).median()
+    if share["newton-schulz"] < min(8, share["svd"]):
+        return "reproduced"
+    return "reproduced with a correction" if share["library"] < min(8, share["svd"]) else "not reproduced"
+
+
 CLAIMS: dict[str, Claim] = {
     "T3": Claim(
         "Theorem 3",
@@ -95,7 +122,7 @@ CLAIMS: dict[str, Claim] = {
     "P1": Claim(
         "equation 8, Algorithm 1",
         "the projection sets all non-zero singular values to σ",
-        "64 → 128, 1×1: within 1e-5; 3 → 64, 3×3, which is cropped: within 1 % after one projection, or, with a correction, 2.5 % after ten",
+        "64 → 128, 1×1: within 1e-5; 3 → 64, 3×3, which is cropped: within 2.5 % after ten projections; with a correction unless within 1 % after one",
         _equation8,
         _equation8_figures,
         _equation8_verdict,
@@ -107,5 +134,16 @@ CLAIMS: dict[str, Claim] = {
         _equation9,
         _equation9_figures,
         _equation9_verdict,
+    ),
+    "O1": Claim(
+        "section 4",
+        "projecting every second iteration costs ResNet-164 under 8 % of the training time, and far less than an SVD",
+        "ProcResNet-166, batches of 128, medians: Newton-Schulz taken literally takes less than 8 % and less than an SVD at every frequency; with a "
+        "correction if only the library's version does (the smaller side, one matrix for a 1×1 kernel, few lags). On the finding's device; depth "
+        "1001 is not measured",
+        _cost,
+        _cost_figures,
+        _cost_verdict,
+        accelerated=True,
     ),
 }

@@ -9,6 +9,7 @@ from paperlib.claims.finding import Tables
 from paperlib.maps import linear_map
 from paperlib.studies import theorems as studies
 
+_ROUNDING = 1e-9  # relative: what rounding may add to either side of an inequality
 _DEPTHS = {"smoke": tuple(2**i for i in range(1, 7)), "desk": studies.DEPTHS}
 
 
@@ -16,7 +17,7 @@ def _theorem1(preset: str, seeds: list[int]) -> Tables:
     points, deepest = (16, [16]) if preset == "smoke" else (256, [1024])
     return {
         "rates": seeded(seeds, lambda s: studies.theorem1_rates(studies.example_maps(seed=s), _DEPTHS[preset], points=points, seed=s)),
-        "errors": studies.theorem1_errors(studies.example_maps(), deepest),
+        "errors": seeded(seeds, lambda s: studies.theorem1_errors(studies.example_maps(seed=s), deepest)),
     }  # fmt: skip
 
 
@@ -28,12 +29,13 @@ def _theorem1_figures(tables: Tables) -> dict[str, pd.Series]:
 
 
 def _theorem1_verdict(tables: Tables) -> Verdict:
-    rates = tables["rates"]
+    rates, errors = tables["rates"], tables["errors"]
     published = rates[rates.schedule == "geometric"]
     slope = studies.slopes(published, "delta", ["map", "seed"])["in log(2L)/L"]
-    bounded = (published.distance <= published.bound).all() and (rates.delta >= rates.lower * (1 - 1e-9)).all()
-    composed = tables["errors"].forward.max() <= 1e-12
-    return "reproduced" if bounded and composed and slope.min() >= 0.85 else "not reproduced"
+    below = (rates.distance <= rates.bound * (1 + _ROUNDING)).all()
+    above = (rates.delta >= rates.lower * (1 - _ROUNDING)).all()
+    composed = errors[["forward", "backward"]].to_numpy().max() <= 1e-12
+    return "reproduced" if below and above and composed and slope.min() >= 0.85 else "not reproduced"
 
 
 def _corollary1(preset: str, seeds: list[int]) -> Tables:
@@ -47,7 +49,8 @@ def _corollary1_figures(tables: Tables) -> dict[str, pd.Series]:
 
 def _corollary1_verdict(tables: Tables) -> Verdict:
     table = tables["tightness"]
-    return "reproduced" if (table.measured <= table.bound * (1 + 1e-6)).all() else "not reproduced"
+    holds = len(table) > 0 and (table.measured <= table.bound * (1 + _ROUNDING)).all()
+    return "reproduced" if holds else "not reproduced"
 
 
 def _theorem2(preset: str, seeds: list[int]) -> Tables:
@@ -56,7 +59,7 @@ def _theorem2(preset: str, seeds: list[int]) -> Tables:
     return {
         "rates": seeded(seeds, lambda s: studies.theorem2_rates(studies.gaussian_matrix(seed=s))),
         "descent": seeded(seeds, lambda s: studies.descent_rates(linear_map(8, 0.5, seed=s), depths, seed=s)),
-        "targets": studies.descents(steps=300 if preset == "smoke" else 3000),
+        "targets": studies.descents(steps=1500 if preset == "smoke" else 3000),
     }
 
 
@@ -74,21 +77,22 @@ def _theorem2_figures(tables: Tables) -> dict[str, pd.Series]:
 def _theorem2_verdict(tables: Tables) -> Verdict:
     rates = tables["rates"]
     slope = studies.slopes(rates, "distance", ["seed"], start=128)["in L"]
-    holds = (
-        (slope + 1).abs().max() <= 0.03 and not (rates.distance > rates.published).any() and rates.error.max() <= 1e-12
-    )
-    if not holds:
+    bounded = rates[rates.published.notna()]
+    holds = len(bounded) > 0 and (bounded.distance <= bounded.published).all()
+    if not (holds and (slope + 1).abs().max() <= 0.03 and rates.error.max() <= 1e-12):
         return "not reproduced"
     end = tables["targets"].groupby("target").last().loc["det R < 0"]
-    return "reproduced with a correction" if end.excess >= 0.99 * end.floor else "reproduced"
+    if end.excess <= 1e-6:  # reached, so that nothing needs correction
+        return "reproduced"
+    return "reproduced with a correction" if abs(end.excess / end.floor - 1) <= 0.01 else "not reproduced"
 
 
 CLAIMS: dict[str, Claim] = {
     "T1": Claim(
         "Theorem 1",
         "blocks near the identity that represent F exist, with δ = c log(2L)/L",
-        "with the schedule of the paper's proof: ‖J − I‖ ≤ the explicit bound at every L, no δ below the lower bound, slope of δ in "
-        "log(2L)/L at least 0.85 for L ≥ 16, composition to 1e-12",
+        "with each schedule, ‖J − I‖ ≤ the explicit bound and δ ≥ the lower bound at every L, and composition there and back to 1e-12; with the one of "
+        "the paper's proof, slope of δ in log(2L)/L at least 0.85 for L ≥ 16",
         _theorem1,
         _theorem1_figures,
         _theorem1_verdict,
@@ -105,7 +109,7 @@ CLAIMS: dict[str, Claim] = {
         "Theorem 2",
         "linear residual blocks reach δ = c/L at a global optimum",
         "‖A‖ ≤ the published bound for L ≥ 3γ, slope within 0.03 of −1 for L ≥ 128, product exact to 1e-12 of the condition number; with a "
-        "correction if gradient descent on a target with det R < 0 stays at the excess risk σ_min² that theory gives",
+        "correction (det R > 0) if gradient descent on a target with det R < 0 ends within 1 % of the excess risk σ_min² that theory gives",
         _theorem2,
         _theorem2_figures,
         _theorem2_verdict,
