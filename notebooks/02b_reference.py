@@ -104,7 +104,7 @@ print("\n".join(lines))
 # {cite}`he2015`.
 
 # %%
-start = studies.he_kernel(64, 3, 3)
+start = studies.initial_kernel(64, 3, 3)
 kernels = {"He-initialised": start}
 for label, conjugated in read.items():
     kernels[f"projected, {label}"] = project_as_published(start, 32, conjugated)
@@ -208,7 +208,7 @@ real = a.real.to(a.dtype)
 both = [studies.polar_from_blocks(real, sign) for sign in (1, -1)]
 lines = [f"a real matrix, read either way, gives the same: {close(*both)}"]
 for c, d, k, stride, n in studies.LAYERS[1:]:
-    out = project_as_published(studies.he_kernel(d, c, k), n)
+    out = project_as_published(studies.initial_kernel(d, c, k), n)
     found = studies.summary(out, n, stride)
     lines.append(
         f"{c} → {d}, as published: sv/σ from {found['lowest']:.3f} to {found['highest']:.3f}"
@@ -265,7 +265,7 @@ shown(some, **style).drop(columns="energy").set_index("step")
 # The cell iterates on both sides of a 128 → 256 matrix and compares with the polar factor from an eigendecomposition.
 
 # %%
-sides = studies.gram_sides(studies.he_kernel(256, 128, 1)[:, :, 0, 0])
+sides = studies.gram_sides(studies.initial_kernel(256, 128, 1)[:, :, 0, 0])
 table = sides.set_index(["side", "precision", "steps"]).error
 for side in ("input side", "output side"):
     single, double = table[side, "float32"], table[side, "float64"]

@@ -58,6 +58,17 @@ def test_alternating_projections_approach_and_square_ones_stall():
     draw.alternating(table.reset_index())
 
 
+def test_one_projection_repairs_a_part_or_all_but_second_order():
+    generator = torch.Generator().manual_seed(0)
+    delta = delta_orthogonal((16, 16, 3, 3), dtype=torch.float64, generator=generator)
+    exact = project(studies.he_kernel(64, 3, 3), 16, passes=300)
+    table = studies.repair({"3→64": exact, "delta": delta}, 16, [1e-2, 1e-3]).set_index(["kernel", "noise"])
+    left = table.projected / table.disturbed
+    assert left["3→64", 1e-2] == pytest.approx(left["3→64", 1e-3], rel=0.1)  # first order
+    assert 0.3 < left["3→64", 1e-3] < 0.9
+    assert left["delta", 1e-3] < 0.2 * left["delta", 1e-2] < 0.01  # second order
+
+
 def test_held_kernels_stay():
     start = delta_orthogonal((16, 16, 3, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     table = studies.noisy_steps({"16→16": start}, 8, steps=100)

@@ -13,7 +13,7 @@ from paperlib.studies import reference as studies
 
 def test_the_identity_vanishes_and_a_he_kernel_goes_to_its_corner():
     """theory.md, section 6."""
-    identity, start = studies.centre_tap(16), studies.he_kernel(64, 3, 3)
+    identity, start = studies.centre_tap(16), studies.initial_kernel(64, 3, 3)
     assert studies.energy(project_as_published(identity, 32)).sum() < 1e-9
     out = studies.summary(project_as_published(start, 32), 32)
     assert (out["lowest"], out["highest"]) == pytest.approx((0.316, 0.401), abs=1e-3)
@@ -34,7 +34,9 @@ def test_blocks_read_with_the_wrong_sign_give_the_conjugate():
 
 
 def test_repeated_calls_recover():
-    table = studies.repeated_calls(studies.he_kernel(64, 3, 3), 16, (0, 0.05), (1, 5)).set_index(["noise", "calls"])
+    table = studies.repeated_calls(studies.initial_kernel(64, 3, 3), 16, (0, 0.05), (1, 5)).set_index(
+        ["noise", "calls"]
+    )
     assert (table.highest[:, 1] < 0.45).all()
     assert ((table.lowest[:, 5] > 0.98) & (table.highest[:, 5] < 1.02)).all()
     assert (table.corner[:, 5] > 0.99).all()
@@ -53,7 +55,7 @@ def test_in_training_projects_when_the_published_code_would():
 
 
 def test_the_larger_side_blows_up():
-    table = studies.gram_sides(studies.he_kernel(48, 24, 1)[:, :, 0, 0], steps=45)
+    table = studies.gram_sides(studies.initial_kernel(48, 24, 1)[:, :, 0, 0], steps=45)
     error = table.set_index(["side", "precision", "steps"]).error
     for precision, small in (("float32", 1e-5), ("float64", 1e-13)):
         assert error["input side", precision, 45] < small
@@ -81,7 +83,7 @@ def test_targets_differ_only_where_channels_are_reduced():
 
 
 def test_a_relu_halves_the_energy():
-    kernel = project_as_published(studies.he_kernel(32, 4, 1), 8)
+    kernel = project_as_published(studies.initial_kernel(32, 4, 1), 8)
     plain, behind = (studies.backward_ratio(kernel, 8, relu=relu) for relu in (False, True))
     assert plain == pytest.approx(1, abs=0.05)
     assert behind == pytest.approx(plain / math.sqrt(2), rel=0.05)

@@ -18,13 +18,26 @@ from paperlib.trunk import trunk_convs
 SIZE = int | tuple[int, int]
 
 
-def he_kernel(d: int, c: int, k: int, seed: int = 0) -> Tensor:
-    """A He-initialised kernel ``(d, c, k, k)``, float64."""
+def he_kernel(d: int, c: int, k: int, seed: int = 0, drawn: torch.dtype = torch.float64) -> Tensor:
+    """A He-initialised kernel ``(d, c, k, k)``, float64; ``drawn`` in another precision, it is another one."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(d, c, k, k, generator=generator, dtype=torch.float64) * math.sqrt(2 / (k * k * d))
+    return torch.randn(d, c, k, k, generator=generator, dtype=drawn).double() * math.sqrt(2 / (k * k * d))
 
 
-def theorem3(cases: Iterable[tuple[int, int, int, SIZE, int]], seed: int = 0) -> pd.DataFrame:
+# c, d, k, size, stride: odd and even kernels, rectangular maps, more channels on either side, and strides.
+THEOREM3_CASES: tuple[tuple[int, int, int, SIZE, int], ...] = (
+    (3, 4, 3, 6, 1),
+    (5, 3, 3, (4, 6), 1),
+    (3, 4, 2, 5, 1),
+    (2, 6, 5, 8, 1),
+    (2, 4, 1, 4, 2),
+    (3, 4, 3, 4, 2),
+    (3, 5, 3, 2, 3),
+    (3, 8, 4, 3, 4),
+)
+
+
+def theorem3(cases: Iterable[tuple[int, int, int, SIZE, int]] = THEOREM3_CASES, seed: int = 0) -> pd.DataFrame:
     """Theorem 3 against a dense SVD, for random kernels of the cases ``(c, d, k, size, stride)``.
 
     Columns: ``kernel``, ``stride``, ``output``, ``values`` (how many singular values) and ``difference``, the largest
@@ -172,6 +185,26 @@ def noisy_steps(
             if step % 10 == 0:
                 low, high = spread(weight, size)
                 rows.append({"kernel": name, "step": step, "lowest": low, "highest": high})
+    return pd.DataFrame(rows)
+
+
+def repair(starts: dict[str, Tensor], size: int, noises: Iterable[float], seed: int = 1) -> pd.DataFrame:
+    """What one projection repairs of a small random disturbance of norm-preserving kernels.
+
+    Columns: ``kernel``, ``noise`` (over the kernel's norm), ``disturbed`` and ``projected``: the largest distance of a
+    singular value from the target, over it.  (``seed`` should not be one that a kernel was drawn with.)
+    """
+    rows = []
+    for name, start in starts.items():
+        generator = torch.Generator().manual_seed(seed)
+        direction = torch.randn(start.shape, generator=generator, dtype=start.dtype)
+        for noise in noises:
+            weight = start + noise * start.norm() / direction.norm() * direction
+            off = {}
+            for when, w in (("disturbed", weight), ("projected", project(weight, size))):
+                low, high = spread(w, size)
+                off[when] = max(1 - low, high - 1)
+            rows.append({"kernel": name, "noise": noise} | off)
     return pd.DataFrame(rows)
 
 

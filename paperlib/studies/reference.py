@@ -20,16 +20,16 @@ from paperlib.polar import polar_factor
 from paperlib.projection import NormPreserving, project, spread, target
 from paperlib.reference import project_as_published, turn
 from paperlib.spectrum import transfer_matrices
+from paperlib.studies.projection import he_kernel
 
 Layer = tuple[int, int, int, int, int]
 # The transitions of ProcResNet-166: channels in, channels out, kernel, stride, side of the output.
 LAYERS: tuple[Layer, ...] = ((3, 64, 3, 1, 32), (64, 128, 1, 2, 16), (128, 256, 1, 2, 8))
 
 
-def he_kernel(d: int, c: int, k: int, seed: int = 0) -> Tensor:
-    """A He-initialised kernel ``(d, c, k, k)``, drawn in float32, as a network's is, and returned in float64."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(d, c, k, k, generator=generator).double() * math.sqrt(2 / (d * k * k))
+def initial_kernel(d: int, c: int, k: int) -> Tensor:
+    """The He-initialised kernel ``(d, c, k, k)`` that this chapter looks at: drawn in float32, as a network's is; float64."""
+    return he_kernel(d, c, k, drawn=torch.float32)
 
 
 def centre_tap(channels: int, k: int = 3) -> Tensor:
@@ -206,7 +206,7 @@ def targets(layers: Iterable[Layer]) -> pd.DataFrame:
     """
     rows = []
     for c, d, k, stride, n in layers:
-        kernel = he_kernel(d, c, k)
+        kernel = initial_kernel(d, c, k)
         kernels = {
             "published": project_as_published(kernel, n, conjugated=False),
             "equation 7": project(kernel, n, stride),
@@ -224,7 +224,7 @@ def small_weights(layers: Iterable[Layer] = LAYERS, factors: Iterable[float] = (
     """
     rows = []
     for (c, d, k, stride, n), factor in product(layers, factors):
-        kernel = factor * he_kernel(d, c, k)
+        kernel = factor * initial_kernel(d, c, k)
         p = transfer_matrices(kernel, n)
         norms = math.sqrt(2) * torch.linalg.matrix_norm(p.mH @ p)
         low, high = spread(project_as_published(kernel, n, conjugated=False), n, stride)

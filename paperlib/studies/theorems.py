@@ -620,17 +620,17 @@ def two_layer_fit(
 def dead_block(n: int = 4, points: int = 64) -> dict[str, float]:
     """A critical point of a non-linear residual network that is no minimum: x + W₂ReLU(W₁x) with W₁x < 0 on all data.
 
-    Returns the risk E‖ŷ − 2x‖² there, its gradient's norm, and the risk after W₁ is turned to −W₁ and W₂ chosen best.
+    Returns the risk E‖ŷ − 1.5x‖² there, its gradient's norm, and the risk after W₁ is turned to −W₁ and W₂ chosen best.
     """
     x = ball(n, points).abs()
     w1 = torch.full((n, n), -0.1, dtype=torch.float64).fill_diagonal_(-1.0).requires_grad_()
     w2 = torch.zeros(n, n, dtype=torch.float64, requires_grad=True)
-    risk = (x + (x @ w1.T).relu() @ w2.T - 2 * x).square().sum(1).mean()
+    risk = (x + (x @ w1.T).relu() @ w2.T - 1.5 * x).square().sum(1).mean()
     gradients = torch.autograd.grad(risk, (w1, w2))
     hidden = (-x @ w1.detach().T).relu()
-    best = torch.linalg.lstsq(hidden, x).solution
+    best = torch.linalg.lstsq(hidden, 0.5 * x).solution
     return {
         "risk": risk.item(),
         "gradient": math.sqrt(sum(g.square().sum().item() for g in gradients)),
-        "reachable": (hidden @ best - x).square().sum(1).mean().item(),
+        "reachable": (hidden @ best - 0.5 * x).square().sum(1).mean().item(),
     }
