@@ -16,7 +16,7 @@
 # The authors of the paper {cite}`zaeemzadeh2020` have published a PyTorch implementation,
 # [ProcResNet_PyTorch](https://github.com/zaeemzadeh/ProcResNet_PyTorch). Code answers what a paper leaves open: how many steps, in which
 # precision, scaled how. This page reads the part that projects a kernel: the function `regularize_conv` in `models/procresnet.py`, the
-# function that it calls, `batch_sqrtm`, and the method that calls it, `regularize_convs` (all at commit `0cdb641`). It compares them with the
+# function that it calls, `batch_sqrtm`, and the method that calls it, `regularize_convs` (all at commit `0cdb641`; later commits leave that file as it was). It compares them with the
 # paper's equations 7 to 9 and Algorithm 1. They differ in seven points. For each, a small experiment shows what the difference changes, and what it
 # does not.
 #

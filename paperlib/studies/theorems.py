@@ -22,13 +22,13 @@ from paperlib.theorems import (
     ball,
     compose,
     corollary_bound,
+    cuts_bound,
     gradient_delta,
     identity_distance,
     linear_factors,
     lower_bound,
     near_identity_path,
     path_jacobians,
-    theorem1_bound,
     theorem2_bound,
     theorem2_delta,
     times,
@@ -122,7 +122,8 @@ def theorem1_rates(
         derivative = f.jacobian(x)
         for schedule in schedules:
             for L in depths:
-                jacobians = path_jacobians(path, times(path, L, schedule), x)
+                cuts = times(path, L, schedule)
+                jacobians = path_jacobians(path, cuts, x)
                 rows.append(
                     {
                         "map": name,
@@ -130,7 +131,7 @@ def theorem1_rates(
                         "L": L,
                         "distance": identity_distance(jacobians).max().item(),
                         "delta": gradient_delta(jacobians).max().item(),
-                        "bound": theorem1_bound(f, L, schedule),
+                        "bound": cuts_bound(path, cuts),
                         "lower": lower_bound(derivative, L),
                     }
                 )
