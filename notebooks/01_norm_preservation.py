@@ -197,7 +197,7 @@ draw.block_spectra(studies.block_spectra(maps["twist"], 32))
 # \delta \;\ge\; \max\big( \lVert F' \rVert^{1/L} - 1,\; 1 - \lVert F'^{-1} \rVert^{-1/L} \big) \;\approx\; \frac{\log k}{L} .
 # $$ (eq-lower)
 #
-# This is the edge of the grey region. Equal arcs come within a factor of 1.7 of it for the twist, and within one or two per cent for the other map:
+# This is the edge of the grey region. Equal arcs come within a factor of 1.8 of it for the twist, and within one or two per cent for the other map:
 
 # %%
 deepest = rates[rates.L == rates.L.max()]
@@ -433,7 +433,7 @@ claims.overview(found).drop(columns=["device", "commit", "verdict"]).set_index(
 print(claims.report(found))
 
 # %% [markdown]
-# What is imprecise in the paper's theory, in short:
+# The theorems say that such blocks exist, so what these verdicts judge is the constructions, the constants and the code; whether trained networks are like that is a question for runs. What is imprecise in the paper's theory, in short:
 #
 # 1. The $\log 2L$ of {prf:ref}`thm-nonlinear` is an artefact of the schedule.
 # 2. Its constant cannot depend on $\alpha$ and $\beta$ alone, if it is to hold for every $L$.
