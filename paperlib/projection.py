@@ -95,16 +95,19 @@ def _nearest(kernel: Tensor, read: Tensor, grid: tuple[int, int], passes: int, m
     """
     d, c, kh, kw = kernel.shape
     taps, lags = kh * kw, (2 * kh - 1) * (2 * kw - 1)
+    if taps == 1:  # one matrix at every frequency, and nothing to crop: once is enough
+        matrix = kernel[:, :, 0, 0]
+        root, ok = inverse_sqrt((matrix.T @ matrix)[None], method)
+        return (matrix @ root[0])[:, :, None, None], ok
     device, h, w = kernel.device, *grid
     lag = _tap_lags((kh, kw), device)
-    offsets = [torch.arange(1 - k, k, dtype=kernel.dtype, device=device) for k in (kh, kw)]
-    table = waves(grid, *offsets) if taps > 1 else torch.ones(1, 1, dtype=torch.complex128, device=device)
+    table = waves(grid, *(torch.arange(1 - k, k, dtype=kernel.dtype, device=device) for k in (kh, kw)))
     # Each frequency of the half spectrum stands for its mirror image as well, but those that are their own.
     twice = torch.full((w // 2 + 1,), 2.0, dtype=kernel.dtype, device=device)
     twice[0] = 1
     if w % 2 == 0:
         twice[-1] = 1
-    weights = twice.repeat(h)[:, None] / (h * w) if taps > 1 else torch.ones(1, 1, dtype=kernel.dtype, device=device)
+    weights = twice.repeat(h)[:, None] / (h * w)
     inverse = (table.real * weights).T, (table.imag * weights).T
     read = read.expand(-1, c, kh, kw).permute(0, 2, 3, 1).reshape(-1, taps * c)
     flat = kernel.permute(0, 2, 3, 1).reshape(d, taps * c)
@@ -112,14 +115,10 @@ def _nearest(kernel: Tensor, read: Tensor, grid: tuple[int, int], passes: int, m
     for i in range(passes):
         products = (flat.T @ flat).reshape(taps, c, taps, c).transpose(1, 2).reshape(taps * taps, c * c)
         correlation = torch.zeros(lags, c * c, dtype=flat.dtype, device=device).index_add_(0, lag.flatten(), products)
-        if taps > 1:
-            gram = torch.complex(table.real @ correlation, table.imag @ correlation)
-            root, fine = inverse_sqrt(gram.reshape(-1, c, c), method)
-            root = root.reshape(-1, c * c)
-            filtered = inverse[0] @ root.real + inverse[1] @ root.imag
-        else:
-            root, fine = inverse_sqrt(correlation.reshape(1, c, c), method)
-            filtered = root.reshape(1, c * c)
+        gram = torch.complex(table.real @ correlation, table.imag @ correlation)
+        root, fine = inverse_sqrt(gram.reshape(-1, c, c), method)
+        root = root.reshape(-1, c * c)
+        filtered = inverse[0] @ root.real + inverse[1] @ root.imag
         ok = ok & fine
         # The kernel convolved with the filter, at the kernel's own taps.
         toeplitz = filtered[lag].reshape(taps, taps, c, c).transpose(1, 2).reshape(taps * c, taps * c)
