@@ -22,7 +22,7 @@
 # |---|---|
 # | **needs** | two CPU cores |
 # | **fetches** | nothing |
-# | **takes** | about half a minute |
+# | **takes** | half a minute to a minute |
 #
 # Everything that is computed here is in float64 and seeded. The training runs of the first figure and the table at the end are read from records.
 
@@ -168,7 +168,7 @@ pd.concat(
 # With the geometric radii the largest step is $\tilde\alpha\tilde\beta \log(2m)/m$: the rate of the theorem. How do the blocks behave?
 
 # %% mystnb={"figure": {"caption": "The largest change of a gradient's norm by a block, against the number of blocks. Dashed: log(2L)/L. In the grey region no decomposition can be.", "name": "fig-rates"}, "image": {"alt": "Two panels on logarithmic scales. The geometric schedule follows the dashed curve; uniform and equal arcs fall in parallel to the edge of the grey region."}}
-rates = studies.theorem1_rates(maps)
+rates = studies.theorem1_rates(maps, points=32)
 draw.rates(rates, "Norm preservation improves with depth")
 
 # %%

@@ -158,6 +158,7 @@ class Path:
         self.f, self.kappa = f, f.normalised()
         origin = torch.zeros(f.dim, dtype=torch.float64)
         self.powers, self.shift = PolarPowers(f.jacobian(origin)), f(origin)
+        self._lengths: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
 
     def linear(self, s: float | Tensor) -> Tensor:
         """Qˢ Pˢ."""
@@ -179,6 +180,23 @@ class Path:
         s, t = (torch.as_tensor(v, dtype=torch.float64) for v in at)
         linear = self.linear(s).reshape(*s.shape, *([1] * (x.ndim - 1)), self.f.dim, self.f.dim)
         return linear @ self.kappa.jacobian(t.reshape(*t.shape, *([1] * x.ndim)) * x)
+
+    def length(self, points: int, seed: int, grid: int) -> tuple[Tensor, Tensor]:
+        """The arc's length up to each of ``grid`` + 1 times t, over its whole, as seen at random points of the unit ball.
+
+        A tenth of it is t itself: then no cut is longer than 10/L in t, wherever the map may bend unseen between the
+        points.  Kept, because every depth asks for the same.
+        """
+        key = (points, seed, grid)
+        if key not in self._lengths:
+            at = torch.linspace(0, 1, grid + 1, dtype=torch.float64)
+            jacobians = self.jacobian((at, at), ball(self.f.dim, points, seed))
+            steps = torch.linalg.solve(jacobians[:-1], jacobians[1:], left=False)
+            length = torch.cat([at[:1], identity_distance(steps).amax(1).cumsum(0)])
+            total = length[-1].clamp_min(torch.finfo(length.dtype).tiny)
+            length = 0.9 * length / total + 0.1 * at
+            self._lengths[key] = at, length / length[-1]
+        return self._lengths[key]
 
 
 class Block:
@@ -238,16 +256,8 @@ def times(
             "reflects there, and no chain of blocks near the identity does"
         )
     if schedule == "arc":
-        at = torch.linspace(0, 1, grid + 1, dtype=torch.float64)
-        jacobians = path.jacobian((at, at), x)
-        steps = torch.linalg.solve(jacobians[:-1], jacobians[1:], left=False)
-        length = torch.cat([at[:1], identity_distance(steps).amax(1).cumsum(0)])
-        # A tenth of the blocks goes to t itself: no step is longer than 10/L in t, wherever the map may bend unseen
-        # between the points.
-        total = length[-1].clamp_min(torch.finfo(length.dtype).tiny)
-        length = 0.9 * length / total + 0.1 * at
-        wanted = np.linspace(0, 1, L + 1)[1:-1] * length[-1].item()
-        inner = np.interp(wanted, length.numpy(), at.numpy()).tolist()
+        at, length = path.length(points, seed, grid)
+        inner = np.interp(np.linspace(0, 1, L + 1)[1:-1], length.numpy(), at.numpy()).tolist()
         return [(t, t) for t in (0.0, *inner, 1.0)]
     m = (L + 1) // 2
     linear = [(j / (L - m), 1.0) for j in range(1, L - m + 1)]

@@ -368,7 +368,7 @@ def corollary_tightness(seeds: Iterable[int] = range(5), inputs: int = 4, gradie
 
 
 def bound_in_training(
-    decays: Sequence[float] = (0.0, 1e-2), width: int = 16, depth: int = 8, steps: int = 400, seed: int = 0
+    decays: Sequence[float] = (0.0, 1e-2), width: int = 16, depth: int = 8, steps: int = 300, seed: int = 0
 ) -> pd.DataFrame:
     """Corollary 1's bound of every block before and after training a small residual network.
 
