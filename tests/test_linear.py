@@ -49,7 +49,7 @@ def test_the_statistics_stand_for_the_data():
 
 
 def test_descent_from_zero_finds_the_best_factors():
-    """theory.md, section 3: L‖A‖ within some per cent of the explicit optimum's, balanced layers."""
+    """Known figures: L‖A‖ within some per cent of the explicit optimum's, balanced layers."""
     table = studies.descent_rates(linear_map(8, 0.5, seed=1), (4, 16, 64)).set_index("L")
     assert (table.excess < 1e-18).all()
     assert (table.descent / table.explicit - 1).abs().max() < 0.06

@@ -94,7 +94,7 @@ def test_the_constants_of_the_twist_are_attained():
 
 
 def test_the_chapter_s_constants():
-    """theory.md, section 2: α = 6.37 and β = 3.26 for the twist as measured, 4.99 and 1.65 for the monotone map."""
+    """Known figures: α = 6.37 and β = 3.26 for the twist as measured, 4.99 and 1.65 for the monotone map."""
     twist, tanh = MAPS["twist"], MAPS["tanh"]
     assert 6.37 <= twist.alpha < 6.5
     assert twist.beta == pytest.approx(3.26, abs=0.005)

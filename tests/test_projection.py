@@ -131,7 +131,7 @@ def off(weight, size):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_he_kernel_after_one_ten_and_fifty_passes(seed):
-    """3 -> 64, 3x3, n = 32: theory.md's ±2.5 % and ±0.1 %, which is for one kernel and without relaxation, and closer."""
+    """3 -> 64, 3x3, n = 32: the known ±2.5 % and ±0.1 %, which is for one kernel and without relaxation, and closer."""
     weight = he(64, 3, 3, seed, torch.float32)
     for passes, least, most in ((1, 0.05, 0.25), (10, 0.003, 0.0125), (50, 0.0, 1e-4)):
         assert least < off(project(weight, 32, passes=passes), 32) < most
@@ -147,7 +147,7 @@ def test_over_relaxation_is_ahead_of_the_plain_iteration(shape):
 
 
 def test_plain_alternation_gives_the_known_figures():
-    """theory.md, section 6: 16 -> 32 at n = 32, [.963, 1.037] after 50 projections; over-relaxed, closer."""
+    """Known figures: 16 -> 32 at n = 32, [.963, 1.037] after 50 projections; over-relaxed, closer."""
     plain = he(32, 16, 3)
     for _ in range(50):
         plain = project(plain, 32)

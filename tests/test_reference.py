@@ -12,7 +12,7 @@ from paperlib.reference import STEPS, project_as_published, turn
 
 
 def literal(weight, n):
-    """theory.md, section 6: real blocks, the Gram matrix on the output's side, ten steps, conjugated on the way back."""
+    """By the formulas: real blocks, the Gram matrix on the output's side, ten steps, conjugated on the way back."""
     d, c, k = weight.shape[:3]
     p = torch.fft.fft2(weight, s=(n, n)).permute(2, 3, 1, 0).reshape(n * n, c, d)  # maps from outputs to inputs
     blocks = torch.cat([torch.cat([p.real, p.imag], 2), torch.cat([-p.imag, p.real], 2)], 1)
@@ -45,7 +45,7 @@ def test_an_identity_kernel_vanishes_and_not_without_the_conjugation():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_he_kernel_goes_to_its_corner(seed):
-    """theory.md, section 6; the figures there are one sample's."""
+    """Known figures; they are one sample's."""
     w = oracle.kernel(64, 3, 3, seed=seed) * math.sqrt(2 / 576)
     out = project_as_published(w, 32)
     energy = out.square().sum((0, 1))

@@ -12,7 +12,7 @@ from paperlib.studies import reference as studies
 
 
 def test_the_identity_vanishes_and_a_he_kernel_goes_to_its_corner():
-    """theory.md, section 6."""
+    """Figures known from an independent computation."""
     identity, start = studies.centre_tap(16), studies.initial_kernel(64, 3, 3)
     assert studies.energy(project_as_published(identity, 32)).sum() < 1e-9
     out = studies.summary(project_as_published(start, 32), 32)

@@ -21,7 +21,7 @@ def test_slopes_of_known_rates():
     assert fits["in L"]["inverse"] == pytest.approx(-1)
     assert fits["in log(2L)/L"]["log"] == pytest.approx(1)
     assert len(studies.slopes(table, "value", [])) == 1
-    # theory.md: log(2L)/L itself has slope −0.81 over 16 … 1024.
+    # Known: log(2L)/L itself has slope −0.81 over 16 … 1024.
     deep = 2.0 ** np.arange(4, 11)
     table = pd.DataFrame({"L": deep, "value": np.log(2 * deep) / deep})
     assert studies.slopes(table, "value", [])["in L"].item() == pytest.approx(-0.81, abs=0.005)
@@ -75,7 +75,7 @@ def test_backward_norms_of_the_blocks_are_the_map_s():
 
 
 def test_the_corollary_s_tightness():
-    """theory.md, section 4: .51–.61 dense, .42–.60 convolutional, .78 tied; random gradients .20 → .04 of the bound."""
+    """Known figures: .51–.61 dense, .42–.60 convolutional, .78 tied; random gradients .20 → .04 of the bound."""
     table = studies.corollary_tightness(range(3), inputs=2)
     assert (table.measured <= table.bound).all()
     assert table.bound.to_numpy() == pytest.approx(0.25)

@@ -182,7 +182,7 @@ def test_the_lemma_s_two_lipschitz_bounds(name):
         assert table.measured.iloc[-1] > 0.04 * table.bound.iloc[-1]
 
 
-# theory.md, section 2: slopes of ‖J − I‖ in L and in log(2L)/L, and of δ in L, over L = 16 … 1024.
+# Known figures: slopes of ‖J − I‖ in L and in log(2L)/L, and of δ in L, over L = 16 … 1024.
 SLOPES = {
     ("twist", "geometric"): (-0.741, 0.913, -0.754),
     ("twist", "uniform"): (-0.989, 1.216, -0.992),
@@ -198,7 +198,7 @@ def rates():
     return studies.theorem1_rates(MAPS, points=32)
 
 
-def test_the_slopes_are_theory_s(rates):
+def test_the_slopes_are_the_known_ones(rates):
     distance, delta = (
         studies.slopes(rates, value, ["map", "schedule"]).set_index(["map", "schedule"])
         for value in ("distance", "delta")
@@ -397,7 +397,7 @@ def test_many_layers_stay_exact():
 
 
 def test_slope_of_theorem_2_is_minus_one_where_it_is_asymptotic():
-    """theory.md, section 3: for a Gaussian R of 16 dimensions, −0.997 over L ≥ 128."""
+    """Known figures: for a Gaussian R of 16 dimensions, −0.997 over L ≥ 128."""
     for seed in range(3):
         table = studies.theorem2_rates(studies.gaussian_matrix(16, seed))
         assert studies.slopes(table, "distance", [], start=128)["in L"].item() == pytest.approx(-1, abs=0.01)
