@@ -23,7 +23,7 @@ from paired import arguments, in_turns, ratios, report
 from paperlib.polar import Method, inverse_sqrt
 from paperlib.projection import NormPreserving, project, spread
 from paperlib.spectrum import transfer_matrices
-from paperlib.studies.overhead import newton_schulz_textbook, random_batch, seconds, svd_textbook
+from paperlib.studies.overhead import disturb, newton_schulz_textbook, random_batch, seconds, svd_textbook
 from paperlib.training import benchmark_step
 
 LAYERS = ((3, 64, 3, 1, 32), (64, 128, 1, 2, 16), (128, 256, 1, 2, 8))
@@ -95,15 +95,6 @@ if __name__ == "__main__":
     step = benchmark_step("procresnet", a.depth, *random_batch(a.batch_size))
     held = NormPreserving(step.model)
     kernels = [he(c, d, k, device) for c, d, k, _, _ in LAYERS]
-    hook_kernels = [t.conv.weight for t in held.convs]
-
-    def hook() -> None:
-        held.project()
-
-    def disturb() -> None:  # what the optimiser's step leaves: a kernel near the target, not on it
-        with torch.no_grad():
-            for w in hook_kernels:
-                w += 0.01 * w.norm() / math.sqrt(w.numel()) * torch.randn_like(w)
 
     variants = {
         "ours, full grid": lambda w, n, s: project(w, n, s),
@@ -122,10 +113,10 @@ if __name__ == "__main__":
     for _ in range(a.rounds):
         for name, call in (
             ("step", step),
-            ("ours, as the hook does it", hook),
+            ("ours, as the hook does it", held.project),
             ("ours, full grid", all_three("ours, full grid")),
         ):
-            disturb()
+            disturb(held)
             taken[name].append(seconds(call))
     # A slow variant and ours take turns, ten of ours a time: one call of some milliseconds is at the mercy of the machine.
     beside: dict[str, list[float]] = {"ours, full grid": taken["ours, as the hook does it"]}
@@ -136,8 +127,8 @@ if __name__ == "__main__":
         for _ in range(a.slow):
             few = []
             for _ in range(10):
-                disturb()
-                few.append(seconds(hook))
+                disturb(held)
+                few.append(seconds(held.project))
             beside[name].append(statistics.median(few))
             taken[name].append(seconds(call))
 

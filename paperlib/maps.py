@@ -133,7 +133,8 @@ def newton(f: SmoothMap, y: Tensor, x: Tensor, steps: int = 50) -> Tensor:
         if not bool(better.any()):
             break
         x, residual = torch.where(better, new, x), torch.where(better, left, residual)
-    size = torch.maximum(y.norm(dim=-1), (y - f(torch.zeros_like(y))).norm(dim=-1)).clamp_min(torch.finfo(y.dtype).tiny)
+    centre = f(torch.zeros(f.dim, dtype=y.dtype, device=y.device))
+    size = torch.maximum(y.norm(dim=-1), (y - centre).norm(dim=-1)).clamp_min(torch.finfo(y.dtype).tiny)
     worst = (residual.norm(dim=-1) / size).max().item() if residual.numel() else 0.0
     if not worst <= 1e-9:
         raise RuntimeError(

@@ -294,8 +294,8 @@ def near_identity_path(
     Raises
     ------
     ValueError : L < 1, an unknown schedule, something that is no map of R^N in float64, or a derivative whose
-        determinant is not positive at 0 or at one of the ``points`` (Assumption 1 (iii)).  A map that is invertible nowhere
-        else is not noticed.
+        determinant is not positive at 0 or at one of the ``points`` (Assumption 1 (iii)).  A map that folds elsewhere is not
+        noticed.
 
     Examples
     --------

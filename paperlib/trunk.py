@@ -70,8 +70,8 @@ def trunk_convs(model: nn.Module, example: Tensor) -> list[TrunkConv]:
 
     Raises
     ------
-    ValueError : an example that is no floating-point tensor or that the model cannot be run on; no path from an output to the image can be followed (a part that is not differentiable, or hides its
-        graph).
+    ValueError : an example that is no floating-point tensor or that the model cannot be run on; no path from an output
+        to the image can be followed (a part that is not differentiable, or hides its graph).
 
     Examples
     --------

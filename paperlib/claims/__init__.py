@@ -28,6 +28,7 @@ __all__ = [
     "Claim",
     "Figure",
     "Finding",
+    "check",
     "measure",
     "overview",
     "read",

@@ -67,6 +67,14 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def disturb(held: NormPreserving) -> None:
+    """Move each held kernel by 1 % of its norm: what the optimiser's step leaves, a kernel near the target, not on it."""
+    with torch.no_grad():
+        for _, conv, _ in held.convs:
+            w = conv.weight
+            w += 0.01 * w.norm() / math.sqrt(w.numel()) * torch.randn_like(w)
+
+
 def overhead(depth: int = 164, batch_size: int = 128, rounds: int = 5) -> pd.DataFrame:
     """A training step of a ProcResNet, and projecting its three transitions by this library and by the textbook.
 
@@ -76,12 +84,6 @@ def overhead(depth: int = 164, batch_size: int = 128, rounds: int = 5) -> pd.Dat
     step = benchmark_step("procresnet", depth, *random_batch(batch_size))
     held = NormPreserving(step.model)
     kernels = [(conv.weight.detach().clone(), size[0]) for _, conv, size in held.convs]
-
-    def disturb() -> None:  # what the optimiser's step leaves: a kernel near the target, not on it
-        with torch.no_grad():
-            for _, conv, _ in held.convs:
-                w = conv.weight
-                w += 0.01 * w.norm() / math.sqrt(w.numel()) * torch.randn_like(w)
 
     calls = {
         "step": step,
@@ -93,6 +95,6 @@ def overhead(depth: int = 164, batch_size: int = 128, rounds: int = 5) -> pd.Dat
     held.project()
     rows = []
     for i in range(rounds):
-        disturb()
+        disturb(held)
         rows.append({"round": i} | {name: seconds(call) for name, call in calls.items()})
     return pd.DataFrame(rows)
