@@ -1,7 +1,9 @@
-"""The commands: ``python -m paperlib run`` and ``python -m paperlib measure``.
+"""The commands: ``python -m paperlib run``, ``grid`` and ``measure``.
 
 ``run`` makes one training run as an executed notebook, with a progress bar and a summary: what ``make run`` calls.  It adds to ``papermill notebooks/04_cifar.ipynb`` the download before it, a bar for the training
 inside the notebook's kernel (papermill only sees that a cell takes long), and the HTML page after it.
+
+``grid`` trains the channel grid of Figure 2 (:mod:`paperlib.grid_runs`), or what is missing of it.
 
 ``measure`` measures claims of the paper (:mod:`paperlib.claims`) and saves what it finds.
 """
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from paperlib import cifar, claims, progress, records
+from paperlib import cifar, claims, grid_runs, progress, records
 from paperlib.config import RunConfig, runs_root
 from paperlib.errors import ConfigError, PaperlibError
 
@@ -116,13 +118,26 @@ def run(parameters: dict, out: Path) -> int:
     return 0
 
 
+def grid(parameters: dict) -> int:
+    config = grid_runs.GridConfig(**parameters)
+    folder = config.folder()
+    record = grid_runs.run(config)
+    table = record.measurements
+    cells = len(table[["c", "d", "variant"]].drop_duplicates())
+    print(
+        f"{cells} cells, {table.seed.nunique()} seeds, measured after {', '.join(map(str, sorted(table.step.unique())))} steps"
+    )
+    print(f"wall time    {progress.duration(record.wall_seconds)}\nrecord       {folder / grid_runs.FILE}")
+    return 0
+
+
 def measure(names: list[str], preset: str, seeds: int, root: Path) -> int:
     for name in names:
         claims.check(name)
     for name in tqdm(dict.fromkeys(names), desc="measuring", disable=None, file=sys.stderr):
         finding = claims.measure(name, preset, seeds)
         folder = claims.save(finding, root)
-        print(f"{name}: {claims.verdict(finding)}  ({finding.wall_seconds:.0f} s, {folder})")
+        print(f"{name}: {claims.outcome(finding)} at {preset}  ({finding.wall_seconds:.0f} s, {folder})")
         for what, figure in finding.figures.items():
             print(f"    {what}: {figure}")
     return 0
@@ -138,9 +153,13 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument(
         "--out", type=Path, default=Path("out"), help="folder of the executed notebook and its page (default: out)"
     )
+    cells = commands.add_parser("grid", help="train the Conv-ReLU channel grid of Figure 2")
+    cells.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter; lists as '2 4 8'"
+    )
     other = commands.add_parser("measure", help="measure claims of the paper and save the findings")
     other.add_argument("claims", nargs="*", metavar="CLAIM", help=f"some of {', '.join(claims.CLAIMS)} (default: all)")
-    other.add_argument("--preset", default="desk", help="desk (default) or smoke")
+    other.add_argument("--preset", default="desk", help="desk (default), smoke, or paper where a claim has it")
     other.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
     other.add_argument("--out", type=Path, default=None, help="root of the findings (default: PAPERLIB_RUNS or runs)")
     options = parser.parse_args(arguments)
@@ -148,6 +167,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "measure":
             root = runs_root() if options.out is None else options.out
             return measure(options.claims or list(claims.CLAIMS), options.preset, options.seeds, root)
+        if options.command == "grid":
+            return grid({name: _value(value) for name, value in options.p})
         return run({name: _value(value) for name, value in options.p}, options.out.resolve())
     except (PaperlibError, ConfigError, OSError) as e:
         print(f"error: {e}", file=sys.stderr)
@@ -155,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         then = (
             "run the same command again to go on from the last checkpoint"
-            if options.command == "run"
+            if options.command in ("run", "grid")
             else "what was finished is saved; measure the other claims again"
         )
         print(f"\ninterrupted: {then}", file=sys.stderr)

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -18,10 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from paperlib.errors import ConfigError
 from paperlib.models import Arch, check_depth
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 PRESET_VARIABLE = "PAPERLIB_PRESET"
 RUNS_VARIABLE = "PAPERLIB_RUNS"
 SIZES = {"cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000), "sample": (1_000, 250)}
 CLASSES = {"cifar10": 10, "cifar100": 100}
+Preset = Literal["smoke", "desk", "paper"]
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Rate = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
@@ -33,7 +37,39 @@ _IDENTITY = {"preset", "arch", "depth", "erase_relu", "project", "reference_quir
 _NEUTRAL = {"threads", "checkpoint_activations"}
 
 
-class RunConfig(BaseModel):
+class Parameters(BaseModel):
+    """Checked parameters: what is wrong with a value is said in one sentence, as a ``ConfigError``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **values: Any) -> None:
+        unknown = [name for name in values if name not in type(self).model_fields]
+        if unknown:
+            raise ConfigError(_unknown(unknown[0], list(type(self).model_fields)))
+        try:
+            super().__init__(**values)
+        except ValidationError as e:
+            raise ConfigError("; ".join(_sentence(error) for error in e.errors())) from None
+
+    @classmethod
+    def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
+        """The configuration that a notebook's ``parameters`` cell (and papermill's injected one) defines.
+
+        Every public name that holds a plain value (text, number, True, False, None, a list) counts as a parameter, so that
+        a misspelt one, which papermill itself only warns about, is refused.
+        """
+        shell = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+        values = {
+            name: value
+            for name, value in namespace.items()
+            if not name.startswith("_")
+            and name not in shell
+            and (value is None or isinstance(value, str | int | float | list | tuple))
+        }
+        return cls(**values)
+
+
+class RunConfig(Parameters):
     """One training run.  ``None`` and ``"auto"`` leave a choice to the preset or the machine; :meth:`resolve` makes it.
 
     Raises ``ConfigError`` (a ``ValueError``), in one sentence, for an unknown name, a wrong type or an impossible value.
@@ -48,9 +84,7 @@ class RunConfig(BaseModel):
     paperlib.errors.ConfigError: depth 21 is not of the form 9n+2 (n >= 1): the nearest are 20 and 29
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    preset: Literal["auto", "smoke", "desk", "paper"] = Field(
+    preset: Literal["auto", Preset] = Field(
         "auto",
         description="size of the run: smoke (seconds, the embedded sample), desk (minutes on two CPU cores), paper",
     )
@@ -95,15 +129,6 @@ class RunConfig(BaseModel):
     )
     project_every: Count = Field(2, description="project every so many steps")
 
-    def __init__(self, **values: Any) -> None:
-        unknown = [name for name in values if name not in type(self).model_fields]
-        if unknown:
-            raise ConfigError(_unknown(unknown[0]))
-        try:
-            super().__init__(**values)
-        except ValidationError as e:
-            raise ConfigError("; ".join(_sentence(error) for error in e.errors())) from None
-
     @field_validator("precision", mode="before")
     @classmethod
     def _short_precision(cls, value: Any) -> Any:
@@ -115,35 +140,14 @@ class RunConfig(BaseModel):
         check_depth(value)
         return value
 
-    @classmethod
-    def from_namespace(cls, namespace: Mapping[str, Any]) -> RunConfig:
-        """The configuration that a notebook's ``parameters`` cell (and papermill's injected one) defines.
-
-        Every public name that holds a plain value (text, number, True, False, None) counts as a parameter, so that a
-        misspelt one, which papermill itself only warns about, is refused.
-        """
-        shell = {"In", "Out", "exit", "quit", "open", "get_ipython"}
-        values = {
-            name: value
-            for name, value in namespace.items()
-            if not name.startswith("_")
-            and name not in shell
-            and (value is None or isinstance(value, str | int | float))
-        }
-        return cls(**values)
-
     # -- choices -----------------------------------------------------------------------------------------------
     def resolve(self) -> RunConfig:
         """The same run with every choice made: no ``None``, no ``"auto"`` (but the data source's).  Idempotent.
 
         Raises ``ConfigError`` for a device that is not there and for more images than the data set has.
         """
-        device = _device(self.device)
-        preset = self.preset
-        if preset == "auto":
-            preset = os.environ.get(PRESET_VARIABLE) or ("paper" if device.startswith("cuda") else "desk")
-            if preset not in ("smoke", "desk", "paper"):
-                raise ConfigError(f"{PRESET_VARIABLE} must be smoke, desk or paper, not {preset!r}")
+        device = resolve_device(self.device)
+        preset = resolve_preset(self.preset, device)
         precision = self.precision
         if precision == "auto":
             precision = "bfloat16" if _fast_bfloat16(device) else "float32"
@@ -314,7 +318,18 @@ def _sizes(preset: str, depth: int, schedule: str, precision: str) -> tuple[int,
     return epochs, train, min(10_000, max(100, train // 4 // 100 * 100))
 
 
-def _device(name: str) -> str:
+def resolve_preset(name: str, device: str) -> str:
+    """``"auto"``: what ``PAPERLIB_PRESET`` says, else ``"paper"`` on CUDA and ``"desk"`` elsewhere.  Raises ``ConfigError``."""
+    if name != "auto":
+        return name
+    name = os.environ.get(PRESET_VARIABLE) or ("paper" if device.startswith("cuda") else "desk")
+    if name not in get_args(Preset):
+        raise ConfigError(f"{PRESET_VARIABLE} must be {', '.join(get_args(Preset)[:-1])} or paper, not {name!r}")
+    return name
+
+
+def resolve_device(name: str) -> str:
+    """``"auto"``: CUDA where there is one.  Raises ``ConfigError`` for a device that is unknown or not there."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
@@ -347,8 +362,7 @@ def _needs_checkpoints(depth: int, batch_size: int, precision: str, device: str)
 
 
 # -- sentences ---------------------------------------------------------------------------------------------------
-def _unknown(name: str) -> str:
-    known = list(RunConfig.model_fields)
+def _unknown(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     return f"unknown parameter {name!r}: " + (
         f"did you mean {near[0]!r}?" if near else f"the parameters are {', '.join(known)}"

@@ -30,32 +30,42 @@ TABLES = ("epochs", "blocks")
 FILE = "record.json"
 
 
-class Record(BaseModel):
+class Provenance(BaseModel):
+    """Where and how something was made.  ``git`` has ``commit`` and ``dirty``, ``device`` has ``type`` and ``name``."""
+
+    # A test loss can be infinite or NaN and must survive the way through JSON.
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+
+    command: str
+    git: dict[str, Any]
+    versions: dict[str, str]
+    device: dict[str, Any]
+    threads: int
+    started: str
+    wall_seconds: float
+
+    @property
+    def short_commit(self) -> str:
+        """Eight digits of the commit, with a + if there were uncommitted changes."""
+        return short_commit(self.git)
+
+
+class Record(Provenance):
     """One run: its resolved configuration, where and how it was made, its final figures, its tables.
 
     Times are in seconds, memory in bytes, errors in per cent.  ``epochs`` and ``blocks`` are pandas data frames.
     """
-
-    # A test loss can be infinite or NaN and must survive the way through JSON.
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     schema_version: Literal[1] = SCHEMA_VERSION
     status: Literal["finished", "diverged"]
     network: str
     config: dict[str, Any]
     config_hash: str
-    command: str
-    git: dict[str, Any]
-    versions: dict[str, str]
-    device: dict[str, Any]
-    threads: int
     precision: str
     memory_format: str
     determinism: dict[str, Any]
     data: dict[str, Any]
     parameters: int
-    started: str
-    wall_seconds: float
     sessions: int = Field(ge=1, description="1 + the number of times the run was resumed")
     epoch_seconds: list[float]
     peak_memory_bytes: int
@@ -118,7 +128,7 @@ class Record(BaseModel):
             "test error %": round(self.final.get("test_error", float("nan")), 2),
             "minutes": round(self.wall_seconds / 60, 1),
             "device": self.device["name"],
-            "commit": (self.git.get("commit") or "none")[:8] + ("+" if self.git.get("dirty") else ""),
+            "commit": self.short_commit,
         }
 
 
@@ -138,21 +148,35 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def write_table(path: Path, frame: pd.DataFrame) -> str:
+    """Write one Parquet table atomically; returns the SHA-256 of its file."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    write_atomically(path, buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def write_tables(folder: Path, frames: dict[str, pd.DataFrame]) -> dict[str, str]:
+    """Write ``<folder>/<name>.parquet`` for each frame; returns the SHA-256 of each file."""
+    return {name: write_table(folder / f"{name}.parquet", frame) for name, frame in frames.items()}
+
+
+def read_table(path: Path, checksum: str | None) -> pd.DataFrame:
+    """The table in ``path``.  Raises ``OSError``, or ``ValueError`` unless its SHA-256 is ``checksum``."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise ValueError("its checksum is not the recorded one")
+    return pd.read_parquet(io.BytesIO(content))
+
+
 def save(record: Record, folder: str | Path) -> Path:
     """Write a record into ``folder`` (made if need be) and return the folder.
 
     Raises ``RecordError`` when the folder cannot be written.
     """
     folder = Path(folder)
-    contents = {}
-    for name in TABLES:
-        buffer = io.BytesIO()
-        getattr(record, name).to_parquet(buffer, index=False)
-        contents[name] = buffer.getvalue()
-    record.tables = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     try:
-        for name, content in contents.items():
-            write_atomically(folder / f"{name}.parquet", content)
+        record.tables = write_tables(folder, {name: getattr(record, name) for name in TABLES})
         write_atomically(folder / FILE, (record.model_dump_json(indent=2) + "\n").encode())
     except OSError as e:
         raise RecordError(f"the record could not be written to {folder}: {e.strerror or e}") from e
@@ -194,10 +218,7 @@ def read(folder: str | Path) -> Record:
         if not table.exists():
             raise RecordError(f"{table} is missing; delete record.json there and run it again")
         try:
-            content = table.read_bytes()
-            if hashlib.sha256(content).hexdigest() != record.tables.get(name):
-                raise ValueError("its checksum is not the one in record.json")
-            frames[name] = pd.read_parquet(io.BytesIO(content))
+            frames[name] = read_table(table, record.tables.get(name))
         except (OSError, ValueError) as e:
             raise RecordError(
                 f"{table} is not the table of its record ({e}); delete record.json there and run it again"
@@ -277,6 +298,11 @@ def git_state() -> dict[str, Any]:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
+
+
+def short_commit(git: dict[str, Any]) -> str:
+    """Eight digits of the commit that :func:`git_state` found, with a + if there were uncommitted changes."""
+    return (git.get("commit") or "none")[:8] + ("+" if git.get("dirty") else "")
 
 
 def versions() -> dict[str, str]:

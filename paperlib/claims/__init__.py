@@ -4,7 +4,7 @@ A :class:`paperlib.claims.finding.Finding` is to a claim what a :class:`paperlib
 ``<root>/claims/<claim>/`` with ``finding.json`` (the summary and where it was made) and one Parquet table for each
 measurement.  ``python -m paperlib measure T1 C1 T2`` makes some of them.
 
-One module a chapter says what its claims are: ``theorems`` (chapter 1) and ``projection`` (2).
+One module a chapter says what its claims are: ``theorems`` (chapter 1), ``projection`` (2) and ``channel_grid`` (3).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 
 from paperlib import records
-from paperlib.claims import projection, theorems
-from paperlib.claims.claim import Claim, Verdict
+from paperlib.claims import channel_grid, projection, theorems
+from paperlib.claims.claim import UNTESTED, Claim, Outcome
 from paperlib.claims.finding import FILE, Figure, Finding, read, save
 from paperlib.errors import ConfigError, RecordError
 
@@ -30,6 +30,7 @@ __all__ = [
     "Finding",
     "check",
     "measure",
+    "outcome",
     "overview",
     "read",
     "read_all",
@@ -38,8 +39,7 @@ __all__ = [
     "verdict",
 ]
 
-CLAIMS: dict[str, Claim] = theorems.CLAIMS | projection.CLAIMS
-PRESETS = ("smoke", "desk")
+CLAIMS: dict[str, Claim] = theorems.CLAIMS | projection.CLAIMS | channel_grid.CLAIMS
 
 
 def check(claim: str) -> None:
@@ -54,7 +54,7 @@ def measure(claim: str, preset: str = "desk", seeds: int = 5) -> Finding:
     Parameters
     ----------
     claim : a key of ``CLAIMS``.
-    preset : ``"desk"``, or ``"smoke"`` for a few seconds' worth of it.
+    preset : ``"desk"``, ``"smoke"`` for a few seconds' worth of it, or, for claims about trained networks, ``"paper"``.
     seeds : how many: 0, 1, …
 
     Raises
@@ -68,13 +68,16 @@ def measure(claim: str, preset: str = "desk", seeds: int = 5) -> Finding:
     ('reproduced', [0, 1])
     """
     check(claim)
-    if preset not in PRESETS:
-        raise ConfigError(f"preset {preset!r} is not one of {', '.join(PRESETS)}: these claims need no GPU and no data")
+    presets = CLAIMS[claim].presets
+    if preset not in presets:
+        why = "" if "paper" in presets else f": {claim} needs no GPU and no data"
+        raise ConfigError(f"preset {preset!r} is not one of {', '.join(presets)}{why}")
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
         raise ConfigError(f"seeds must be a whole number of at least 1, not {seeds!r}")
     chosen, started, began = list(range(seeds)), datetime.now(timezone.utc), time.monotonic()
     device = torch.device("cuda" if CLAIMS[claim].accelerated and torch.cuda.is_available() else "cpu")
-    tables = CLAIMS[claim].measure(preset, chosen)
+    made = CLAIMS[claim].measure(preset, chosen)
+    tables, source = made if isinstance(made, tuple) else (made, None)
     figures = {
         name: Figure(mean=values.mean(), sd=values.std() if len(values) > 1 else None, n=len(values))
         for name, values in CLAIMS[claim].figures(tables).items()
@@ -84,19 +87,19 @@ def measure(claim: str, preset: str = "desk", seeds: int = 5) -> Finding:
         preset=preset,
         seeds=chosen,
         command=f"python -m paperlib measure {claim} --preset {preset} --seeds {seeds}",
-        git=records.git_state(),
-        versions=records.versions(),
-        device={"type": device.type, "name": records.device_name(device)},
-        threads=torch.get_num_threads(),
-        started=started.isoformat(timespec="seconds"),
-        wall_seconds=time.monotonic() - began,
+        git=source.git if source else records.git_state(),
+        versions=source.versions if source else records.versions(),
+        device=source.device if source else {"type": device.type, "name": records.device_name(device)},
+        threads=source.threads if source else torch.get_num_threads(),
+        started=source.started if source else started.isoformat(timespec="seconds"),
+        wall_seconds=source.wall_seconds if source else time.monotonic() - began,
         figures=figures,
         frames=tables,
     )
 
 
-def verdict(finding: Finding) -> Verdict:
-    """The verdict of the claim's rule on the finding's tables.
+def outcome(finding: Finding) -> Outcome:
+    """What the claim's rule says of the finding's tables, at whatever scale they were measured.
 
     Raises ``RecordError`` for a claim that is not known, and where a table or a column is missing.
     """
@@ -106,6 +109,12 @@ def verdict(finding: Finding) -> Verdict:
         return CLAIMS[finding.claim].judge(finding.frames)
     except KeyError as e:
         raise RecordError(f"the finding of {finding.claim} has no {e}: measure the claim again") from e
+
+
+def verdict(finding: Finding) -> str:
+    """The finding's :func:`outcome`, if it was made at a scale that decides the claim; else ``UNTESTED``.  Raises as that."""
+    found = outcome(finding)
+    return UNTESTED if CLAIMS[finding.claim].scaled and finding.preset != "paper" else found
 
 
 def read_all(root: str | Path, only: Iterable[str] | None = None) -> list[Finding]:
@@ -124,7 +133,6 @@ def overview(findings: Iterable[Finding]) -> pd.DataFrame:
     """One row a figure: claim, what was measured, mean ± sd, number of seeds, preset, device, commit, and the claim's verdict."""
     rows = []
     for f in findings:
-        commit = (f.git.get("commit") or "none")[:8] + ("+" if f.git.get("dirty") else "")
         for name, figure in f.figures.items():
             rows.append(
                 {
@@ -134,17 +142,21 @@ def overview(findings: Iterable[Finding]) -> pd.DataFrame:
                     "seeds": figure.n,
                     "preset": f.preset,
                     "device": f.device["name"],
-                    "commit": commit,
+                    "commit": f.short_commit,
                     "verdict": verdict(f),
                 }
             )
     return pd.DataFrame(rows)
 
 
+def _here(finding: Finding) -> str:
+    return f" (at the {finding.preset} preset: {outcome(finding)})" if verdict(finding) == UNTESTED else ""
+
+
 def report(findings: Iterable[Finding]) -> str:
     """Two lines a finding: its verdict with the rule behind it, and the command, device and commit that it comes from."""
     return "\n".join(
-        f"{f.claim}  {verdict(f)}: {CLAIMS[f.claim].rule}\n"
+        f"{f.claim}  {verdict(f)}{_here(f)}: {CLAIMS[f.claim].rule}\n"
         f"    {f.command}  ({f.device['name']}, {f.threads} threads, commit {(f.git.get('commit') or 'none')[:7]})"
         for f in findings
     )

@@ -9,8 +9,10 @@ from typing import Literal
 import pandas as pd
 
 from paperlib.claims.finding import Tables
+from paperlib.records import Provenance
 
-Verdict = Literal["reproduced", "reproduced with a correction", "not reproduced"]
+Outcome = Literal["reproduced", "reproduced with a correction", "not reproduced"]
+UNTESTED = "not yet tested at the paper's scale"
 
 
 @dataclass(frozen=True)
@@ -18,16 +20,24 @@ class Claim:
     """A claim of the paper, how it is measured, and the rule that judges it.
 
     ``measure`` takes a preset and the seeds and returns tables; from these ``figures`` takes the numbers to quote, one
-    value a seed, and ``judge`` the verdict.  ``accelerated``: it is measured on a CUDA device where there is one.
+    value a seed, and ``judge`` the outcome.  ``accelerated``: it is measured on a CUDA device where there is one.
+
+    ``scaled``: the claim is about trained networks, has a ``paper`` preset, and only that one decides it.  Such a claim is measured
+    on a stored run, and ``measure`` returns where that was made as well.
     """
 
     where: str
     statement: str
     rule: str
-    measure: Callable[[str, list[int]], Tables]
+    measure: Callable[[str, list[int]], Tables | tuple[Tables, Provenance]]
     figures: Callable[[Tables], dict[str, pd.Series]]
-    judge: Callable[[Tables], Verdict]
+    judge: Callable[[Tables], Outcome]
     accelerated: bool = False
+    scaled: bool = False
+
+    @property
+    def presets(self) -> tuple[str, ...]:
+        return ("smoke", "desk", "paper") if self.scaled else ("smoke", "desk")
 
 
 def seeded(seeds: Iterable[int], study: Callable[[int], pd.DataFrame]) -> pd.DataFrame:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,22 +28,15 @@ class Figure(BaseModel):
         return f"{self.mean:{style}}" + ("" if self.sd is None else f" ± {self.sd:{style}}")
 
 
-class Finding(BaseModel):
+class Finding(records.Provenance):
     """What was measured for one claim: its figures, its tables, and where they were made."""
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants", arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     schema_version: Literal[1] = 1
     claim: str
     preset: str
     seeds: list[int]
-    command: str
-    git: dict[str, Any]
-    versions: dict[str, str]
-    device: dict[str, Any]
-    threads: int
-    started: str
-    wall_seconds: float
     figures: dict[str, Figure]
     tables: dict[str, str] = Field(default_factory=dict, description="SHA-256 of each table's file")
 
@@ -55,15 +46,8 @@ class Finding(BaseModel):
 def save(finding: Finding, root: str | Path) -> Path:
     """Write a finding to ``<root>/claims/<claim>/`` and return that folder.  Raises ``RecordError`` if it cannot be."""
     folder = Path(root) / "claims" / finding.claim
-    contents = {}
-    for name, frame in finding.frames.items():
-        buffer = io.BytesIO()
-        frame.to_parquet(buffer, index=False)
-        contents[name] = buffer.getvalue()
-    finding.tables = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     try:
-        for name, content in contents.items():
-            records.write_atomically(folder / f"{name}.parquet", content)
+        finding.tables = records.write_tables(folder, finding.frames)
         records.write_atomically(folder / FILE, (finding.model_dump_json(indent=2) + "\n").encode())
     except OSError as e:
         raise RecordError(f"the finding could not be written to {folder}: {e.strerror or e}") from e
@@ -89,10 +73,9 @@ def read(folder: str | Path) -> Finding:
     for name, checksum in finding.tables.items():
         table = path.with_name(f"{name}.parquet")
         try:
-            content = table.read_bytes()
+            finding.frames[name] = records.read_table(table, checksum)
         except OSError as e:
             raise RecordError(f"{table} cannot be read ({e.strerror or e}); measure the claim again") from e
-        if hashlib.sha256(content).hexdigest() != checksum:
-            raise RecordError(f"{table} is not the table of its finding: its checksum differs; measure the claim again")
-        finding.frames[name] = pd.read_parquet(io.BytesIO(content))
+        except ValueError as e:
+            raise RecordError(f"{table} is not the table of its finding ({e}); measure the claim again") from e
     return finding

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from paperlib.claims.claim import Claim, Verdict, seeded
+from paperlib.claims.claim import Claim, Outcome, seeded
 from paperlib.claims.finding import Tables
 from paperlib.studies import projection as studies
 from paperlib.studies.overhead import overhead
@@ -21,7 +21,7 @@ def _theorem3_figures(tables: Tables) -> dict[str, pd.Series]:
     return {"largest difference, relative": tables["agreement"].groupby("seed").difference.max()}
 
 
-def _theorem3_verdict(tables: Tables) -> Verdict:
+def _theorem3_verdict(tables: Tables) -> Outcome:
     return "reproduced" if tables["agreement"].difference.max() <= 1e-10 else "not reproduced"
 
 
@@ -47,7 +47,7 @@ def _equation8_figures(tables: Tables) -> dict[str, pd.Series]:
     return found
 
 
-def _equation8_verdict(tables: Tables) -> Verdict:
+def _equation8_verdict(tables: Tables) -> Outcome:
     cropped = tables["cropped"]
     once, ten = (_off(cropped[cropped.passes == n]).max() for n in (1, 10))
     if not (_off(tables["one matrix"]).max() <= 1e-5 and ten <= 0.025):
@@ -76,7 +76,7 @@ def _equation9_figures(tables: Tables) -> dict[str, pd.Series]:
     return {"e(t+1) / e(t)², at the end": _last_quotients(tables).mean()} | steps
 
 
-def _equation9_verdict(tables: Tables) -> Verdict:
+def _equation9_verdict(tables: Tables) -> Outcome:
     quotients = _last_quotients(tables).stack().dropna()
     return "reproduced" if len(quotients) and quotients.between(1.3, 1.7).all() else "not reproduced"
 
@@ -97,7 +97,7 @@ def _cost_figures(tables: Tables) -> dict[str, pd.Series]:
     return {f"per cent of the training time, {titles[name]}": share for name, share in _shares(tables).items()}
 
 
-def _cost_verdict(tables: Tables) -> Verdict:
+def _cost_verdict(tables: Tables) -> Outcome:
     share = _shares(tables).median()
     if share["newton-schulz"] < min(8, share["svd"]):
         return "reproduced"

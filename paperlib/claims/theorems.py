@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from paperlib.claims.claim import Claim, Verdict, seeded
+from paperlib.claims.claim import Claim, Outcome, seeded
 from paperlib.claims.finding import Tables
 from paperlib.maps import linear_map
 from paperlib.studies import theorems as studies
@@ -29,7 +29,7 @@ def _theorem1_figures(tables: Tables) -> dict[str, pd.Series]:
     return named | {f"slope of δ in L, {m}, arc": of[m, "arc"]["in L"] for m in ("twist", "tanh")}
 
 
-def _theorem1_verdict(tables: Tables) -> Verdict:
+def _theorem1_verdict(tables: Tables) -> Outcome:
     rates, errors = tables["rates"], tables["errors"]
     published = rates[rates.schedule == "geometric"]
     slope = studies.slopes(published, "delta", ["map", "seed"])["in log(2L)/L"]
@@ -48,7 +48,7 @@ def _corollary1_figures(tables: Tables) -> dict[str, pd.Series]:
     return {f"‖J − I‖ over the bound, {name}": part for name, part in parts}
 
 
-def _corollary1_verdict(tables: Tables) -> Verdict:
+def _corollary1_verdict(tables: Tables) -> Outcome:
     table = tables["tightness"]
     holds = len(table) > 0 and (table.measured <= table.bound * (1 + _ROUNDING)).all()
     return "reproduced" if holds else "not reproduced"
@@ -75,7 +75,7 @@ def _theorem2_figures(tables: Tables) -> dict[str, pd.Series]:
     }
 
 
-def _theorem2_verdict(tables: Tables) -> Verdict:
+def _theorem2_verdict(tables: Tables) -> Outcome:
     rates = tables["rates"]
     slope = studies.slopes(rates, "distance", ["seed"], start=128)["in L"]
     bounded = rates[rates.published.notna()]

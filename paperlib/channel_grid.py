@@ -1,0 +1,357 @@
+"""The Conv-ReLU channel grid (Figure 2): does the projection keep the gradient's norm, for how many channels?
+
+A network of three 3×3 convolutions, 3→c, c→d and d→10 with ReLUs between them and the mean over the map at the end, is
+trained on CIFAR-10.  What is looked at is its middle, the Conv-ReLU y = relu(W x): the ratio ‖∂E/∂y‖ / ‖∂E/∂x‖, which
+is 1 if the gradient's norm is kept and above 1 if the gradient shrinks on its way back.  The *variants* differ in the
+middle kernel alone: in how it begins, and in the singular value it is held at.
+
+On its way back through the Conv-ReLU the gradient loses energy twice, and the ratio is made of three factors,
+
+    (‖∂E/∂x‖ / ‖∂E/∂y‖)² = ρ · φ · γ ,
+
+ρ the share of the energy that the ReLU lets through, φ the share of the rest that lies where the convolution is not
+zero (:func:`paperlib.energy.energy_fraction`), and γ what the convolution makes of that.  A projected kernel has
+γ = σ², up to the crop and the border; equation 7 takes φ for min(d, c)/d and, with the factor of 2 in front of a
+ReLU, ρ for 1/2.  Each is measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paperlib.cifar import Cifar, normalise
+from paperlib.energy import effective_rank, energy_fraction
+from paperlib.errors import ConfigError
+from paperlib.projection import default_method, delta_orthogonal, project_unchecked, target
+
+Start = Literal["default", "he-fan-in", "he-fan-out", "orthogonal"]
+EVERY = 2  # steps from one projection to the next, as in the paper
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How the middle kernel begins, and the singular value it is held at (None: it is trained freely)."""
+
+    title: str
+    start: Start
+    sigma: Callable[[int, int], float] | None = None
+
+
+VARIANTS: dict[str, Variant] = {
+    "conv-relu": Variant("projected, σ = √(2d / min(d, c))", "default", lambda c, d: target((d, c, 3, 3), relu=True)),
+    "conv": Variant("projected, σ = √(d / min(d, c))", "default", lambda c, d: target((d, c, 3, 3))),
+    "published": Variant("projected, σ = √(d / c)", "default", lambda c, d: math.sqrt(d / c)),
+    "free": Variant("no projection, PyTorch's start", "default"),
+    "free-he-fan-in": Variant("no projection, He's start (fan in)", "he-fan-in"),
+    "free-he-fan-out": Variant("no projection, He's start (fan out)", "he-fan-out"),
+    "free-orthogonal": Variant("no projection, orthogonal start", "orthogonal"),
+}
+
+
+def initial_kernel(d: int, c: int, start: Start, generator: torch.Generator) -> Tensor:
+    """A 3×3 kernel ``(d, c, 3, 3)``, float32.
+
+    ``"default"`` is PyTorch's, uniform with variance 1 / (27 c); ``"he-fan-in"`` normal with 2 / (9 c), which keeps
+    the forward signal's scale and, on average, the norm of the gradient; ``"he-fan-out"`` normal with 2 / (9 d), which
+    keeps the gradient's scale, entry by entry, but not its norm when c is not d; ``"orthogonal"`` a
+    delta-orthogonal kernel with the singular values of a Conv-ReLU (:func:`paperlib.projection.delta_orthogonal`).
+    Raises ``ConfigError`` for another name.
+
+    Examples
+    --------
+    >>> w = initial_kernel(64, 16, "he-fan-in", torch.Generator().manual_seed(0))
+    >>> round(w.var().item() * 9 * 16, 1)
+    2.0
+    """
+    if start == "orthogonal":
+        return delta_orthogonal((d, c, 3, 3), relu=True, generator=generator)
+    kernel = torch.empty(d, c, 3, 3)
+    if start == "default":
+        return nn.init.kaiming_uniform_(kernel, a=math.sqrt(5), generator=generator)
+    if start not in get_args(Start):
+        raise ConfigError(f"start {start!r} is unknown: choose one of {', '.join(get_args(Start))}")
+    return nn.init.kaiming_normal_(kernel, mode=start.removeprefix("he-").replace("-", "_"), generator=generator)
+
+
+class Networks(nn.Module):
+    """``seeds`` three-layer networks of one shape, side by side in grouped convolutions; none sees another.
+
+    Images are ``(N, S·3, H, W)``, three channels for each network; logits ``(S, N, classes)``.  Network j of a group
+    is the network of seed j alone.
+
+    Examples
+    --------
+    >>> Networks(4, 8, VARIANTS["free"], seeds=[0, 1])(torch.zeros(5, 6, 32, 32)).shape
+    torch.Size([2, 5, 10])
+    """
+
+    def __init__(self, c: int, d: int, variant: Variant, seeds: Iterable[int], classes: int = 10) -> None:
+        super().__init__()
+        seeds = list(seeds)
+        self.c, self.d, self.variant, self.groups = c, d, variant, len(seeds)
+        kernels = []
+        for seed in seeds:
+            # The outer kernels are drawn first: they are the same for every variant.
+            generator = torch.Generator().manual_seed(seed)
+            first = initial_kernel(c, 3, "he-fan-in", generator)
+            last = initial_kernel(classes, d, "he-fan-in", generator)
+            kernels.append((first, initial_kernel(d, c, variant.start, generator), last))
+        self.first, self.middle, self.last = (
+            nn.Parameter(torch.cat(layer).contiguous(memory_format=torch.channels_last))
+            for layer in zip(*kernels, strict=True)
+        )
+        self.project()
+
+    def trunk(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """x and y, input and output of the middle Conv-ReLU."""
+        x = F.conv2d(images, self.first, padding=1, groups=self.groups).relu()
+        return x, F.conv2d(x, self.middle, padding=1, groups=self.groups).relu()
+
+    def head(self, y: Tensor) -> Tensor:
+        scores = F.conv2d(y, self.last, padding=1, groups=self.groups).mean((2, 3))
+        return scores.unflatten(1, (self.groups, -1)).transpose(0, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.trunk(images)[1])
+
+    def alone(self, j: int) -> Networks:
+        """A copy of network j of the group."""
+        one = Networks.__new__(Networks)
+        nn.Module.__init__(one)
+        one.c, one.d, one.variant, one.groups = self.c, self.d, self.variant, 1
+        for name, kernel in self.named_parameters():
+            own = kernel.detach().unflatten(0, (self.groups, -1))[j].clone()
+            setattr(one, name, nn.Parameter(own.contiguous(memory_format=torch.channels_last)))
+        return one
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Set the middle kernels' singular values to the variant's σ; nothing where it has none.
+
+        As :class:`paperlib.projection.NormPreserving` does it.  A kernel that has no projection is left as it is.
+        """
+        if self.variant.sigma is None:
+            return
+        d, c = self.d, self.c
+        factor = self.variant.sigma(c, d) / target((d, c, 3, 3))
+        method = default_method(self.middle.device)
+        stack = self.middle.detach().unflatten(0, (self.groups, d))
+
+        def one(kernel: Tensor) -> tuple[Tensor, Tensor]:
+            # The grid is "small", so that the size only says that the map is not smaller than the kernel.
+            return project_unchecked(kernel, (32, 32), 1, False, 1, method, "small")
+
+        if method == "eigh":  # on the CPU; it looks at its values, which a batch cannot
+            projected, ok = map(torch.stack, zip(*map(one, stack), strict=True))
+        else:
+            projected, ok = torch.vmap(one)(stack)
+        self.middle.copy_(torch.where(ok[:, None, None, None, None], factor * projected, stack).flatten(0, 1))
+
+
+# -- what is measured --------------------------------------------------------------------------------------------
+def measure(network: Networks, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """The gradient's way back through the middle Conv-ReLU of one network, for one batch, with the mean cross-entropy.
+
+    Parameters
+    ----------
+    network : a group of one.
+    images : ``(N, 3, H, W)``, normalised.
+    labels : int64 ``(N,)``.
+
+    Returns
+    -------
+    ``loss``;
+    ``log_ratio``, log ‖∂E/∂y‖ / ‖∂E/∂x‖: infinite where the ReLU lets nothing through, NaN once a weight is not finite;
+    ``relu_share`` ρ, ``energy_fraction`` φ and ``gain`` γ, the three factors of the ratio (see the module);
+    ``active``, the share of y that is not zero;
+    ``effective_rank`` of the gradient between convolution and ReLU (:func:`paperlib.energy.effective_rank`);
+    ``white_log_ratio`` and ``white_fraction``, as ``log_ratio`` and ``energy_fraction``, but with white noise in the
+    place of ∂E/∂y, behind the same ReLU and the same kernel: what the layer does to a gradient that is not correlated.
+    """
+    kernel = network.middle.detach()
+    with torch.no_grad():
+        x, _ = network.trunk(images)
+    x.requires_grad_()
+    z = F.conv2d(x, kernel, padding=1)
+    y = z.relu()
+    loss = F.cross_entropy(network.head(y)[0], labels)
+    at_z, at_y = torch.autograd.grad(loss, (z, y), retain_graph=True)
+    found = {"loss": loss.item(), "active": (y > 0).double().mean().item()}
+    if not math.isfinite(found["loss"]) or not bool(torch.isfinite(kernel).all()):
+        return found | dict.fromkeys(MEASURED[2:], math.nan)
+    found |= _factors(kernel, x, z, at_z, at_y)
+    found["effective_rank"] = effective_rank(at_z)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(y.shape, generator=generator).to(y.device)
+    white = _factors(kernel, x, z, noise * (z > 0), noise)
+    return found | {"white_log_ratio": white["log_ratio"], "white_fraction": white["energy_fraction"]}
+
+
+MEASURED = (
+    "loss",
+    "active",
+    "log_ratio",
+    "relu_share",
+    "energy_fraction",
+    "gain",
+    "effective_rank",
+    "white_log_ratio",
+    "white_fraction",
+)
+
+
+def _energy(t: Tensor) -> float:
+    return torch.linalg.vector_norm(t, dtype=torch.float64).square().item()
+
+
+def _factors(kernel: Tensor, x: Tensor, z: Tensor, at_z: Tensor, at_y: Tensor) -> dict[str, float]:
+    (at_x,) = torch.autograd.grad(z, x, at_z, retain_graph=True)
+    before, between, after = _energy(at_y), _energy(at_z), _energy(at_x)
+    if not before:  # the last convolution has died
+        return dict.fromkeys(("log_ratio", "relu_share", "energy_fraction", "gain"), math.nan)
+    if not between or not after:
+        dead = {"log_ratio": math.inf, "relu_share": between / before}
+        return dead | {"energy_fraction": math.nan, "gain": math.nan}
+    share = energy_fraction(kernel, at_z).nan_to_num()
+    fraction = ((share * at_z.double().square().sum((1, 2, 3))).sum() / between).item()
+    return {
+        "log_ratio": 0.5 * math.log(before / after),
+        "relu_share": between / before,
+        "energy_fraction": fraction,
+        "gain": after / (fraction * between),
+    }
+
+
+# -- one cell ----------------------------------------------------------------------------------------------------
+def _order(n: int, seed: int, epoch: int) -> Tensor:
+    digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7]
+    return torch.randperm(n, generator=torch.Generator().manual_seed(int.from_bytes(digest, "big")))
+
+
+def _batches(data: Cifar, seeds: Sequence[int], size: int, steps: int, device: torch.device) -> Iterator:
+    """``steps`` batches, each seed's in its own order: images ``(size, S·3, 32, 32)``, labels ``(S, size)``."""
+    images, labels = data.train_images.to(device), data.train_labels.to(device)
+    mean, std = data.mean.to(device), data.std.to(device)
+    epoch = step = 0
+    while step < steps:
+        orders = torch.stack([_order(len(labels), seed, epoch) for seed in seeds]).to(device)
+        for chosen in orders.split(size, dim=1):
+            if step == steps:
+                return
+            batch = normalise(images[chosen.flatten()], mean, std).unflatten(0, chosen.shape)
+            batch = batch.transpose(0, 1).flatten(1, 2)
+            yield batch.contiguous(memory_format=torch.channels_last), labels[chosen]
+            step += 1
+        epoch += 1
+
+
+def _train(
+    c: int,
+    d: int,
+    variant: str,
+    seeds: Sequence[int],
+    data: Cifar,
+    stages: Sequence[int],
+    batch_size: int,
+    probe_images: int,
+    device: torch.device,
+    **rates: float,
+) -> list[dict[str, Any]]:
+    """Train one group of seeds together and measure each of its networks at every stage."""
+    networks = Networks(c, d, VARIANTS[variant], seeds, len(data.classes)).to(device)
+    optimizer = torch.optim.SGD(networks.parameters(), fused=True, **rates)
+    probe = normalise(data.train_images[:probe_images].to(device), data.mean, data.std)
+    probe = probe.contiguous(memory_format=torch.channels_last), data.train_labels[:probe_images].to(device)
+    batches, rows, done = _batches(data, seeds, batch_size, max(stages), device), [], 0
+    for stage in sorted(stages):
+        for images, labels in batches if stage > done else ():
+            optimizer.zero_grad(set_to_none=True)
+            logits = networks(images)
+            # Summed over the networks: each gets the gradient of its own mean.
+            (F.cross_entropy(logits.flatten(0, 1), labels.flatten()) * networks.groups).backward()
+            optimizer.step()
+            done += 1
+            if done % EVERY == 0:
+                networks.project()
+            if done == stage:
+                break
+        for j, seed in enumerate(seeds):
+            cell = {"c": c, "d": d, "variant": variant, "seed": seed, "step": stage}
+            rows.append(cell | measure(networks.alone(j), *probe))
+    return rows
+
+
+def train_cell(
+    c: int,
+    d: int,
+    variant: str = "conv-relu",
+    seeds: int | Iterable[int] = 0,
+    *,
+    data: Cifar,
+    stages: Iterable[int] = (0, 100),
+    batch_size: int = 128,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-4,
+    probe_images: int = 128,
+    device: str | torch.device = "cpu",
+    together: bool | None = None,
+) -> pd.DataFrame:
+    """Train the three-layer network of one cell of the grid and measure its middle Conv-ReLU.
+
+    Parameters
+    ----------
+    c, d : channels at the input and the output of the middle convolution.
+    variant : a key of ``VARIANTS``.
+    seeds : one seed or several; weights and order of the images depend on it alone.
+    data : where the images come from; in random order, normalised, not augmented.
+    stages : after which numbers of steps to measure; the training ends with the largest.
+    batch_size, lr, momentum, weight_decay : of plain SGD, at a constant rate.
+    probe_images : the measurements are made on the first so many training images.
+    device : where to train; float32, on CUDA without TF32.
+    together : train the seeds side by side, in grouped convolutions.  By default on CUDA, where small networks leave
+        the device idle; on a CPU one by one is faster.  Seed j comes out the same to float32's rounding, which training amplifies.
+
+    Returns
+    -------
+    One row a seed and stage: ``c``, ``d``, ``variant``, ``seed``, ``step``, and what :func:`measure` returns.
+
+    Raises
+    ------
+    ConfigError : an unknown variant, an impossible number, more ``probe_images`` than there are.
+
+    Examples
+    --------
+    >>> from paperlib import cifar
+    >>> table = train_cell(4, 8, seeds=[0, 1], data=cifar.load("cifar10", "sample"), stages=(0, 2), probe_images=50)
+    >>> table[["seed", "step"]].values.tolist(), bool((table.log_ratio.abs() < 1).all())
+    ([[0, 0], [0, 2], [1, 0], [1, 2]], True)
+    """
+    seeds = [seeds] if isinstance(seeds, int) else list(seeds)
+    stages = list(stages)
+    if variant not in VARIANTS:
+        raise ConfigError(f"variant {variant!r} is unknown: choose one of {', '.join(VARIANTS)}")
+    whole = {"c": [c], "d": [d], "batch_size": [batch_size], "probe_images": [probe_images]}
+    for name, values, least in [(n, v, 1) for n, v in whole.items()] + [("seeds", seeds, 0), ("stages", stages, 0)]:
+        if not values or any(not isinstance(v, int) or isinstance(v, bool) or v < least for v in values):
+            raise ConfigError(f"{name} must be whole numbers of at least {least}, not {values!r}")
+    if probe_images > len(data.train_labels):
+        raise ConfigError(f"probe_images {probe_images} is more than there are: {len(data.train_labels)}")
+    device = torch.device(device)
+    together = device.type == "cuda" if together is None else together
+    groups = [seeds] if together else [[seed] for seed in seeds]
+    rates = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+    rows = []
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        for group in groups:
+            rows += _train(c, d, variant, group, data, stages, batch_size, probe_images, device, **rates)
+    return pd.DataFrame(rows).sort_values(["seed", "step"], ignore_index=True)

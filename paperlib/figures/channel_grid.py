@@ -1,0 +1,168 @@
+"""Chapter 3: the Conv-ReLU channel grid, as heat maps on one colour scale, and what explains its failures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from paperlib.figures._style import DIVERGING, PALETTE, headline, mpl, page_style, subplots
+
+MARKERS = "osD^vPX"
+# The logarithm of a ratio, to base 2: white is 1, the ends are 4 times and a quarter.  All heat maps share it.
+SCALE = Normalize(-2, 2)
+CELL = ["c", "d"]
+
+
+def _heat_map(ax: Axes, cells: pd.DataFrame, small: bool = False):
+    """One panel: the ratio of each cell as a colour and a number; below it the spread, and the runs that died."""
+    rows, columns = sorted(cells.c.unique()), sorted(cells.d.unique())
+    colours = mpl.colormaps[DIVERGING].with_extremes(bad=".88")
+    table = cells.pivot(index="c", columns="d", values="ratio").loc[rows, columns]
+    with np.errstate(invalid="ignore"):
+        image = ax.imshow(np.ma.masked_invalid(np.log2(table.to_numpy())), cmap=colours, norm=SCALE, aspect="auto")
+    for cell in cells.itertuples():
+        x, y = columns.index(cell.d), rows.index(cell.c)
+        if not np.isfinite(cell.ratio):
+            ax.text(x, y, "dead", ha="center", va="center", fontsize=8, color=".3")
+            continue
+        dark = abs(np.log2(cell.ratio)) > 1.35
+        notes = []
+        if hasattr(cell, "spread") and np.isfinite(cell.spread):
+            notes.append(f"×{cell.spread:.2f}" if cell.spread < 10 else f"×{cell.spread:.0f}")
+        if getattr(cell, "dead", 0):
+            notes.append(f"†{cell.dead}")
+        ink = "white" if dark else "black"
+        number = f"{cell.ratio:.2f}" if cell.ratio < 10 else f"{cell.ratio:.0f}"
+        ax.text(x, y - 0.16 * bool(notes), number, ha="center", va="center", fontsize=8.5 - small, color=ink)
+        if notes:
+            ax.text(x, y + 0.22, " ".join(notes), ha="center", va="center", fontsize=6, color=ink)
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.tick_params(length=0)
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    return image
+
+
+def _colour_bar(figure: Figure, image, axes, label: str, **options) -> None:
+    bar = figure.colorbar(image, ax=axes, extend="both", ticks=[-2, -1, 0, 1, 2], **options)
+    bar.ax.set_yticklabels(["¼", "½", "1", "2", "4"])
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def heat_maps(ratios: pd.DataFrame, titles: dict[str, str], columns: int = 3, title: str = "") -> Figure:
+    """The gradient-norm ratio over the numbers of channels, a panel a variant, all on one scale: white keeps the norm.
+
+    Columns: ``variant``, ``c``, ``d``, ``ratio``, ``spread``, ``dead``.  ``titles`` names the variants, in the panels' order.
+    """
+    n = len(titles)
+    columns = min(columns, n)
+    lines = -(-n // columns)
+    side = 0.55 * max(ratios.d.nunique(), 3)
+    with page_style():
+        figure, axes = subplots(lines, columns, (columns * (side + 0.25) + 0.9, lines * (side * 0.78 + 0.65) + 0.4),
+                                squeeze=False, sharex=True, sharey=True)  # fmt: skip
+        for ax, (variant, name) in zip(axes.flat, titles.items(), strict=False):
+            image = _heat_map(ax, ratios[ratios.variant == variant])
+            ax.set_title(name, fontsize=9, loc="left")
+        for ax in axes.flat[n:]:
+            ax.set_visible(False)
+        for i, ax in enumerate(axes.flat[:n]):
+            ax.label_outer()
+            if i + columns >= n:
+                ax.set_xlabel("output channels d")
+                ax.tick_params(labelbottom=True)
+        for line in axes:
+            line[0].set_ylabel("input channels c")
+        _colour_bar(figure, image, axes, "‖∂E/∂y‖ / ‖∂E/∂x‖", shrink=0.6, pad=0.02)
+        headline(figure, title)
+    return figure
+
+
+def factor_maps(factors: dict[str, pd.DataFrame], title: str = "") -> Figure:
+    """By how much each assumption is off, and what comes of them together: a row of heat maps for each stage.
+
+    ``factors`` maps a stage's name to a table with the columns ``c``, ``d``, ``assumption``, ``ratio``.
+    """
+    names = list(next(iter(factors.values())).assumption.drop_duplicates())
+    side = 0.5 * max(next(iter(factors.values())).d.nunique(), 3)
+    with page_style():
+        size = (len(names) * (side + 0.15) + 0.9, len(factors) * (side * 0.8 + 0.55) + 0.6)
+        figure, axes = subplots(len(factors), len(names), size, squeeze=False, sharex=True, sharey=True)
+        for line, (stage, table) in zip(axes, factors.items(), strict=True):
+            for ax, name in zip(line, names, strict=True):
+                image = _heat_map(ax, table[table.assumption == name], small=True)
+            line[0].set_ylabel(f"{stage}\ninput channels c")
+        for ax, name in zip(axes[0], names, strict=True):
+            ax.set_title(name, fontsize=9, loc="left")
+        for ax in axes[-1]:
+            ax.set_xlabel("output channels d")
+        _colour_bar(figure, image, axes, "factor of the ratio", shrink=0.7, pad=0.02)
+        headline(figure, title)
+    return figure
+
+
+def over_time(distances: pd.DataFrame, titles: dict[str, str], title: str = "") -> Figure:
+    """How far from 1 the ratios are while the networks train, one line a variant.
+
+    Columns: ``variant``, ``step``, ``distance`` (a factor).
+    """
+    with page_style():
+        figure, ax = subplots(1, 1, (7.5, 3.9))
+        for i, (variant, name) in enumerate(titles.items()):
+            part = distances[distances.variant == variant]
+            ax.plot(part.step, part.distance, color=PALETTE[i], marker=MARKERS[i], ms=5, label=name,
+                    ls="-" if i < 3 else "--")  # fmt: skip
+        ax.set_yscale("log", base=2)
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.set_ylim(bottom=1)
+        ax.set_xticks(sorted(distances.step.unique()))
+        ax.set_xlabel("steps")
+        ax.set_ylabel("median factor from 1")
+        ax.set_title(title, loc="left")
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    return figure
+
+
+def explanations(energy: pd.DataFrame, stages: dict[int, str], title: str = "") -> Figure:
+    """The share of energy in the row space over c/d, seed by seed, beside what two explanations predict.
+
+    Columns: ``c``, ``d``, ``step``, ``share``, ``white``, ``correlated``, ``small space``.  ``stages`` names the steps to show.
+    """
+    cells = sorted(set(zip(energy.c, energy.d, strict=True)))
+    place = {cell: i for i, cell in enumerate(cells)}
+    jitter = np.random.default_rng(0)
+    with page_style():
+        figure, axes = subplots(1, len(stages), (max(5.0, 0.45 * len(cells) + 0.6) * len(stages) * 0.9, 3.9),
+                                squeeze=False, sharey=True)  # fmt: skip
+        for ax, (step, name) in zip(axes[0], stages.items(), strict=True):
+            part = energy[energy.step == step]
+            ax.axhline(1, color=".35", lw=1, zorder=1)
+            for cell, rows in part.groupby(CELL):
+                x = place[cell]
+                wide, narrow = rows.correlated.mean(), rows["small space"].mean()
+                edges = [x - 0.4, x + 0.4]
+                ax.fill_between(edges, max(1 - wide, 0.02), 1 + wide, color=PALETTE[1], alpha=0.35, lw=0, zorder=2,
+                                label="± sd if gradients are correlated as measured" if x == 0 else None)  # fmt: skip
+                ax.fill_between(edges, 1 - narrow, 1 + narrow, color=PALETTE[4], lw=0, zorder=3,
+                                label="± sd if the space were small" if x == 0 else None)  # fmt: skip
+                shift = jitter.uniform(-0.25, 0.25, len(rows))
+                ax.plot(x + shift, rows.share, "o", color=PALETTE[0], ms=4, zorder=5, mec="white", mew=0.4,
+                        label="measured, a dot a seed" if x == 0 else None)  # fmt: skip
+                ax.plot(x, rows.white.mean(), "_", color="black", ms=13, mew=1.6, zorder=4,
+                        label="white noise through the same layers" if x == 0 else None)  # fmt: skip
+            ax.set_yscale("log", base=2)
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+            ax.set_xticks(range(len(cells)), [f"{c}→{d}" for c, d in cells], fontsize=8)
+            ax.grid(False, axis="x")
+            ax.set_title(name, loc="left")
+        axes[0][0].set_ylabel("energy in the row space\nover c/d")
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+        headline(figure, title)
+    return figure

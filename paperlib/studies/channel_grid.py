@@ -1,0 +1,105 @@
+"""Chapter 3: the channel grid's measurements, summed up over seeds.
+
+Everything takes the table of a grid (:attr:`paperlib.grid_runs.GridRecord.measurements`) and trains nothing.  Ratios and
+factors are averaged as logarithms, so that twice and half cancel; a spread is exp of the standard deviation of
+the logarithm, to be read as "times or over".
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from paperlib.channel_grid import VARIANTS
+from paperlib.energy import relative_sd
+
+CELL = ["c", "d"]
+
+
+def ratios(measurements: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
+    """The gradient-norm ratio of each cell and variant after ``step`` steps (by default the last stage).
+
+    Columns: ``variant``, ``c``, ``d``, ``ratio`` (geometric mean over the runs that are alive), ``spread``, ``alive`` and ``dead``
+    (numbers of runs; dead: no gradient gets through the ReLU, or the weights are not finite).
+    """
+    last = measurements.step.max() if step is None else step
+    part = measurements[measurements.step == last]
+    part = part.assign(log=part.log_ratio.where(np.isfinite(part.log_ratio)))
+    found = part.groupby(["variant", *CELL], sort=False).log.agg(["mean", "std", "count", "size"]).reset_index()
+    return pd.DataFrame(
+        {
+            "variant": found.variant,
+            "c": found.c,
+            "d": found.d,
+            "ratio": np.exp(found["mean"]),
+            "spread": np.exp(found["std"]),
+            "alive": found["count"],
+            "dead": found["size"] - found["count"],
+        }
+    )
+
+
+def distances(measurements: pd.DataFrame) -> pd.DataFrame:
+    """How far from 1 each variant's ratio is at each stage, over the whole grid.
+
+    Columns: ``variant``, ``step``, ``distance``: exp of the median over the cells of \\|log of the cell's ratio\\|, as a factor;
+    ``dead``: the share of runs that are dead.
+    """
+    rows = []
+    for step in sorted(measurements.step.unique()):
+        for variant, cells in ratios(measurements, step).groupby("variant", sort=False):
+            distance = math.exp(np.log(cells.ratio).abs().median())
+            dead = cells.dead.sum() / (cells.dead + cells.alive).sum()
+            rows.append({"variant": variant, "step": step, "distance": distance, "dead": dead})
+    return pd.DataFrame(rows)
+
+
+def factors(measurements: pd.DataFrame, variant: str, step: int | None = None) -> pd.DataFrame:
+    """What each assumption behind σ is off by, cell by cell, for a projected variant.
+
+    Columns: ``c``, ``d``, ``assumption``, ``ratio``: by how much the Conv-ReLU's ratio is away from what it should be (with
+    σ = √(2d/r): from 1) because of the ReLU (ρ is not 1/2), the row space (φ is not r/d) or the crop and the border (γ is not
+    σ²).  Above 1: the gradient shrinks.  The three multiply to the ratio, but for σ's own error.
+    """
+    last = measurements.step.max() if step is None else step
+    part = measurements[(measurements.step == last) & (measurements.variant == variant)]
+    part = part[np.isfinite(part.log_ratio)]
+    r = part[CELL].min(axis=1)
+    sigma = pd.Series([VARIANTS[variant].sigma(c, d) for c, d in zip(part.c, part.d, strict=True)], part.index)
+    logs = {
+        "ReLU": np.log(0.5 / part.relu_share) / 2,
+        "row space": np.log(r / part.d / part.energy_fraction) / 2,
+        "crop and border": np.log(sigma**2 / part.gain) / 2,
+    }
+    frames = [part[CELL].assign(assumption=name, ratio=log) for name, log in logs.items()]
+    table = pd.concat(frames).groupby(["assumption", *CELL], sort=False).ratio.mean().reset_index()
+    return table.assign(ratio=np.exp(table.ratio))
+
+
+def energy(measurements: pd.DataFrame, variant: str = "conv-relu", size: int = 32) -> pd.DataFrame:
+    """The share of the gradient's energy in the row space, over c/d, for the cells with d > c, and what two explanations
+    predict for its spread.
+
+    Columns: ``c``, ``d``, ``seed``, ``step``; ``share`` (φ over c/d), ``white`` (the same for white noise), ``effective_rank``;
+    ``correlated``: the standard deviation of ``share`` for a random row space and gradients of that effective rank
+    (:func:`paperlib.energy.relative_sd`); ``small space``: the same for gradients without any correlation, in a row space of
+    c·size² of d·size² dimensions, which is the space that the paper's explanation calls small.
+    """
+    part = measurements[(measurements.variant == variant) & (measurements.d > measurements.c)]
+    part = part[np.isfinite(part.log_ratio)]
+    pairs = list(zip(part.c, part.d, part.effective_rank, strict=True))
+    return pd.DataFrame(
+        {
+            "c": part.c,
+            "d": part.d,
+            "seed": part.seed,
+            "step": part.step,
+            "share": part.energy_fraction * part.d / part.c,
+            "white": part.white_fraction * part.d / part.c,
+            "effective_rank": part.effective_rank,
+            "correlated": [relative_sd(d, c, m) for c, d, m in pairs],
+            "small space": [relative_sd(d * size**2, c * size**2, 1) for c, d, _ in pairs],
+        }
+    ).reset_index(drop=True)
