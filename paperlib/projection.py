@@ -114,7 +114,8 @@ def _nearest(kernel: Tensor, read: Tensor, grid: tuple[int, int], passes: int, m
     ok = torch.ones((), dtype=torch.bool, device=device)
     for i in range(passes):
         products = (flat.T @ flat).reshape(taps, c, taps, c).transpose(1, 2).reshape(taps * taps, c * c)
-        correlation = torch.zeros(lags, c * c, dtype=flat.dtype, device=device).index_add_(0, lag.flatten(), products)
+        # Not in place, so that torch.vmap can project a batch of kernels.
+        correlation = torch.zeros(lags, c * c, dtype=flat.dtype, device=device).index_add(0, lag.flatten(), products)
         gram = torch.complex(table.real @ correlation, table.imag @ correlation)
         root, fine = inverse_sqrt(gram.reshape(-1, c, c), method)
         root = root.reshape(-1, c * c)
