@@ -137,7 +137,7 @@ def measure(names: list[str], preset: str, seeds: int, root: Path) -> int:
     for name in tqdm(dict.fromkeys(names), desc="measuring", disable=None, file=sys.stderr):
         finding = claims.measure(name, preset, seeds)
         folder = claims.save(finding, root)
-        print(f"{name}: {claims.outcome(finding)} at {preset}  ({finding.wall_seconds:.0f} s, {folder})")
+        print(f"{name}: {claims.spoken(finding)}  ({finding.wall_seconds:.0f} s, {folder})")
         for what, figure in finding.figures.items():
             print(f"    {what}: {figure}")
     return 0

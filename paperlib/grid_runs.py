@@ -21,13 +21,23 @@ import filelock
 import joblib
 import pandas as pd
 import torch
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from paperlib import cifar, records
 from paperlib.channel_grid import VARIANTS, train_cell
-from paperlib.config import Count, Parameters, Preset, Rate, resolve_device, resolve_preset, runs_root
-from paperlib.errors import PaperlibError, RecordError
-from paperlib.progress import Progress
+from paperlib.config import (
+    SIZES,
+    Count,
+    Parameters,
+    Preset,
+    Rate,
+    resolve_device,
+    resolve_preset,
+    results_root,
+    runs_root,
+)
+from paperlib.errors import ConfigError, PaperlibError, RecordError
+from paperlib.progress import Progress, duration
 from paperlib.records import Provenance, short_commit
 from paperlib.training import keep_freed_memory
 
@@ -55,15 +65,15 @@ def _words(value: Any) -> Any:
     return [value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _numbers(value: Any) -> Any:
+def _numbers(value: Any, info: ValidationInfo) -> Any:
     words = _words(value)
+    wrong = ValueError(f"{info.field_name} must be a list of whole numbers, such as '2 4 8', not {value!r}")
     if not isinstance(words, list | tuple) or not words:
-        raise ValueError(f"a list of whole numbers is needed, such as '2 4 8', not {value!r}")
+        raise wrong
     try:
-        numbers = sorted({int(w) if isinstance(w, str) else w for w in words})
+        return tuple(sorted({int(w) if isinstance(w, str) else w for w in words}))
     except (ValueError, TypeError):
-        raise ValueError(f"a list of whole numbers is needed, such as '2 4 8', not {value!r}") from None
-    return tuple(numbers)
+        raise wrong from None
 
 
 Channels = Annotated[tuple[Annotated[int, Field(strict=True, ge=1, le=4096)], ...], BeforeValidator(_numbers)]
@@ -107,12 +117,18 @@ class GridConfig(Parameters):
     workers: Count | None = Field(
         None, description="processes that train cells at the same time, on a CPU; by default its cores"
     )
+    stored: Annotated[bool, Field(strict=True)] = Field(
+        False,
+        description="read the committed record, where ``results/`` has one of this very grid, instead of training",
+    )
 
     @field_validator("variants")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [v for v in value if v not in VARIANTS]:
             raise ValueError(f"variant {unknown[0]!r} is unknown: choose from {', '.join(VARIANTS)}")
+        if not value:
+            raise ValueError(f"variants must name at least one of {', '.join(VARIANTS)}")
         return tuple(v for v in VARIANTS if v in value)
 
     def resolve(self) -> GridConfig:
@@ -132,7 +148,11 @@ class GridConfig(Parameters):
             # A smoke grid is over before a second process has started; a CUDA device is not shared.
             "workers": 1 if preset == "smoke" or device != "cpu" else joblib.cpu_count(),
         }
-        return GridConfig(**values | {name: value for name, value in defaults.items() if values[name] is None})
+        chosen = GridConfig(**values | {name: value for name, value in defaults.items() if values[name] is None})
+        name = "sample" if chosen.source == "sample" else "cifar10"
+        if chosen.probe_images > SIZES[name][0]:
+            raise ConfigError(f"probe_images {chosen.probe_images} is more than there is: {name} has {SIZES[name][0]}")
+        return chosen
 
     def cells(self) -> list[tuple[int, int]]:
         """All pairs (c, d)."""
@@ -143,7 +163,7 @@ class GridConfig(Parameters):
         """What determines the numbers.  The full data sets are the same from everywhere, the sample is not."""
         chosen = self.resolve()
         source = "sample" if chosen.source == "sample" else "auto"
-        return chosen.model_dump(mode="json", exclude={"workers"}) | {
+        return chosen.model_dump(mode="json", exclude={"workers", "stored"}) | {
             "source": source,
             "device": chosen.device.split(":")[0],
         }
@@ -192,6 +212,19 @@ class GridRecord(Provenance):
         """One row a cell, variant, seed and stage: the columns of :func:`paperlib.channel_grid.train_cell`, ``commit``, and
         ``seconds``, the time the cell's variant took with all of its seeds."""
         return self._measurements
+
+    def describe(self) -> str:
+        """What was run, and where, in a paragraph of Markdown."""
+        c, commit = self.config, self.git.get("commit")
+        where = f"commit {self.short_commit}" if commit else "several commits"
+        return (
+            f"Preset **{c['preset']}**: {len(c['in_channels'])} × {len(c['out_channels'])} pairs of channel numbers, "
+            f"{len(c['variants'])} variants, {c['seeds']} seeds (0 to {c['seeds'] - 1}); {max(c['stages'])} steps of {c['batch_size']} images "
+            f"({self.data['dataset']}, {self.data['source']}), learning rate {c['lr']:g}, momentum {c['momentum']:g}, weight decay "
+            f"{c['weight_decay']:g}; measured after {', '.join(map(str, c['stages']))} steps on {c['probe_images']} images. "
+            f"{self.device['name']} ({self.device['type']}), {where}, {self.started[:10]}; {duration(self.wall_seconds)} over all cells. "
+            f"`{self.command}` makes it again."
+        )
 
 
 def read(folder: str | Path) -> GridRecord:
@@ -250,7 +283,7 @@ def _planned(config: GridConfig, folder: Path) -> dict[str, Any]:
 def run(config: GridConfig, root: str | Path | None = None, quiet: bool = False) -> GridRecord:
     """Train every cell of a grid and return its record, which is also saved in ``config.folder(root)``.
 
-    A finished grid is read back at once.  An interrupted one goes on with the first cell that is missing.
+    A finished grid is read back at once.  An interrupted one goes on with the cells that are missing.
 
     Parameters
     ----------
@@ -273,6 +306,10 @@ def run(config: GridConfig, root: str | Path | None = None, quiet: bool = False)
     chosen, folder = config.resolve(), config.folder(root)
     if (folder / FILE).exists():
         return _finished(folder, config)
+    if config.stored and (config.folder(results_root()) / FILE).exists():
+        record = read(config.folder(results_root()))
+        if record.digest == config.digest():
+            return record
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(folder / ".lock").acquire(timeout=0)
@@ -373,7 +410,7 @@ def _run(config: GridConfig, chosen: GridConfig, folder: Path, quiet: bool) -> G
     measurements = pd.concat(parts, ignore_index=True)
     commits = sorted(measurements.commit.unique())
     record = GridRecord(
-        config=chosen.model_dump(mode="json"),
+        config=chosen.model_dump(mode="json", exclude={"workers", "stored"}),
         digest=config.digest(),
         data={"dataset": "cifar10", "source": data.source, "checksum": data.checksum},
         command=config.command(),

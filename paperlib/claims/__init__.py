@@ -36,6 +36,7 @@ __all__ = [
     "read_all",
     "report",
     "save",
+    "spoken",
     "verdict",
 ]
 
@@ -149,14 +150,16 @@ def overview(findings: Iterable[Finding]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _here(finding: Finding) -> str:
-    return f" (at the {finding.preset} preset: {outcome(finding)})" if verdict(finding) == UNTESTED else ""
+def spoken(finding: Finding) -> str:
+    """The verdict; where the scale does not decide the claim, with the outcome at this one."""
+    found = verdict(finding)
+    return f"{found} (at the {finding.preset} preset: {outcome(finding)})" if found == UNTESTED else found
 
 
 def report(findings: Iterable[Finding]) -> str:
     """Two lines a finding: its verdict with the rule behind it, and the command, device and commit that it comes from."""
     return "\n".join(
-        f"{f.claim}  {verdict(f)}{_here(f)}: {CLAIMS[f.claim].rule}\n"
+        f"{f.claim}  {spoken(f)}: {CLAIMS[f.claim].rule}\n"
         f"    {f.command}  ({f.device['name']}, {f.threads} threads, commit {(f.git.get('commit') or 'none')[:7]})"
         for f in findings
     )

@@ -1,0 +1,140 @@
+"""The rules of Figure 2 and equation 7, on tables made for them: they say yes, no, and what lies between."""
+
+import itertools
+import math
+
+import pandas as pd
+import pytest
+
+from paperlib import claims, grid_runs
+from paperlib.claims import CLAIMS
+
+CELLS = list(itertools.product((2, 8, 32), repeat=2))
+
+
+def ratios(start=1.0, end=1.0, free=2.4, few=3.0):
+    """Three seeds of a grid where the paper's claim holds: few channels with d > c fail, nothing else."""
+    rows = []
+    for (c, d), seed in itertools.product(CELLS, range(3)):
+        failing = few if d > c and c <= 4 else 1.0
+        for variant, (a, b) in {"conv-relu": (start, end), "free": (free, free), "free-he-fan-in": (1.1, 1.2)}.items():
+            noise = 0.05 * (seed - 1)
+            held = failing if variant == "conv-relu" else 1.0
+            rows += [
+                (c, d, variant, seed, 0, math.log(a * held) + noise),
+                (c, d, variant, seed, 100, math.log(b * held) + noise),
+            ]
+    return {"ratios": pd.DataFrame(rows, columns=["c", "d", "variant", "seed", "step", "log_ratio"])}
+
+
+def energy(start=1.0, end=1.0):
+    rows = [
+        (c, d, seed, step, share * (1 + 0.1 * (seed - 1)), 1.0, d / 3, 0.2, 0.01)
+        for (c, d), seed, (step, share) in itertools.product(CELLS, range(3), ((0, start), (100, end)))
+        if d > c
+    ]
+    columns = ["c", "d", "seed", "step", "share", "white", "effective_rank", "correlated", "small space"]
+    return {"energy": pd.DataFrame(rows, columns=columns)}
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        (ratios(), "reproduced"),
+        (ratios(few=1.0), "reproduced"),
+        (ratios(end=1.24), "reproduced"),
+        (ratios(end=1.27), "reproduced with a correction"),
+        (ratios(end=1 / 1.27), "reproduced with a correction"),
+        (ratios(start=1.3), "reproduced"),
+        (ratios(start=1.3, end=1.3), "not reproduced"),
+        (ratios(free=1.0), "not reproduced"),  # no nearer than without
+    ],
+)
+def test_figure_2(tables, expected):
+    assert CLAIMS["F2"].judge(tables) == expected
+
+
+def change(table, value, **where):
+    chosen = pd.Series(True, table.index)
+    for name, one in where.items():
+        chosen &= table[name] == one
+    assert chosen.any()
+    table.loc[chosen, "log_ratio"] = value
+
+
+def test_one_cell_that_fails_elsewhere_is_enough():
+    for c, d in ((2, 2), (8, 2), (8, 32), (32, 32)):
+        tables = ratios()
+        change(tables["ratios"], 0.5, c=c, d=d, variant="conv-relu", step=100)
+        assert CLAIMS["F2"].judge(tables) == "reproduced with a correction"
+        change(tables["ratios"], 0.5, c=c, d=d, variant="conv-relu")
+        assert CLAIMS["F2"].judge(tables) == "not reproduced"
+
+
+def test_dead_runs_count_against_it_when_they_are_most():
+    tables = ratios()
+    change(tables["ratios"], math.inf, c=32, d=2, variant="conv-relu", seed=0)
+    assert CLAIMS["F2"].judge(tables) == "reproduced"
+    change(tables["ratios"], math.nan, c=32, d=2, variant="conv-relu", seed=1)
+    assert CLAIMS["F2"].judge(tables) == "not reproduced"
+    change(tables["ratios"], math.inf, c=32, d=2, variant="conv-relu")
+    assert CLAIMS["F2"].judge(tables) == "not reproduced"
+    tables = ratios()
+    change(
+        tables["ratios"], math.inf, c=32, d=2, variant="free"
+    )  # without a projection all have died: nearer than that
+    assert CLAIMS["F2"].judge(tables) == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        (energy(), "reproduced"),
+        (energy(end=2.0), "reproduced with a correction"),
+        (energy(end=0.7), "reproduced with a correction"),
+        (energy(start=2.0), "reproduced"),
+        (energy(start=2.0, end=2.0), "not reproduced"),
+    ],
+)
+def test_equation_7(tables, expected):
+    assert CLAIMS["P3"].judge(tables) == expected
+
+
+def test_one_cell_is_enough_against_equation_7():
+    tables = energy()
+    table = tables["energy"]
+    table.loc[(table.c == 8) & (table.d == 32), "share"] = 1.5
+    assert CLAIMS["P3"].judge(tables) == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("claim", "tables"), [("F2", {"ratios": ratios()["ratios"][:0]}), ("P3", {"energy": energy()["energy"][:0]})]
+)
+def test_nothing_measured_is_not_a_yes(claim, tables):
+    assert CLAIMS[claim].judge(tables) == "not reproduced"
+
+
+def test_the_figures_are_one_value_a_seed():
+    found = CLAIMS["F2"].figures(ratios(end=1.2)) | CLAIMS["P3"].figures(energy(end=2.0))
+    assert all(list(values.index) == [0, 1, 2] for values in found.values())
+    assert found["median factor from 1, projected, at the end"][1] == pytest.approx(1.2)
+    assert found["median factor from 1, not projected, at the end"][1] == pytest.approx(2.4)
+    assert found["share over c/d, at the end"][1] == pytest.approx(2.0)
+    assert found["share over c/d, at the start"][1] == pytest.approx(1.0)
+
+
+def test_only_the_papers_scale_decides(tmp_path, monkeypatch):
+    """And a finding says where its grid was made, not where it was read."""
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
+    config = grid_runs.GridConfig(preset="smoke", seeds=1)
+    made = grid_runs.run(config, quiet=True)
+    path = config.folder() / grid_runs.FILE
+    path.write_text(path.read_text().replace(made.started, "2026-01-01T00:00:00+00:00"))
+    finding = claims.measure("F2", preset="smoke", seeds=1)
+    assert (finding.started, finding.git, finding.threads) == ("2026-01-01T00:00:00+00:00", made.git, 1)
+    assert finding.wall_seconds == made.wall_seconds
+    assert claims.verdict(finding) == claims.UNTESTED == "not yet tested at the paper's scale"
+    paper = finding.model_copy(update={"preset": "paper"})
+    assert claims.verdict(paper) == claims.outcome(finding)
+    assert claims.overview([finding]).verdict.unique().tolist() == [claims.UNTESTED]
+    assert f"F2  {claims.UNTESTED} (at the smoke preset: " in claims.report([finding])

@@ -1,0 +1,102 @@
+"""The channel grid's figures: one scale, numbers in the cells, dead cells said, any size of grid."""
+
+import io
+import itertools
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from paperlib.figures import channel_grid as draw
+
+
+def drawn(figure):
+    assert isinstance(figure, Figure)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(io.BytesIO(), format="png")
+    return figure
+
+
+def texts(figure):
+    return [t.get_text() for ax in figure.axes for t in ax.texts]
+
+
+def grid(channels, variants=("a", "b"), ratio=1.5, dead=0):
+    rows = [
+        {"variant": v, "c": c, "d": d, "ratio": ratio, "spread": 1.1, "alive": 3 - dead, "dead": dead}
+        for v, c, d in itertools.product(variants, channels, channels)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("channels", [(2,), (2, 8), (2, 4, 8, 16, 32), (2, 4, 8, 16, 32, 64, 128)])
+@pytest.mark.parametrize("n", [1, 2, 4, 7])
+def test_heat_maps(channels, n):
+    titles = {chr(97 + i): f"title {i}" for i in range(n)}
+    figure = drawn(draw.heat_maps(grid(channels, titles), titles, title="all"))
+    shown = texts(figure)
+    assert shown.count("1.50") == n * len(channels) ** 2 and shown.count("×1.10") == n * len(channels) ** 2
+    # One scale for all panels, and white is 1.
+    images = [image for ax in figure.axes for image in ax.images]
+    assert len(images) == n
+    assert {(image.norm.vmin, image.norm.vmax) for image in images} == {(-2, 2)}
+    assert images[0].cmap(images[0].norm(0.0))[:3] == pytest.approx((0.965, 0.965, 0.965), abs=0.02)
+    assert all(np.allclose(image.get_array(), math.log2(1.5)) for image in images)
+
+
+def test_cells_lie_where_their_channels_are():
+    table = grid((2, 4), ("a",))
+    table.loc[(table.c == 4) & (table.d == 2), "ratio"] = 3.0
+    ax = drawn(draw.heat_maps(table, {"a": "a"})).axes[0]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["2", "4"] and ax.get_ylabel() == "input channels c"
+    array = ax.images[0].get_array()
+    assert array[1, 0] == pytest.approx(math.log2(3)) and array[0, 1] == pytest.approx(math.log2(1.5))
+    (three,) = [t for t in ax.texts if t.get_text() == "3.00"]
+    assert three.get_position()[0] == 0 and round(three.get_position()[1]) == 1
+
+
+def test_extremes_and_the_dead():
+    table = grid((2, 4), ("a",), dead=1)
+    table.loc[0, ["ratio", "spread", "alive", "dead"]] = [math.nan, math.nan, 0, 3]
+    table.loc[1, ["ratio", "spread"]] = [1e4, 20.0]
+    table.loc[2, ["ratio", "spread"]] = [1e-3, math.nan]
+    shown = texts(drawn(draw.heat_maps(table, {"a": "a"})))
+    assert shown[0] == "dead"
+    assert "10000" in shown and "×20 †1" in shown and "†1" in shown and "0.00" in shown
+
+
+def test_factor_maps():
+    rows = [
+        {"c": c, "d": d, "assumption": a, "ratio": 1.25}
+        for a, c, d in itertools.product(("ReLU", "row space", "crop"), (2, 4, 8), (2, 4, 8))
+    ]
+    figure = drawn(draw.factor_maps({"start": pd.DataFrame(rows), "end": pd.DataFrame(rows)}, "title"))
+    assert texts(figure).count("1.25") == 2 * 3 * 9
+    assert [ax.get_title(loc="left") for ax in figure.axes[:3]] == ["ReLU", "row space", "crop"]
+
+
+def test_over_time():
+    rows = [
+        {"variant": v, "step": s, "distance": 1 + i + s / 100} for i, v in enumerate("abcdefg") for s in (0, 25, 100)
+    ]
+    figure = drawn(draw.over_time(pd.DataFrame(rows), {v: f"variant {v}" for v in "abcdefg"}, "title"))
+    lines = figure.axes[0].lines
+    assert len(lines) == 7 and list(lines[0].get_ydata()) == [1, 1.25, 2]
+
+
+def test_explanations():
+    rows = [
+        {"c": c, "d": d, "seed": s, "step": step, "share": 0.8 + 0.1 * s, "white": 1.0, "effective_rank": 3.0,
+         "correlated": 0.4, "small space": 0.01}
+        for c, d in ((2, 4), (2, 8), (4, 8)) for s in range(4) for step in (0, 9)
+    ]  # fmt: skip
+    figure = drawn(draw.explanations(pd.DataFrame(rows), {0: "before", 9: "after"}, "title"))
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["before", "after"]
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert [list(np.round(line.get_ydata(), 3)) for line in dots] == [[0.8, 0.9, 1.0, 1.1]] * 3
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["2→4", "2→8", "4→8"]
+    assert len(figure.legends[0].get_texts()) == 4

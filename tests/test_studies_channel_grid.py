@@ -1,0 +1,102 @@
+"""The channel grid summed up: means of logarithms, dead runs, factors that multiply, and predictions."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from paperlib import cifar, grid_runs
+from paperlib.channel_grid import VARIANTS
+from paperlib.energy import relative_sd
+from paperlib.studies import channel_grid as studies
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    config = grid_runs.GridConfig(preset="smoke", in_channels="2 4", out_channels="2 8", seeds=3, stages="0 2")
+    return grid_runs.run(config, root=tmp_path_factory.mktemp("grid"), quiet=True).measurements
+
+
+def made(logs, **more):
+    rows = {"variant": "conv-relu", "c": 2, "d": 4, "seed": range(len(logs)), "step": 5, "log_ratio": logs} | more
+    return pd.DataFrame(rows)
+
+
+def test_ratios_are_geometric_means_of_the_living():
+    cell = studies.ratios(made([math.log(2), math.log(0.5), math.inf, math.nan])).iloc[0]
+    assert cell.ratio == pytest.approx(1)
+    assert cell.spread == pytest.approx(math.exp(math.sqrt(2) * math.log(2)))
+    assert (cell.alive, cell.dead) == (2, 2)
+    cell = studies.ratios(made([math.inf, math.inf])).iloc[0]
+    assert math.isnan(cell.ratio) and (cell.alive, cell.dead) == (0, 2)
+    assert studies.ratios(made([0.1])).spread.isna().all()
+
+
+def test_ratios_take_one_stage(table):
+    for step, expected in ((None, 2), (0, 0), (2, 2)):
+        found = studies.ratios(table, step)
+        assert len(found) == 4 * len(VARIANTS)
+        part = table[(table.step == expected) & (table.variant == "free") & (table.c == 4) & (table.d == 8)]
+        cell = found[(found.variant == "free") & (found.c == 4) & (found.d == 8)].iloc[0]
+        assert math.log(cell.ratio) == pytest.approx(part.log_ratio.mean())
+
+
+def test_distances():
+    cells = [
+        made([math.log(r)] * 2, d=d, step=s)
+        for r, d, s in ((2, 4, 0), (0.5, 8, 0), (4, 16, 0), (1.1, 4, 9), (1, 8, 9), (1, 16, 9))
+    ]
+    cells.append(made([math.inf] * 2, d=32, step=9))
+    found = studies.distances(pd.concat(cells)).set_index("step")
+    assert found.distance.to_dict() == pytest.approx({0: 2.0, 9: 1.0})
+    assert found.dead.to_dict() == pytest.approx({0: 0, 9: 0.25})
+
+
+@pytest.mark.parametrize("variant", ["conv-relu", "conv", "published"])
+def test_factors_multiply_to_the_ratio(table, variant):
+    found = studies.factors(table, variant).pivot(index=["c", "d"], columns="assumption", values="ratio")
+    assert list(found.columns) == ["ReLU", "crop and border", "row space"]
+    ratio = studies.ratios(table).query("variant == @variant").set_index(["c", "d"]).ratio
+    for (c, d), row in found.iterrows():
+        # What σ itself makes of the assumed energies.
+        own = math.sqrt(2 * d / min(c, d)) / VARIANTS[variant].sigma(c, d)
+        assert row.prod() * own == pytest.approx(ratio[c, d], rel=1e-9)
+        assert (c < d) or row["row space"] == pytest.approx(1)
+
+
+def test_energy_takes_the_cells_that_lose_something(table):
+    found = studies.energy(table)
+    assert sorted(set(zip(found.c, found.d, strict=True))) == [(2, 8), (4, 8)]
+    row = found.iloc[0]
+    source = table[(table.variant == "conv-relu") & (table.c == row.c) & (table.d == row.d)]
+    source = source[(source.seed == row.seed) & (source.step == row.step)].iloc[0]
+    assert row.share == pytest.approx(source.energy_fraction * row.d / row.c)
+    assert row.white == pytest.approx(1, rel=0.05)
+    assert row.correlated == pytest.approx(relative_sd(8, int(row.c), source.effective_rank))
+    assert 0.005 < row["small space"] < 0.03
+
+
+def test_the_small_space_prediction_is_what_uncorrelated_gradients_do():
+    """One image's white gradient in a row space of c·n² of d·n² dimensions: Monte Carlo against the formula."""
+    from paperlib.energy import energy_fraction
+
+    c, d, n = 2, 6, 8
+    generator = torch.Generator().manual_seed(0)
+    kernel = torch.randn(d, c, 3, 3, generator=generator)
+    shares = energy_fraction(kernel, torch.randn(4000, d, n, n, generator=generator)) * d / c
+    assert shares.std().item() == pytest.approx(relative_sd(d * n * n, c * n * n), rel=0.05)
+
+
+def test_the_correlated_prediction_is_what_untrained_networks_do():
+    """φ of 30 networks at their start varies as the effective rank of their gradients says."""
+    from paperlib.channel_grid import train_cell
+
+    data = cifar.load("cifar10", "sample")
+    found = train_cell(2, 8, seeds=range(30), data=data, stages=[0], probe_images=32)
+    shares = found.energy_fraction * 4
+    predicted = np.mean([relative_sd(8, 2, m) for m in found.effective_rank])
+    assert shares.std() == pytest.approx(predicted, rel=0.35)
+    # Not 1 quite: which units are active, and what the network says, depends on the kernel.
+    assert 0.9 < shares.mean() < 1.4
