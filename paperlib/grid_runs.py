@@ -100,8 +100,8 @@ class GridConfig(Parameters):
     )
     in_channels: Channels | None = Field(None, description="the numbers c of input channels")
     out_channels: Channels | None = Field(None, description="the numbers d of output channels")
-    variants: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
-        tuple(VARIANTS), description="keys of :data:`paperlib.channel_grid.VARIANTS`"
+    variants: Annotated[tuple[str, ...], BeforeValidator(_words)] | None = Field(
+        None, description="keys of :data:`paperlib.channel_grid.VARIANTS`; by default all"
     )
     seeds: Count | None = Field(None, description="how many: 0, 1, …")
     stages: Stages | None = Field(None, description="numbers of steps after which to measure; the largest ends a run")
@@ -124,7 +124,9 @@ class GridConfig(Parameters):
 
     @field_validator("variants")
     @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _known(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is None:
+            return None
         if unknown := [v for v in value if v not in VARIANTS]:
             raise ValueError(f"variant {unknown[0]!r} is unknown: choose from {', '.join(VARIANTS)}")
         if not value:
@@ -140,6 +142,7 @@ class GridConfig(Parameters):
         defaults = {
             "in_channels": size["channels"],
             "out_channels": size["channels"],
+            "variants": tuple(VARIANTS),
             "seeds": size["seeds"],
             "stages": size["stages"],
             "batch_size": size.get("batch_size", 128),

@@ -1,0 +1,257 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # One Conv-ReLU layer, for many numbers of channels
+#
+# [Chapter 2](02_projection.ipynb) built the projection and the value $\sigma$ at which it holds the singular values. That $\sigma$ rests on two assumptions: that the
+# directions a convolution does not lose carry their share of the gradient's energy, and that a ReLU takes half of it. The paper tests both
+# at once, in its Figure 2 {cite}`zaeemzadeh2020`: it trains small networks on CIFAR-10 and looks at the gradient on both sides of one convolution and its ReLU, for many numbers of input and output
+# channels. It finds the ratio of the two norms moved close to 1, and one exception: very few input channels, and more output channels than that.
+# This page makes the experiment again, with more ways to begin and to hold the kernel, and then looks at each assumption alone, to see what makes the
+# exceptions.
+#
+# | | |
+# |---|---|
+# | **needs** | two CPU cores |
+# | **fetches** | nothing to read the stored grid; CIFAR-10, 170 MB, once, to train one |
+# | **takes** | seconds with the stored grid, or at `smoke`; under an hour to train the grid of `desk` on two cores; hours on a GPU for `paper` |
+#
+# The grid is trained by one command, cell by cell, and an interrupted one goes on where it was. `stored = True` reads the committed one where it is the
+# grid that these parameters describe; change any of them, and this page trains its own:
+#
+# ```bash
+# papermill notebooks/03_channel_grid.ipynb out.ipynb -p in_channels "2 8" -p out_channels "2 8 64" -p lr 0.1
+# ```
+
+# %% tags=["parameters"]
+preset = "auto"
+in_channels = None
+out_channels = None
+variants = None
+seeds = None
+stages = None
+batch_size = None
+lr = 0.01
+momentum = 0.9
+weight_decay = 0.0001
+probe_images = None
+source = None
+device = "auto"
+workers = None
+stored = True
+
+# %%
+from paperlib.grid_runs import GridConfig, read, run
+
+config = GridConfig.from_namespace(globals())
+
+# %%
+# %matplotlib inline
+import pandas as pd
+from IPython.display import Markdown
+
+from paperlib import cifar, claims
+from paperlib.channel_grid import VARIANTS, train_cell
+from paperlib.config import results_root
+from paperlib.figures import channel_grid as draw
+from paperlib.studies import channel_grid as studies
+
+# %% [markdown]
+# ## The experiment
+#
+# Three 3 × 3 convolutions, $3 \to c$, $c \to d$ and $d \to 10$, with a ReLU behind the first two, no biases and no normalisation; the mean over the map gives the ten logits. The
+# layer in question is the one in the middle, $y = \mathrm{relu}(Wx)$, and the number is
+#
+# $$
+# \frac{\lVert \partial E / \partial y \rVert}{\lVert \partial E / \partial x \rVert} ,
+# $$ (eq-ratio)
+#
+# output over input, as everywhere in this book: above 1 the gradient shrinks on its way back. The norms are taken over a whole batch, the same images for all networks.
+# A cell of the grid is one pair $(c, d)$. The first and the last kernel of a seed are the same in every variant; the variants differ in the middle one, in how it begins and in what it is held at after every second
+# step. The paper leaves open how it initialised these networks, the learning rate, and the network's end; this page uses plain SGD at a constant rate, 0.01 (why not 0.1, see [below](the-rate)).
+
+# %%
+starts = {
+    "default": "PyTorch's: uniform, variance 1 / 27c",
+    "he-fan-in": "normal, variance 2 / 9c",
+    "he-fan-out": "normal, variance 2 / 9d",
+    "orthogonal": "delta-orthogonal, singular values √(2d / min(d, c))",
+}
+pd.DataFrame(
+    {
+        "held": v.title.split(",")[0] if v.sigma else "no",
+        "start": starts[v.start],
+        **{
+            f"σ, {c} → {d}": "" if v.sigma is None else f"{v.sigma(c, d):.2f}"
+            for c, d in ((2, 32), (16, 16), (32, 2))
+        },
+    }
+    for v in VARIANTS.values()
+).set_index(pd.Index(VARIANTS, name="variant"))
+
+# %% [markdown]
+# `conv-relu` is the paper's value for a convolution with a ReLU behind it, `conv` the one for a convolution alone, `published` that of the authors'
+# code (see [Reading the reference](02b_reference.ipynb)), which is the same as `conv` unless $c > d$.
+
+# %% tags=["nbval-ignore-output"]
+grid = run(config)
+table = grid.measurements
+Markdown(grid.describe())
+
+# %% [markdown]
+# ## The ratio, with and without the projection
+#
+# In each cell: the geometric mean of the ratio over the seeds; below it the spread, to be read "times or over", and after a † the number of networks that have died (no gradient gets through their
+# ReLU any more), which the mean leaves out. All heat maps of this page share one scale of colours: white keeps the norm.
+
+# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The gradient-norm ratio of the Conv-ReLU after the last stage, without and with the projection: what the paper's Figure 2 shows.", "name": "fig-grid"}, "image": {"alt": "Two heat maps over input and output channels. Without the projection most cells are orange, the gradient shrinks; with it most are near white, but for rows and columns of two channels."}}
+last = studies.ratios(table)
+draw.heat_maps(
+    last,
+    {v: VARIANTS[v].title for v in ("free", "conv-relu")},
+    columns=2,
+    title="Without and with the projection",
+)
+
+# %% [markdown]
+# TEXT1
+
+# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The other variants, at the same moment.", "name": "fig-variants"}, "image": {"alt": "Five heat maps on the same colours: two other values of sigma, and three ways to begin without a projection."}}
+others = ("conv", "published", "free-he-fan-in", "free-he-fan-out", "free-orthogonal")
+draw.heat_maps(
+    last,
+    {v: VARIANTS[v].title for v in others},
+    title="Other values of σ, and other beginnings",
+)
+
+# %% [markdown]
+# TEXT2
+
+# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "How far the ratio is from 1, over the first steps of training: the median over all cells, as a factor.", "name": "fig-over-time"}, "image": {"alt": "One line a variant against the steps. The projected one with the factor for the ReLU stays lowest."}}
+distances = studies.distances(table)
+draw.over_time(
+    distances,
+    {v: VARIANTS[v].title for v in VARIANTS},
+    title="Distance from norm preservation",
+)
+
+# %% tags=["nbval-ignore-output"]
+distances.pivot(index="variant", columns="step", values="distance").loc[
+    list(VARIANTS)
+].round(2)
+
+# %% [markdown]
+# TEXT3
+
+# %% [markdown]
+# (which-assumption)=
+# ## Which assumption fails, and where
+#
+# The gradient loses energy twice on its way back, and the ratio has three factors:
+#
+# $$
+# \frac{\lVert \partial E / \partial x \rVert^2}{\lVert \partial E / \partial y \rVert^2} = \rho \cdot \varphi \cdot \gamma .
+# $$ (eq-factors)
+#
+# $\rho$ is the share of energy that the ReLU lets through, $\varphi$ the share of the rest that lies in the convolution's row space, $\gamma$ what the
+# convolution makes of that. The projection sets $\gamma = \sigma^2$, up to its crop and the border, and $\sigma^2 = 2d/\min(d,c)$ is right if
+# $\rho = \tfrac12$ and $\varphi = \min(d,c)/d$. Every factor was measured. The next figure shows, in units of the ratio, what each assumption is off by: the three panels of a row multiply to the ratio.
+
+# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "With the projection, σ = √(2d / min(d, c)): by what factor the ratio is away from 1 because of each assumption, before the first step and after the last.", "name": "fig-factors"}, "image": {"alt": "Two rows of three heat maps: ReLU, row space, crop and border. The third is near white everywhere; the ReLU's deviates where there are two output channels, the row space's where there are few input channels and more outputs."}}
+factors = {
+    name: studies.factors(table, "conv-relu", step)
+    for name, step in (
+        ("before the first step", 0),
+        (f"after {table.step.max()} steps", table.step.max()),
+    )
+}
+draw.factor_maps(factors, "What each assumption is off by")
+
+# %% [markdown]
+# TEXT4
+
+# %% [markdown]
+# ## A small space, or correlated gradients?
+#
+# The paper explains the exception, few input channels and more outputs, by the smallness of the space: with few dimensions, the row space's share of the energy is more likely to be far from $c/d$. [Chapter 2](gradient-energy)
+# derived another reason. The space is not small: the row space of a convolution on a 32 × 32 map has $1024\,c$ of $1024\,d$ dimensions, and in so many a gradient without
+# any preference has its share to within a few per cent. But gradients at different pixels and of different images are *correlated*: they use few directions of the $d$ channels, and
+# how much of these the row space holds is a matter of luck, with the standard deviation of equation {eq}`eq-spread`, which depends on the gradients' effective rank.
+#
+# Both are numbers without a free parameter, and the projected networks can decide between them. The black bars are a control: the same kernels and the same ReLUs, in the same small space, with white noise in
+# place of the gradient.
+
+# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The share of the gradient's energy in the row space, over c/d, for the cells with more outputs than inputs. Grey line: equation 7. Bands: ± one standard deviation as each explanation predicts it.", "name": "fig-explanations"}, "image": {"alt": "Two panels, before and after training. Before, the dots scatter around 1 as widely as the band for correlated gradients; the band for a small space is a hair's breadth. After, most dots lie above. White noise lies on 1 in both."}}
+energy = studies.energy(table)
+draw.explanations(
+    energy,
+    {0: "before the first step", table.step.max(): f"after {table.step.max()} steps"},
+    "Why the share is not c/d",
+)
+
+# %% tags=["nbval-ignore-output"]
+ENERGY_TABLE
+
+# %% [markdown]
+# TEXT5
+
+# %% [markdown]
+# (the-rate)=
+# ## The learning rate
+#
+# TEXT6
+
+# %% mystnb={"figure": {"caption": "The grid again with a learning rate of 0.1, five seeds, after 100 steps.", "name": "fig-rate"}, "image": {"alt": "Two heat maps at the higher rate: both have large deviations and many dead networks where there are two output channels."}}
+fast = read(results_root() / "channel_grid" / "FAST")
+draw.heat_maps(
+    studies.ratios(fast.measurements),
+    {v: VARIANTS[v].title for v in ("free", "conv-relu")},
+    columns=2,
+    title="Learning rate 0.1",
+)
+
+# %%
+Markdown(fast.describe())
+
+# %%
+RATE_TABLE
+
+# %% [markdown]
+# TEXT7
+
+# %% [markdown]
+# ## A cell of your own
+#
+# `train_cell` trains one cell and returns what was measured, one row a seed and stage; on a CUDA device all seeds of a cell train side by side.
+
+# %% tags=["nbval-ignore-output"]
+sample = cifar.load("cifar10", "sample")
+cell = train_cell(4, 32, "conv-relu", seeds=[0, 1], data=sample, stages=(0, 10))
+cell[["seed", "step", "log_ratio", "relu_share", "energy_fraction", "gain"]].round(3)
+
+# %% [markdown]
+# ## What holds
+#
+# The paper's claims about Figure 2 (F2) and about the row space's share (P3), with the committed grid, real CIFAR-10. The verdicts follow from it by the rules below the table.
+
+# %%
+found = claims.read_all(results_root(), only=("P3", "F2"))
+claims.overview(found).drop(columns=["device", "commit", "verdict"]).set_index(
+    ["claim", "measured"]
+)
+
+# %%
+print(claims.report(found))
+
+# %% [markdown]
+# TEXT8
