@@ -200,10 +200,16 @@ draw.explanations(
 )
 
 # %% tags=["nbval-ignore-output"]
-ENERGY_TABLE
+studies.energy_summary(energy, 0).set_index(["c", "d"]).round(3)
 
 # %% [markdown]
 # TEXT5
+
+# %% tags=["nbval-ignore-output"]
+studies.misfit(energy).set_index("step").round(2)
+
+# %% [markdown]
+# TEXT5b
 
 # %% [markdown]
 # (the-rate)=
@@ -224,10 +230,21 @@ draw.heat_maps(
 Markdown(fast.describe())
 
 # %%
-RATE_TABLE
+main = read(results_root() / "channel_grid" / "desk")
+studies.activity({"0.01": main.measurements, "0.1": fast.measurements}).rename(columns={"grid": "rate"}).set_index(["rate", "variant"]).round(2)
 
 # %% [markdown]
 # TEXT7
+
+# %%
+longer = read(results_root() / "channel_grid" / "LONG")
+Markdown(longer.describe())
+
+# %%
+studies.ratios(longer.measurements)...
+
+# %% [markdown]
+# TEXT7b
 
 # %% [markdown]
 # ## A cell of your own

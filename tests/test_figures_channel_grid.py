@@ -100,3 +100,16 @@ def test_explanations():
     assert [list(np.round(line.get_ydata(), 3)) for line in dots] == [[0.8, 0.9, 1.0, 1.1]] * 3
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["2→4", "2→8", "4→8"]
     assert len(figure.legends[0].get_texts()) == 4
+
+
+def test_what_was_not_measured_is_left_out_or_said():
+    titles = {"a": "measured", "z": "not measured"}
+    assert len([ax for ax in drawn(draw.heat_maps(grid((2, 4), ("a",)), titles)).axes if ax.images]) == 1
+    rows = [{"variant": "a", "step": s, "distance": 1.5} for s in (0, 5)]
+    assert len(drawn(draw.over_time(pd.DataFrame(rows), titles)).axes[0].lines) == 1
+    for figure in (
+        draw.heat_maps(grid((2, 4), ("a",)), {"z": "not measured"}, title="t"),
+        draw.factor_maps({"start": pd.DataFrame(columns=["c", "d", "assumption", "ratio"])}, "t"),
+        draw.explanations(pd.DataFrame(columns=["c", "d", "step"]), {0: "start"}, "t"),
+    ):
+        assert texts(drawn(figure)) == ["not measured in this grid"]

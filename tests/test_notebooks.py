@@ -11,10 +11,12 @@ import nbformat
 import pytest
 
 from paperlib.config import RunConfig
+from paperlib.grid_runs import GridConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CIFAR = ROOT / "notebooks" / "04_cifar.ipynb"
+GRID = ROOT / "notebooks" / "03_channel_grid.ipynb"
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
@@ -46,18 +48,19 @@ def test_outputs_are_there_whole_and_clean(notebook):
     assert str(Path.home()) + "/" not in text
 
 
-def test_the_parameters_are_those_of_runconfig_with_its_defaults():
-    first = next(c for c in nbformat.read(CIFAR, as_version=4).cells if c.cell_type == "code")
+@pytest.mark.parametrize(("path", "config", "own"), [(CIFAR, RunConfig, {}), (GRID, GridConfig, {"stored": True})])
+def test_the_parameters_are_those_of_the_configuration_with_its_defaults(path, config, own):
+    first = next(c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code")
     assert first.metadata["tags"] == ["parameters"]
     values: dict = {}
     exec(first.source, {}, values)
-    assert values == {name: field.default for name, field in RunConfig.model_fields.items()}
+    assert values == {name: field.default for name, field in config.model_fields.items()} | own
 
 
-def papermill(tmp_path, *parameters, **environment):
+def papermill(tmp_path, *parameters, notebook=CIFAR, **environment):
     words = [w for name, value in parameters for w in ("-p", name, str(value))]
     return subprocess.run(
-        [sys.executable, "-m", "papermill", str(CIFAR), str(tmp_path / "out.ipynb"), *words],
+        [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), *words],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -85,6 +88,26 @@ def test_papermill_fails_with_one_sentence(tmp_path, parameters, said):
     tail = done.stderr[done.stderr.index("Exception encountered") :]
     assert "Traceback" not in tail
     assert 'File "' not in tail.replace('File "<', "")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_papermill_trains_a_grid_of_ones_own(tmp_path):
+    """Other channels, and only some variants: every figure draws what there is."""
+    done = papermill(
+        tmp_path, ("in_channels", "2 4"), ("out_channels", 8), ("variants", "free"), ("seeds", 1), ("stages", "0 1"), notebook=GRID
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((tmp_path / "runs" / "channel_grid").glob("smoke-*/grid.json"))) == 1
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    assert "2 × 1 pairs of channel numbers, 1 variants" in json.dumps(
+        [c.get("outputs") for c in cells], ensure_ascii=False
+    )
+
+
+def test_papermill_refuses_a_bad_grid_with_one_sentence(tmp_path):
+    done = papermill(tmp_path, ("in_channels", "2,x"), notebook=GRID)
+    assert done.returncode != 0
+    assert "ConfigError: in_channels must be a list of whole numbers, such as '2 4 8', not '2,x'" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 

@@ -100,3 +100,46 @@ def test_the_correlated_prediction_is_what_untrained_networks_do():
     assert shares.std() == pytest.approx(predicted, rel=0.35)
     # Not 1 quite: which units are active, and what the network says, depends on the kernel.
     assert 0.9 < shares.mean() < 1.4
+
+
+def test_a_grid_without_these_cells_gives_empty_tables(table):
+    free = table[table.variant == "free"]
+    assert list(studies.factors(free, "conv-relu").columns) == ["assumption", "c", "d", "ratio"]
+    assert studies.factors(free, "conv-relu").empty and studies.energy(free).empty
+    assert studies.energy(table[table.c >= table.d]).empty
+    assert set(studies.distances(free).variant) == {"free"}
+
+
+def shares(rows):
+    return pd.DataFrame(rows, columns=["c", "d", "seed", "step", "share", "correlated", "small space"]).assign(
+        white=1.0, effective_rank=2.0
+    )
+
+
+def test_energy_summary_and_misfit():
+    table = shares(
+        [
+            (2, 4, 0, 0, 1.3, 0.3, 0.01),
+            (2, 4, 1, 0, 0.7, 0.3, 0.01),
+            (2, 8, 0, 0, 1.0, 0.3, 0.01),
+            (2, 4, 0, 9, 4.0, 0.3, 0.1),
+        ]
+    )
+    first = studies.energy_summary(table, 0).iloc[0]
+    assert (first.c, first.d, first.share) == (2, 4, pytest.approx(1.0))
+    assert first.sd == pytest.approx(0.3 * math.sqrt(2)) and first.correlated == pytest.approx(0.3)
+    found = studies.misfit(table).set_index("step")
+    assert found.correlated.to_dict() == pytest.approx({0: math.sqrt(2 / 3), 9: 10})
+    assert found["small space"].to_dict() == pytest.approx({0: 30 * math.sqrt(2 / 3), 9: 30})
+
+
+def test_activity_is_that_of_the_living_at_the_end(table):
+    found = studies.activity({"here": table}).set_index("variant")
+    last = table[(table.step == 2) & (table.variant == "free")]
+    assert found.loc["free", "active"] == pytest.approx(last.active.mean())
+    assert found.loc["free", "dead"] == 0
+    broken = table.copy()
+    broken.loc[last.index[:3], "log_ratio"] = math.inf
+    found = studies.activity({"here": broken}).set_index("variant")
+    assert found.loc["free", "dead"] == pytest.approx(3 / len(last))
+    assert found.loc["free", "relu_share"] == pytest.approx(last.relu_share[3:].mean())

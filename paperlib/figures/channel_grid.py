@@ -56,12 +56,25 @@ def _colour_bar(figure: Figure, image, axes, label: str, **options) -> None:
     bar.outline.set_visible(False)
 
 
+def _nothing(title: str) -> Figure:
+    with page_style():
+        figure, ax = subplots(1, 1, (6, 1.2))
+        ax.text(0.5, 0.5, "not measured in this grid", ha="center", va="center", color=".4")
+        ax.set_axis_off()
+        headline(figure, title)
+    return figure
+
+
 def heat_maps(ratios: pd.DataFrame, titles: dict[str, str], columns: int = 3, title: str = "") -> Figure:
     """The gradient-norm ratio over the numbers of channels, a panel a variant, all on one scale: white keeps the norm.
 
-    Columns: ``variant``, ``c``, ``d``, ``ratio``, ``spread``, ``dead``.  ``titles`` names the variants, in the panels' order.
+    Columns: ``variant``, ``c``, ``d``, ``ratio``, ``spread``, ``dead``.  ``titles`` names the variants, in the panels' order; those that
+    were not measured are left out.
     """
+    titles = {v: name for v, name in titles.items() if v in set(ratios.variant)}
     n = len(titles)
+    if not n:
+        return _nothing(title)
     columns = min(columns, n)
     lines = -(-n // columns)
     side = 0.55 * max(ratios.d.nunique(), 3)
@@ -90,6 +103,9 @@ def factor_maps(factors: dict[str, pd.DataFrame], title: str = "") -> Figure:
 
     ``factors`` maps a stage's name to a table with the columns ``c``, ``d``, ``assumption``, ``ratio``.
     """
+    factors = {stage: table for stage, table in factors.items() if len(table)}
+    if not factors:
+        return _nothing(title)
     names = list(next(iter(factors.values())).assumption.drop_duplicates())
     side = 0.5 * max(next(iter(factors.values())).d.nunique(), 3)
     with page_style():
@@ -117,6 +133,8 @@ def over_time(distances: pd.DataFrame, titles: dict[str, str], title: str = "") 
         figure, ax = subplots(1, 1, (7.5, 3.9))
         for i, (variant, name) in enumerate(titles.items()):
             part = distances[distances.variant == variant]
+            if part.empty:
+                continue
             ax.plot(part.step, part.distance, color=PALETTE[i], marker=MARKERS[i], ms=5, label=name,
                     ls="-" if i < 3 else "--")  # fmt: skip
         ax.set_yscale("log", base=2)
@@ -135,6 +153,8 @@ def explanations(energy: pd.DataFrame, stages: dict[int, str], title: str = "") 
 
     Columns: ``c``, ``d``, ``step``, ``share``, ``white``, ``correlated``, ``small space``.  ``stages`` names the steps to show.
     """
+    if energy.empty:
+        return _nothing(title)
     cells = sorted(set(zip(energy.c, energy.d, strict=True)))
     place = {cell: i for i, cell in enumerate(cells)}
     jitter = np.random.default_rng(0)

@@ -103,3 +103,42 @@ def energy(measurements: pd.DataFrame, variant: str = "conv-relu", size: int = 3
             "small space": [relative_sd(d * size**2, c * size**2, 1) for c, d, _ in pairs],
         }
     ).reset_index(drop=True)
+
+
+def energy_summary(energy: pd.DataFrame, step: int) -> pd.DataFrame:
+    """One row a cell of :func:`energy` after ``step`` steps: ``c``, ``d``, mean ``share``, its ``sd`` over the seeds, the means of
+    ``correlated`` and ``small space`` (the predictions for that sd), of ``white`` and of ``effective_rank``."""
+    cells = energy[energy.step == step].groupby(CELL)
+    means = cells[["share", "correlated", "small space", "white", "effective_rank"]].mean()
+    means.insert(1, "sd", cells.share.std())
+    return means.reset_index()
+
+
+def misfit(energy: pd.DataFrame) -> pd.DataFrame:
+    """How many predicted standard deviations the shares are from 1, as a root mean square over cells and seeds, at each stage.
+
+    Columns: ``step``, ``correlated``, ``small space``.  About 1 where the prediction is right.
+    """
+    rows = []
+    for step, part in energy.groupby("step"):
+        rms = {name: math.sqrt((((part.share - 1) / part[name]) ** 2).mean()) for name in ("correlated", "small space")}
+        rows.append({"step": step} | rms)
+    return pd.DataFrame(rows)
+
+
+def activity(grids: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """How much of the middle layer is active at the end of some grids, in the mean over cells and seeds.
+
+    ``grids`` maps a name to measurements.  Columns: ``grid``, ``variant``, ``active`` (the share of y that is not zero),
+    ``relu_share`` (of the gradient's energy, ρ), both over the runs that are alive, and ``dead``, the share of runs that are not.
+    """
+    rows = []
+    for name, table in grids.items():
+        last = table[table.step == table.step.max()]
+        for variant, part in last.groupby("variant", sort=False):
+            alive = part[np.isfinite(part.log_ratio)]
+            rows.append(
+                {"grid": name, "variant": variant, "active": alive.active.mean(), "relu_share": alive.relu_share.mean(),
+                 "dead": 1 - len(alive) / len(part)}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
