@@ -13,7 +13,7 @@ from paired import arguments, ratios, report
 
 from paperlib import cifar
 from paperlib.channel_grid import train_cell
-from paperlib.training import keep_freed_memory
+from paperlib.machine import keep_freed_memory
 
 SEEDS = range(10)
 

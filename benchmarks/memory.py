@@ -11,13 +11,13 @@ import time
 import torch
 from paired import arguments, report
 
-from paperlib import training
+from paperlib import machine, training
 from paperlib.config import RunConfig
 
 
 def measure(depth: int, size: int, recompute: bool, answer) -> None:
     config = RunConfig(preset="desk", depth=depth, checkpoint_activations=recompute).resolve()
-    training.keep_freed_memory()
+    machine.keep_freed_memory()
     model = training.make_network(config)
     optimizer = training.make_optimizer(config, model)
     torch.manual_seed(0)
@@ -27,7 +27,7 @@ def measure(depth: int, size: int, recompute: bool, answer) -> None:
     loss, _, _, finite = training._backward(model, optimizer, images, labels, config)
     optimizer.step()
     seconds = time.perf_counter() - began
-    peak = training._peak_memory(torch.device(config.device))
+    peak = machine.peak_memory(torch.device(config.device))
     answer.put(
         {"peak_gib": round(peak / 2**30, 2), "seconds": round(seconds, 1), "loss": round(loss, 4), "finite": finite}
     )

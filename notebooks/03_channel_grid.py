@@ -231,7 +231,9 @@ Markdown(fast.describe())
 
 # %%
 main = read(results_root() / "channel_grid" / "desk")
-studies.activity({"0.01": main.measurements, "0.1": fast.measurements}).rename(columns={"grid": "rate"}).set_index(["rate", "variant"]).round(2)
+studies.activity({"0.01": main.measurements, "0.1": fast.measurements}).rename(
+    columns={"grid": "rate"}
+).set_index(["rate", "variant"]).round(2)
 
 # %% [markdown]
 # TEXT7
@@ -241,7 +243,7 @@ longer = read(results_root() / "channel_grid" / "LONG")
 Markdown(longer.describe())
 
 # %%
-studies.ratios(longer.measurements)...
+studies.ratios(longer.measurements)
 
 # %% [markdown]
 # TEXT7b

@@ -119,21 +119,19 @@ def run(parameters: dict, out: Path) -> int:
 
 
 def grid(parameters: dict) -> int:
-    config = grid_runs.GridConfig(**parameters)
-    folder = config.folder()
-    record = grid_runs.run(config)
+    record = grid_runs.run(grid_runs.GridConfig(**parameters))
     table = record.measurements
     cells = len(table[["c", "d", "variant"]].drop_duplicates())
     print(
         f"{cells} cells, {table.seed.nunique()} seeds, measured after {', '.join(map(str, sorted(table.step.unique())))} steps"
     )
-    print(f"wall time    {progress.duration(record.wall_seconds)}\nrecord       {folder / grid_runs.FILE}")
+    print(f"wall time    {progress.duration(record.wall_seconds)}\nrecord       {record.folder / grid_runs.FILE}")
     return 0
 
 
-def measure(names: list[str], preset: str, seeds: int, root: Path) -> int:
-    for name in names:
-        claims.check(name)
+def measure(names: list[str], preset: str, seeds: int | None, root: Path) -> int:
+    for name in names:  # all of them, before anything is measured
+        claims.check(name, preset, seeds)
     for name in tqdm(dict.fromkeys(names), desc="measuring", disable=None, file=sys.stderr):
         finding = claims.measure(name, preset, seeds)
         folder = claims.save(finding, root)
@@ -157,16 +155,27 @@ def main(arguments: list[str] | None = None) -> int:
     cells.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter; lists as '2 4 8'"
     )
+    trained = [name for name, claim in claims.CLAIMS.items() if claim.scaled]
     other = commands.add_parser("measure", help="measure claims of the paper and save the findings")
-    other.add_argument("claims", nargs="*", metavar="CLAIM", help=f"some of {', '.join(claims.CLAIMS)} (default: all)")
+    other.add_argument(
+        "claims",
+        nargs="*",
+        metavar="CLAIM",
+        help=f"some of {', '.join(claims.CLAIMS)} (default: all but those that train, {', '.join(trained)})",
+    )
     other.add_argument("--preset", default="desk", help="desk (default), smoke, or paper where a claim has it")
-    other.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
+    other.add_argument("--seeds", type=int, help="how many (default: 5, or as many as the preset trains)")
     other.add_argument("--out", type=Path, default=None, help="root of the findings (default: PAPERLIB_RUNS or runs)")
     options = parser.parse_args(arguments)
     try:
         if options.command == "measure":
             root = runs_root() if options.out is None else options.out
-            return measure(options.claims or list(claims.CLAIMS), options.preset, options.seeds, root)
+            return measure(
+                options.claims or [name for name in claims.CLAIMS if name not in trained],
+                options.preset,
+                options.seeds,
+                root,
+            )
         if options.command == "grid":
             return grid({name: _value(value) for name, value in options.p})
         return run({name: _value(value) for name, value in options.p}, options.out.resolve())

@@ -26,11 +26,14 @@ from typing import Any, Literal, get_args
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from pydantic import field_validator
 from torch import Tensor, nn
 
 from paperlib.cifar import Cifar, normalise
+from paperlib.config import Channel, Count, Lr, Momentum, Parameters, Rate, Seeds, Stages, resolve_device
 from paperlib.energy import effective_rank, energy_fraction
 from paperlib.errors import ConfigError
+from paperlib.machine import full_float32, settings
 from paperlib.projection import default_method, delta_orthogonal, project_unchecked, target
 
 Start = Literal["default", "he-fan-in", "he-fan-out", "orthogonal"]
@@ -55,6 +58,13 @@ VARIANTS: dict[str, Variant] = {
     "free-he-fan-out": Variant("no projection, He's start (fan out)", "he-fan-out"),
     "free-orthogonal": Variant("no projection, orthogonal start", "orthogonal"),
 }
+
+
+def check_variant(name: str) -> str:
+    """``name`` if it is a key of ``VARIANTS``; ``ValueError`` if not."""
+    if name not in VARIANTS:
+        raise ValueError(f"variant {name!r} is unknown: choose from {', '.join(VARIANTS)}")
+    return name
 
 
 def initial_kernel(d: int, c: int, start: Start, generator: torch.Generator) -> Tensor:
@@ -158,44 +168,6 @@ class Networks(nn.Module):
 
 
 # -- what is measured --------------------------------------------------------------------------------------------
-def measure(network: Networks, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """The gradient's way back through the middle Conv-ReLU of one network, for one batch, with the mean cross-entropy.
-
-    Parameters
-    ----------
-    network : a group of one.
-    images : ``(N, 3, H, W)``, normalised.
-    labels : int64 ``(N,)``.
-
-    Returns
-    -------
-    ``loss``;
-    ``log_ratio``, log ‖∂E/∂y‖ / ‖∂E/∂x‖: infinite where the ReLU lets nothing through, NaN once a weight is not finite;
-    ``relu_share`` ρ, ``energy_fraction`` φ and ``gain`` γ, the three factors of the ratio (see the module);
-    ``active``, the share of y that is not zero;
-    ``effective_rank`` of the gradient between convolution and ReLU (:func:`paperlib.energy.effective_rank`);
-    ``white_log_ratio`` and ``white_fraction``, as ``log_ratio`` and ``energy_fraction``, but with white noise in the
-    place of ∂E/∂y, behind the same ReLU and the same kernel: what the layer does to a gradient that is not correlated.
-    """
-    kernel = network.middle.detach()
-    with torch.no_grad():
-        x, _ = network.trunk(images)
-    x.requires_grad_()
-    z = F.conv2d(x, kernel, padding=1)
-    y = z.relu()
-    loss = F.cross_entropy(network.head(y)[0], labels)
-    at_z, at_y = torch.autograd.grad(loss, (z, y), retain_graph=True)
-    found = {"loss": loss.item(), "active": (y > 0).double().mean().item()}
-    if not math.isfinite(found["loss"]) or not bool(torch.isfinite(kernel).all()):
-        return found | dict.fromkeys(MEASURED[2:], math.nan)
-    found |= _factors(kernel, x, z, at_z, at_y)
-    found["effective_rank"] = effective_rank(at_z)
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(y.shape, generator=generator).to(y.device)
-    white = _factors(kernel, x, z, noise * (z > 0), noise)
-    return found | {"white_log_ratio": white["log_ratio"], "white_fraction": white["energy_fraction"]}
-
-
 MEASURED = (
     "loss",
     "active",
@@ -209,20 +181,62 @@ MEASURED = (
 )
 
 
+def measure(network: Networks, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """The gradient's way back through the middle Conv-ReLU of one network, for one batch, with the mean cross-entropy.
+
+    Parameters
+    ----------
+    network : a group of one.
+    images : ``(N, 3, H, W)``, normalised.
+    labels : int64 ``(N,)``.
+
+    Returns
+    -------
+    ``loss``;
+    ``active``, the share of y that is not zero;
+    ``log_ratio``, log ‖∂E/∂y‖ / ‖∂E/∂x‖: infinite where the ReLU lets nothing through; NaN if the loss or a norm is not finite,
+    or ∂E/∂y is zero because the last convolution has died;
+    ``relu_share`` ρ, ``energy_fraction`` φ and ``gain`` γ, the three factors of the ratio (see the module);
+    ``effective_rank`` of the gradient between convolution and ReLU (:func:`paperlib.energy.effective_rank`);
+    ``white_log_ratio`` and ``white_fraction``, as ``log_ratio`` and ``energy_fraction``, but with white noise in the
+    place of ∂E/∂y, behind the same ReLU and the same kernel: what the layer does to a gradient that knows nothing of it.
+    """
+    kernel = network.middle.detach()
+    with torch.no_grad():
+        x, _ = network.trunk(images)
+    x.requires_grad_()
+    z = F.conv2d(x, kernel, padding=1)
+    y = z.relu()
+    loss = F.cross_entropy(network.head(y)[0], labels)
+    found = {"loss": loss.item(), "active": (y > 0).double().mean().item()}
+    if not math.isfinite(found["loss"]) or not bool(torch.isfinite(kernel).all()):
+        return found | dict.fromkeys(MEASURED[2:], math.nan)
+    at_z, at_y = torch.autograd.grad(loss, (z, y), retain_graph=True)
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(y.device)
+    white = noise * (z > 0)
+    # Both at once: the row space is the same, and finding it takes longer than the rest.
+    shares = energy_fraction(kernel, torch.cat([at_z, white])).nan_to_num().split(len(images))
+    real, control = (
+        _factors(x, z, g, before, share) for g, before, share in ((at_z, at_y, shares[0]), (white, noise, shares[1]))
+    )
+    found |= real | {"effective_rank": effective_rank(at_z)}
+    return found | {"white_log_ratio": control["log_ratio"], "white_fraction": control["energy_fraction"]}
+
+
 def _energy(t: Tensor) -> float:
     return torch.linalg.vector_norm(t, dtype=torch.float64).square().item()
 
 
-def _factors(kernel: Tensor, x: Tensor, z: Tensor, at_z: Tensor, at_y: Tensor) -> dict[str, float]:
+def _factors(x: Tensor, z: Tensor, at_z: Tensor, at_y: Tensor, shares: Tensor) -> dict[str, float]:
+    """The ratio and its factors; ``shares`` is each image's energy fraction."""
     (at_x,) = torch.autograd.grad(z, x, at_z, retain_graph=True)
     before, between, after = _energy(at_y), _energy(at_z), _energy(at_x)
-    if not before:  # the last convolution has died
-        return dict.fromkeys(("log_ratio", "relu_share", "energy_fraction", "gain"), math.nan)
+    unknown = dict.fromkeys(("log_ratio", "relu_share", "energy_fraction", "gain"), math.nan)
+    if not before or not math.isfinite(before + between + after):
+        return unknown
     if not between or not after:
-        dead = {"log_ratio": math.inf, "relu_share": between / before}
-        return dead | {"energy_fraction": math.nan, "gain": math.nan}
-    share = energy_fraction(kernel, at_z).nan_to_num()
-    fraction = ((share * at_z.double().square().sum((1, 2, 3))).sum() / between).item()
+        return unknown | {"log_ratio": math.inf, "relu_share": between / before}
+    fraction = ((shares * at_z.double().square().sum((1, 2, 3))).sum() / between).item()
     return {
         "log_ratio": 0.5 * math.log(before / after),
         "relu_share": between / before,
@@ -232,6 +246,27 @@ def _factors(kernel: Tensor, x: Tensor, z: Tensor, at_z: Tensor, at_y: Tensor) -
 
 
 # -- one cell ----------------------------------------------------------------------------------------------------
+class Cell(Parameters):
+    """What :func:`train_cell` is given, checked."""
+
+    c: Channel
+    d: Channel
+    variant: str
+    seeds: Seeds
+    stages: Stages
+    batch_size: Count
+    lr: Lr
+    momentum: Momentum
+    weight_decay: Rate
+    probe_images: Count
+    device: str
+
+    @field_validator("variant")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return check_variant(value)
+
+
 def _order(n: int, seed: int, epoch: int) -> Tensor:
     digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7]
     return torch.randperm(n, generator=torch.Generator().manual_seed(int.from_bytes(digest, "big")))
@@ -254,25 +289,17 @@ def _batches(data: Cifar, seeds: Sequence[int], size: int, steps: int, device: t
         epoch += 1
 
 
-def _train(
-    c: int,
-    d: int,
-    variant: str,
-    seeds: Sequence[int],
-    data: Cifar,
-    stages: Sequence[int],
-    batch_size: int,
-    probe_images: int,
-    device: torch.device,
-    **rates: float,
-) -> list[dict[str, Any]]:
+def _train(cell: Cell, seeds: Sequence[int], data: Cifar) -> list[dict[str, Any]]:
     """Train one group of seeds together and measure each of its networks at every stage."""
-    networks = Networks(c, d, VARIANTS[variant], seeds, len(data.classes)).to(device)
-    optimizer = torch.optim.SGD(networks.parameters(), fused=True, **rates)
-    probe = normalise(data.train_images[:probe_images].to(device), data.mean, data.std)
-    probe = probe.contiguous(memory_format=torch.channels_last), data.train_labels[:probe_images].to(device)
-    batches, rows, done = _batches(data, seeds, batch_size, max(stages), device), [], 0
-    for stage in sorted(stages):
+    device, c, d = torch.device(cell.device), cell.c, cell.d
+    networks = Networks(c, d, VARIANTS[cell.variant], seeds, len(data.classes)).to(device)
+    optimizer = torch.optim.SGD(
+        networks.parameters(), lr=cell.lr, momentum=cell.momentum, weight_decay=cell.weight_decay, fused=True
+    )
+    probe = normalise(data.train_images[: cell.probe_images].to(device), data.mean, data.std)
+    probe = probe.contiguous(memory_format=torch.channels_last), data.train_labels[: cell.probe_images].to(device)
+    batches, rows, done = _batches(data, seeds, cell.batch_size, cell.stages[-1], device), [], 0
+    for stage in cell.stages:
         for images, labels in batches if stage > done else ():
             optimizer.zero_grad(set_to_none=True)
             logits = networks(images)
@@ -285,8 +312,8 @@ def _train(
             if done == stage:
                 break
         for j, seed in enumerate(seeds):
-            cell = {"c": c, "d": d, "variant": variant, "seed": seed, "step": stage}
-            rows.append(cell | measure(networks.alone(j), *probe))
+            here = {"c": c, "d": d, "variant": cell.variant, "seed": seed, "step": stage}
+            rows.append(here | measure(networks.alone(j), *probe))
     return rows
 
 
@@ -297,13 +324,13 @@ def train_cell(
     seeds: int | Iterable[int] = 0,
     *,
     data: Cifar,
-    stages: Iterable[int] = (0, 100),
+    stages: int | Iterable[int] = (0, 100),
     batch_size: int = 128,
     lr: float = 0.01,
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
     probe_images: int = 128,
-    device: str | torch.device = "cpu",
+    device: str = "cpu",
     together: bool | None = None,
 ) -> pd.DataFrame:
     """Train the three-layer network of one cell of the grid and measure its middle Conv-ReLU.
@@ -317,9 +344,10 @@ def train_cell(
     stages : after which numbers of steps to measure; the training ends with the largest.
     batch_size, lr, momentum, weight_decay : of plain SGD, at a constant rate.
     probe_images : the measurements are made on the first so many training images.
-    device : where to train; float32, on CUDA without TF32.
+    device : where to train; in float32, on CUDA without TF32.
     together : train the seeds side by side, in grouped convolutions.  By default on CUDA, where small networks leave
-        the device idle; on a CPU one by one is faster.  Seed j comes out the same to float32's rounding, which training amplifies.
+        the device idle; on a CPU one by one is faster.  Seed j comes out the same but for float32's rounding, which
+        training amplifies.
 
     Returns
     -------
@@ -327,7 +355,8 @@ def train_cell(
 
     Raises
     ------
-    ConfigError : an unknown variant, an impossible number, more ``probe_images`` than there are.
+    ConfigError : an unknown variant or device, an impossible value, more ``probe_images`` or a larger batch than there are
+        images.
 
     Examples
     --------
@@ -336,22 +365,18 @@ def train_cell(
     >>> table[["seed", "step"]].values.tolist(), bool((table.log_ratio.abs() < 1).all())
     ([[0, 0], [0, 2], [1, 0], [1, 2]], True)
     """
-    seeds = [seeds] if isinstance(seeds, int) else list(seeds)
-    stages = list(stages)
-    if variant not in VARIANTS:
-        raise ConfigError(f"variant {variant!r} is unknown: choose one of {', '.join(VARIANTS)}")
-    whole = {"c": [c], "d": [d], "batch_size": [batch_size], "probe_images": [probe_images]}
-    for name, values, least in [(n, v, 1) for n, v in whole.items()] + [("seeds", seeds, 0), ("stages", stages, 0)]:
-        if not values or any(not isinstance(v, int) or isinstance(v, bool) or v < least for v in values):
-            raise ConfigError(f"{name} must be whole numbers of at least {least}, not {values!r}")
-    if probe_images > len(data.train_labels):
-        raise ConfigError(f"probe_images {probe_images} is more than there are: {len(data.train_labels)}")
-    device = torch.device(device)
-    together = device.type == "cuda" if together is None else together
-    groups = [seeds] if together else [[seed] for seed in seeds]
-    rates = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-    rows = []
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        for group in groups:
-            rows += _train(c, d, variant, group, data, stages, batch_size, probe_images, device, **rates)
+    cell = Cell(
+        c=c, d=d, variant=variant, seeds=seeds, stages=stages, batch_size=batch_size, lr=lr, momentum=momentum,
+        weight_decay=weight_decay, probe_images=probe_images, device=device,
+    )  # fmt: skip
+    for name in ("batch_size", "probe_images"):
+        if getattr(cell, name) > len(data.train_labels):
+            raise ConfigError(
+                f"{name} {getattr(cell, name)} is more than there is: {len(data.train_labels)} training images"
+            )
+    resolved = resolve_device(cell.device)
+    together = resolved.startswith("cuda") if together is None else together
+    groups = [cell.seeds] if together else [(seed,) for seed in cell.seeds]
+    with settings(resolved), full_float32():
+        rows = [row for group in groups for row in _train(cell.model_copy(update={"device": resolved}), group, data)]
     return pd.DataFrame(rows).sort_values(["seed", "step"], ignore_index=True)

@@ -6,14 +6,15 @@ import difflib
 import hashlib
 import json
 import math
+import operator
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from paperlib.errors import ConfigError
 from paperlib.models import Arch, check_depth
@@ -30,6 +31,36 @@ Preset = Literal["smoke", "desk", "paper"]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Rate = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
+Lr = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Momentum = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Channel = Annotated[int, Field(strict=True, ge=1, le=4096)]
+
+
+def words(value: Any) -> Any:
+    """``"2 4,8"`` as a list of words, a single number as a list of one; anything else as it is."""
+    if isinstance(value, str):
+        return value.replace(",", " ").split()
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _numbers(value: Any, info: ValidationInfo) -> Any:
+    found = words(value)
+    found = list(found) if isinstance(found, Iterable) and not isinstance(found, Mapping) else []
+    wrong = ValueError(f"{info.field_name} must be a list of whole numbers, such as '2 4 8', not {value!r:.80}")
+    try:
+        numbers = [int(word) if isinstance(word, str) else operator.index(word) for word in found]
+    except (ValueError, TypeError):
+        raise wrong from None
+    if not numbers or any(isinstance(word, bool) for word in found):
+        raise wrong
+    return tuple(sorted(set(numbers)))
+
+
+# Lists of numbers, sorted and each once; also as text, which is all that a command line has.
+Channels = Annotated[tuple[Channel, ...], BeforeValidator(_numbers)]
+Stages = Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], BeforeValidator(_numbers)]
+Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_numbers)]
 
 # What names a run in its folder; any other parameter that differs from the preset marks the folder.
 _IDENTITY = {"preset", "arch", "depth", "erase_relu", "project", "reference_quirks", "dataset", "seed"}
@@ -99,15 +130,13 @@ class RunConfig(Parameters):
     source: Literal["auto", "torchvision", "npm", "sample"] | None = Field(
         None, description="where the images come from"
     )
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
+    seed: Seed = 0
     epochs: Count | None = None
     train_images: Count | None = None
     test_images: Count | None = None
     batch_size: Count = 128
-    lr: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = Field(
-        0.1, description="initial learning rate"
-    )
-    momentum: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.9
+    lr: Lr = Field(0.1, description="initial learning rate")
+    momentum: Momentum = 0.9
     weight_decay: Rate = 1e-4
     schedule: Literal["steps", "constant"] = Field(
         "steps",

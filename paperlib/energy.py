@@ -84,7 +84,7 @@ def effective_rank(gradient: Tensor) -> float:
 
     ``gradient`` is ``(N, d, h, w)``; every position of every image counts as one vector of d numbers.  d for
     isotropic gradients, 1 if all are multiples of one another (the participation ratio).  Raises ``ValueError`` for
-    another number of dimensions.
+    another number of dimensions; NaN if all are zero or one is not finite.
 
     Examples
     --------
@@ -95,7 +95,8 @@ def effective_rank(gradient: Tensor) -> float:
         raise ValueError(f"gradient must be (N, d, h, w), not of shape {tuple(gradient.shape)}")
     vectors = gradient.double().transpose(0, 1).flatten(1)
     moment = vectors @ vectors.T
-    return (moment.trace().square() / moment.square().sum()).item()
+    rank = (moment.trace().square() / moment.square().sum()).item()
+    return min(max(rank, 1.0), float(len(moment))) if math.isfinite(rank) else math.nan  # but for rounding
 
 
 def relative_sd(d: int, r: int, gradient_rank: float = 1.0) -> float:

@@ -7,12 +7,18 @@ for each finished cell and variant, so that an interrupted grid goes on where it
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import io
 import json
+import os
 import shutil
+import signal
+import threading
 import time
 import warnings
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,25 +27,32 @@ import filelock
 import joblib
 import pandas as pd
 import torch
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from paperlib import cifar, records
-from paperlib.channel_grid import VARIANTS, train_cell
+from paperlib.channel_grid import VARIANTS, check_variant, train_cell
 from paperlib.config import (
     SIZES,
+    Channels,
     Count,
+    Lr,
+    Momentum,
     Parameters,
     Preset,
     Rate,
+    Stages,
     resolve_device,
     resolve_preset,
     results_root,
     runs_root,
+    words,
 )
 from paperlib.errors import ConfigError, PaperlibError, RecordError
+from paperlib.machine import keep_freed_memory, settings
 from paperlib.progress import Progress, duration
 from paperlib.records import Provenance, short_commit
-from paperlib.training import keep_freed_memory
 
 FILE = "grid.json"
 PLAN = "plan.json"
@@ -56,28 +69,6 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "stages": (0, _EPOCH, 2 * _EPOCH, 5 * _EPOCH, 10 * _EPOCH),
     },
 }
-
-
-def _words(value: Any) -> Any:
-    """``"2 4,8"`` as a list of words; anything else as it is, a single number as a list of one."""
-    if isinstance(value, str):
-        return value.replace(",", " ").split()
-    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _numbers(value: Any, info: ValidationInfo) -> Any:
-    words = _words(value)
-    wrong = ValueError(f"{info.field_name} must be a list of whole numbers, such as '2 4 8', not {value!r}")
-    if not isinstance(words, list | tuple) or not words:
-        raise wrong
-    try:
-        return tuple(sorted({int(w) if isinstance(w, str) else w for w in words}))
-    except (ValueError, TypeError):
-        raise wrong from None
-
-
-Channels = Annotated[tuple[Annotated[int, Field(strict=True, ge=1, le=4096)], ...], BeforeValidator(_numbers)]
-Stages = Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], BeforeValidator(_numbers)]
 
 
 class GridConfig(Parameters):
@@ -100,14 +91,14 @@ class GridConfig(Parameters):
     )
     in_channels: Channels | None = Field(None, description="the numbers c of input channels")
     out_channels: Channels | None = Field(None, description="the numbers d of output channels")
-    variants: Annotated[tuple[str, ...], BeforeValidator(_words)] | None = Field(
+    variants: tuple[str, ...] | None = Field(
         None, description="keys of :data:`paperlib.channel_grid.VARIANTS`; by default all"
     )
     seeds: Count | None = Field(None, description="how many: 0, 1, …")
     stages: Stages | None = Field(None, description="numbers of steps after which to measure; the largest ends a run")
     batch_size: Count | None = None
-    lr: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = Field(0.01, description="constant")
-    momentum: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.9
+    lr: Lr = Field(0.01, description="constant")
+    momentum: Momentum = 0.9
     weight_decay: Rate = 1e-4
     probe_images: Count | None = Field(None, description="measure on the first so many training images")
     source: Literal["auto", "torchvision", "npm", "sample"] | None = Field(
@@ -122,16 +113,17 @@ class GridConfig(Parameters):
         description="read the committed record, where ``results/`` has one of this very grid, instead of training",
     )
 
-    @field_validator("variants")
+    @field_validator("variants", mode="before")
     @classmethod
-    def _known(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    def _known(cls, value: Any) -> tuple[str, ...] | None:
         if value is None:
             return None
-        if unknown := [v for v in value if v not in VARIANTS]:
-            raise ValueError(f"variant {unknown[0]!r} is unknown: choose from {', '.join(VARIANTS)}")
-        if not value:
-            raise ValueError(f"variants must name at least one of {', '.join(VARIANTS)}")
-        return tuple(v for v in VARIANTS if v in value)
+        names = words(value)
+        if not isinstance(names, list | tuple) or not names:
+            raise ValueError(f"variants must name some of {', '.join(VARIANTS)}, not {value!r:.80}")
+        for name in names:
+            check_variant(name)
+        return tuple(v for v in VARIANTS if v in names)
 
     def resolve(self) -> GridConfig:
         """The same grid with every choice made: no ``None``, no ``"auto"`` (but the data source's).  Idempotent."""
@@ -152,9 +144,12 @@ class GridConfig(Parameters):
             "workers": 1 if preset == "smoke" or device != "cpu" else joblib.cpu_count(),
         }
         chosen = GridConfig(**values | {name: value for name, value in defaults.items() if values[name] is None})
-        name = "sample" if chosen.source == "sample" else "cifar10"
-        if chosen.probe_images > SIZES[name][0]:
-            raise ConfigError(f"probe_images {chosen.probe_images} is more than there is: {name} has {SIZES[name][0]}")
+        data = "sample" if chosen.source == "sample" else "cifar10"
+        for name in ("batch_size", "probe_images"):
+            if getattr(chosen, name) > SIZES[data][0]:
+                raise ConfigError(
+                    f"{name} {getattr(chosen, name)} is more than there is: {data} has {SIZES[data][0]} training images"
+                )
         return chosen
 
     def cells(self) -> list[tuple[int, int]]:
@@ -178,7 +173,7 @@ class GridConfig(Parameters):
     def overrides(self) -> dict[str, Any]:
         """The parameters in which this grid differs from its preset, by name."""
         mine = self._content()
-        plain = GridConfig(preset=mine["preset"], device=self.device)._content()
+        plain = GridConfig(preset=mine["preset"])._content()  # on this machine's own device
         return {name: value for name, value in mine.items() if value != plain[name]}
 
     def folder(self, root: str | Path | None = None) -> Path:
@@ -200,15 +195,24 @@ class GridConfig(Parameters):
 class GridRecord(Provenance):
     """One finished grid: its resolved configuration and where it was made; the table is ``measurements``.
 
-    ``wall_seconds`` is the sum over the cells, which several processes train at the same time."""
+    ``wall_seconds`` is the sum over the cells, which several processes train at the same time.  ``sessions`` has the provenance of
+    each session that trained cells; the record's own is the last one's, but that its ``git`` has no commit if they differ.
+    """
 
     schema_version: Literal[1] = 1
     config: dict[str, Any]
     digest: str
     data: dict[str, Any]
+    sessions: list[dict[str, Any]] = []
     tables: dict[str, str] = Field(default_factory=dict, description="SHA-256 of the table's file")
 
     _measurements: pd.DataFrame = PrivateAttr(default_factory=pd.DataFrame)
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the record lies."""
+        return self._folder
 
     @property
     def measurements(self) -> pd.DataFrame:
@@ -246,6 +250,7 @@ def read(folder: str | Path) -> GridRecord:
         raise RecordError(
             f"{path} is not a readable grid ({str(e).splitlines()[0]}); delete it and run it again"
         ) from e
+    record._folder = Path(folder)
     return record
 
 
@@ -267,20 +272,23 @@ def _twin(c: int, d: int, variant: str, among: tuple[str, ...]) -> str:
 def _planned(config: GridConfig, folder: Path) -> dict[str, Any]:
     """The plan of the grid in this folder, made now if there is none; RecordError for another grid's."""
     path = folder / PLAN
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    plan = {"digest": config.digest(), "config": config._content(), "started": now}
     try:
-        found = json.loads(path.read_bytes())
-        if found["digest"] == plan["digest"]:
-            return found
+        plan = json.loads(path.read_bytes())
+        known = (
+            plan["digest"] == config.digest()
+            and isinstance(plan["sessions"], list)
+            and isinstance(plan["started"], str)
+        )
     except FileNotFoundError:
-        records.write_atomically(path, json.dumps(plan, indent=2).encode())
-        return plan
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise RecordError(
-        f"{folder} holds the cells of another grid, or of another version: move it away, or set PAPERLIB_RUNS"
-    )
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return {"digest": config.digest(), "config": config._content(), "started": now, "sessions": []}
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise RecordError(
+            f"{folder} holds the cells of another grid, or of another version: move it away, or set PAPERLIB_RUNS"
+        )
+    return plan
 
 
 def run(config: GridConfig, root: str | Path | None = None, quiet: bool = False) -> GridRecord:
@@ -297,6 +305,7 @@ def run(config: GridConfig, root: str | Path | None = None, quiet: bool = False)
     Raises
     ------
     ConfigError, DataError, RecordError, PaperlibError : each with one sentence that says what to do.
+    KeyboardInterrupt, SystemExit : after SIGINT or SIGTERM; finished cells are kept.
 
     Examples
     --------
@@ -326,7 +335,16 @@ def run(config: GridConfig, root: str | Path | None = None, quiet: bool = False)
         if (folder / FILE).exists():  # another process finished it meanwhile
             return _finished(folder, config)
         try:
-            return _run(config, chosen, folder, quiet)
+            with _terminated():
+                return _run(config, chosen, folder, quiet)
+        except (MemoryError, torch.OutOfMemoryError, TerminatedWorkerError) as e:
+            raise PaperlibError(
+                f"a process of the grid died or found no memory ({type(e).__name__}): run it again with fewer workers; finished cells are kept"
+            ) from e
+        except torch.linalg.LinAlgError as e:
+            raise PaperlibError(
+                f"a singular value decomposition failed ({str(e).splitlines()[0]}); finished cells are kept"
+            ) from e
         except OSError as e:
             raise RecordError(
                 f"{folder} could not be written ({e.strerror or e}): make room and run it again; finished cells are kept"
@@ -342,16 +360,43 @@ def _finished(folder: Path, config: GridConfig) -> GridRecord:
     return record
 
 
-def _cell(path: Path, rows: int) -> pd.DataFrame | None:
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """Within it SIGTERM is an exception, so that the processes that train do not outlive this one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# -- cells -------------------------------------------------------------------------------------------------------
+Key = tuple[int, int, str]
+
+
+def _save_cell(path: Path, table: pd.DataFrame) -> None:
+    """The table, with its SHA-256 in front: a damaged file is found before anything in it is believed."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    payload = buffer.getvalue()
+    records.write_atomically(path, hashlib.sha256(payload).digest() + payload)
+
+
+def _read_cell(path: Path) -> pd.DataFrame | None:
     """A finished cell's table; None if it has to be made."""
     try:
-        table = pd.read_parquet(path)
+        raw = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
-        table = pd.DataFrame()
-    if len(table) == rows:
-        return table
+    if hashlib.sha256(raw[32:]).digest() == raw[:32]:
+        return pd.read_parquet(io.BytesIO(raw[32:]))
     warnings.warn(f"{path} is damaged: this cell is trained again", stacklevel=4)
     return None
 
@@ -361,47 +406,72 @@ def _data(source: str) -> cifar.Cifar:
     return cifar.load("cifar10", source)
 
 
-def _trained(cell: tuple[int, int, str], chosen: GridConfig) -> tuple[tuple[int, int, str], pd.DataFrame]:
-    """One cell's table.  On a CPU with one thread, so that it does not depend on the number of processes."""
-    began, threads = time.monotonic(), torch.get_num_threads()
+def _trained(key: Key, chosen: GridConfig, parent: int | None = None) -> tuple[Key, pd.DataFrame]:
+    """One cell's table.  On a CPU with one thread, so that it does not depend on the number of processes.
+
+    ``parent``: the process that waits for it; without that one the work is for nobody.
+    """
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
+    began = time.monotonic()
     if chosen.device == "cpu":
         keep_freed_memory()
-        torch.set_num_threads(1)
-    try:
+    with settings(chosen.device, threads=1 if chosen.device == "cpu" else None):
         table = train_cell(
-            *cell, range(chosen.seeds), data=_data(chosen.source), stages=chosen.stages, batch_size=chosen.batch_size,
+            *key, range(chosen.seeds), data=_data(chosen.source), stages=chosen.stages, batch_size=chosen.batch_size,
             lr=chosen.lr, momentum=chosen.momentum, weight_decay=chosen.weight_decay, probe_images=chosen.probe_images,
             device=chosen.device,
         )  # fmt: skip
+    return key, table.assign(seconds=time.monotonic() - began)
+
+
+def _each(missing: list[Key], chosen: GridConfig) -> Iterator[tuple[Key, pd.DataFrame]]:
+    """The missing cells' tables as they are done, by several processes if there are to be several."""
+    workers = min(chosen.workers, len(missing))
+    if workers <= 1:
+        yield from (_trained(key, chosen) for key in missing)
+        return
+    # Cells are independent, and small: a process each, of one thread, is what keeps several cores busy.
+    jobs = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
+    done = jobs(joblib.delayed(_trained)(key, chosen, os.getpid()) for key in missing)
+    try:
+        # Not `yield from`, which would close the other generator first, in its own time.
+        for item in done:  # noqa: UP028
+            yield item
+    except BaseException:
+        get_reusable_executor().shutdown(wait=False, kill_workers=True)
+        raise
     finally:
-        torch.set_num_threads(threads)
-    return cell, table.assign(seconds=time.monotonic() - began)
+        with warnings.catch_warnings():  # joblib warns that what was not finished is thrown away
+            warnings.simplefilter("ignore")
+            done.close()
 
 
 def _run(config: GridConfig, chosen: GridConfig, folder: Path, quiet: bool) -> GridRecord:
-    plan, git = _planned(config, folder), records.git_state()
+    plan = _planned(config, folder)
     device = torch.device(chosen.device)
+    session = {
+        "git": records.git_state(),
+        "versions": records.versions(),
+        "device": {"type": device.type, "name": records.device_name(device)},
+    }
+    commit = short_commit(session["git"])
     data = _data(chosen.source)  # fetched here, once, if it is not there yet
     own = [(c, d, v) for c, d in chosen.cells() for v in chosen.variants if _twin(c, d, v, chosen.variants) == v]
-    rows = chosen.seeds * len(chosen.stages)
-    tables: dict[tuple[int, int, str], pd.DataFrame] = {}
-    for c, d, v in own:
-        table = _cell(folder / "cells" / f"c{c}_d{d}_{v}.parquet", rows)
-        if table is not None:
-            tables[c, d, v] = table
-    missing = sorted((cell for cell in own if cell not in tables), key=lambda cell: -_units(*cell[:2]))
-    progress = Progress(folder, sum(_units(c, d) for c, d, _ in own), sum(_units(c, d) for c, d, _ in tables), quiet)
-    closing = "interrupted: run it again to go on"
+    files = {key: folder / "cells" / "c{}_d{}_{}.cell".format(*key) for key in own}
+    tables = {key: table for key, file in files.items() if (table := _read_cell(file)) is not None}
+    missing = sorted((key for key in own if key not in tables), key=lambda key: -_units(*key[:2]))
+    if missing and session not in plan["sessions"]:
+        plan["sessions"].append(session)
+        records.write_atomically(folder / PLAN, json.dumps(plan, indent=2).encode())
+    total, before = (sum(_units(c, d) for c, d, _ in keys) for keys in (own, tables))
+    progress, closing = Progress(folder, total, before, quiet), "interrupted: run it again to go on"
     try:
-        # Cells are independent, and small: a process each, of one thread, is what keeps several cores busy.
-        jobs = joblib.Parallel(
-            n_jobs=min(chosen.workers, max(len(missing), 1)), return_as="generator_unordered", batch_size=1
-        )
-        for (c, d, v), table in jobs(joblib.delayed(_trained)(cell, chosen) for cell in missing):
-            table = table.assign(commit=short_commit(git))
-            records.write_table(folder / "cells" / f"c{c}_d{d}_{v}.parquet", table)
-            tables[c, d, v] = table
-            progress.advance(_units(c, d), f"{len(tables)} of {len(own)} cells, {c} → {d} {v}")
+        with contextlib.closing(_each(missing, chosen)) as done:
+            for key, table in done:
+                tables[key] = table.assign(commit=commit)
+                _save_cell(files[key], tables[key])
+                progress.advance(_units(*key[:2]), "{} of {} cells, {} → {} {}".format(len(tables), len(own), *key))
         closing = f"channel grid: {len(own)} cells"
     finally:
         progress.close(closing)
@@ -412,19 +482,22 @@ def _run(config: GridConfig, chosen: GridConfig, folder: Path, quiet: bool) -> G
     ]
     measurements = pd.concat(parts, ignore_index=True)
     commits = sorted(measurements.commit.unique())
+    sessions = [s for s in plan["sessions"] if short_commit(s["git"]) in commits]
+    several = {"commit": None, "dirty": None, "several": commits}
     record = GridRecord(
         config=chosen.model_dump(mode="json", exclude={"workers", "stored"}),
         digest=config.digest(),
         data={"dataset": "cifar10", "source": data.source, "checksum": data.checksum},
+        sessions=sessions,
         command=config.command(),
-        git=git if commits == [short_commit(git)] else {"commit": None, "dirty": None, "several": commits},
-        versions=records.versions(),
-        device={"type": device.type, "name": records.device_name(device)},
+        git=sessions[-1]["git"] if len(commits) == 1 else several,
+        versions=sessions[-1]["versions"],
+        device=sessions[-1]["device"],
         threads=1 if device.type == "cpu" else torch.get_num_threads(),
         started=plan["started"],
         wall_seconds=sum(table.seconds.iloc[0] for table in tables.values()),
     )
-    record._measurements = measurements
+    record._measurements, record._folder = measurements, folder
     record.tables = records.write_tables(folder, {TABLE: measurements})
     records.write_atomically(folder / FILE, (record.model_dump_json(indent=2) + "\n").encode())
     shutil.rmtree(folder / "cells", ignore_errors=True)

@@ -8,13 +8,10 @@ running sums and how far the run is, and a resumed run does what an unbroken one
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import io
 import math
-import os
 import pickle
-import resource
 import signal
 import sys
 import threading
@@ -35,6 +32,7 @@ from torch import Tensor, nn
 from paperlib import cifar, models, records
 from paperlib.config import RunConfig
 from paperlib.errors import CheckpointError, PaperlibError, ProjectionError, RecordError
+from paperlib.machine import keep_freed_memory, peak_memory, settings
 from paperlib.probes import GradientNorms
 from paperlib.progress import Progress, duration
 from paperlib.projection import NormPreserving
@@ -50,41 +48,6 @@ EVAL_COST = 0.3  # of an image's forward pass, relative to a training step's: on
 
 
 # -- the machine -------------------------------------------------------------------------------------------------
-def keep_freed_memory() -> None:
-    """Let the C library keep freed memory for the next step instead of giving it back to the system (glibc only).
-
-    Activations of tens of megabytes are otherwise mapped and unmapped anew in every step, and each page is zeroed
-    by the kernel when it is first touched: 10 to 15 % of a ResNet-164 step on two cores.  It holds for the whole process.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            libc = ctypes.CDLL(None)
-            m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
-            libc.mallopt(m_mmap_max, 0)
-            libc.mallopt(m_trim_threshold, 2**31 - 1)
-
-
-@contextlib.contextmanager
-def _settings(config: RunConfig) -> Iterator[None]:
-    """Threads and determinism as the configuration says; as before afterwards."""
-    threads = torch.get_num_threads()
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fill, benchmark = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark
-    if config.device.startswith("cuda"):
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed for deterministic matrix products
-    try:
-        torch.set_num_threads(config.threads)
-        torch.use_deterministic_algorithms(config.deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs memory traffic
-        torch.backends.cudnn.benchmark = not config.deterministic
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = fill
-        torch.backends.cudnn.benchmark = benchmark
-
-
 class _Signals:
     """Turns SIGINT and SIGTERM into a flag, so that the step under way is finished and saved; the second one is obeyed at once."""
 
@@ -111,13 +74,6 @@ class _Signals:
         if self.received == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
         raise KeyboardInterrupt
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 # -- one step ----------------------------------------------------------------------------------------------------
@@ -502,7 +458,7 @@ class _Run:
             wall_seconds=self.wall_seconds(),
             sessions=state.sessions,
             epoch_seconds=state.epoch_seconds,
-            peak_memory_bytes=_peak_memory(self.device),
+            peak_memory_bytes=peak_memory(self.device),
             final=final,
             left_out=config.left_out(),
             divergence=divergence,
@@ -594,7 +550,7 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
         raise PaperlibError(
             f"the run's folder {folder} cannot be written ({e.strerror or e}): set PAPERLIB_RUNS to another one"
         ) from e
-    with held, _settings(resolved):
+    with held, settings(resolved.device, resolved.threads, resolved.deterministic):
         if (folder / records.FILE).exists():  # another process finished it meanwhile
             return _finished(folder, resolved)
         if resolved.device == "cpu":

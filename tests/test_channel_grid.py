@@ -98,7 +98,8 @@ def test_a_kernel_without_a_projection_is_left_as_it_is():
     for value in (0.0, math.nan):
         net.middle.data.fill_(value)
         net.project()
-        assert torch.equal(net.middle, torch.full_like(net.middle, value)) or net.middle.isnan().all()
+        expected = torch.full_like(net.middle, value)
+        torch.testing.assert_close(net.middle.detach(), expected.detach(), rtol=0, atol=0, equal_nan=True)
 
 
 # -- side by side ------------------------------------------------------------------------------------------------
@@ -242,6 +243,18 @@ def test_a_dead_relu_and_broken_weights(batch):
         assert tuple(found) == channel_grid.MEASURED and math.isnan(found["log_ratio"])
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e20, 1e25])
+def test_norms_out_of_range_are_not_a_number(scale, batch):
+    net = Networks(4, 8, VARIANTS["free"], [0])
+    with torch.no_grad():
+        net.first.mul_(scale)
+        net.last.div_(scale)
+        net.middle.mul_(scale)
+    found = measure(net, *batch)
+    assert tuple(found) == channel_grid.MEASURED
+    assert not found["log_ratio"] < math.inf  # dead, or not a number
+
+
 def test_measuring_changes_nothing(batch):
     net = Networks(4, 8, VARIANTS["conv-relu"], [0])
     before = [p.detach().clone() for p in net.parameters()]
@@ -297,17 +310,44 @@ def test_a_diverging_network_is_measured_as_such(data):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"variant": "convrelu"}, "variant 'convrelu' is unknown: choose one of conv-relu, conv"),
-        ({"c": 0}, r"c must be whole numbers of at least 1, not \[0\]"),
-        ({"d": 2.5}, "d must be whole numbers"),
-        ({"seeds": []}, "seeds must be whole numbers of at least 0"),
-        ({"seeds": [-1]}, "seeds must be whole numbers of at least 0"),
-        ({"stages": ()}, "stages must be whole numbers of at least 0"),
-        ({"batch_size": True}, "batch_size must be whole numbers of at least 1"),
-        ({"probe_images": 2000}, "probe_images 2000 is more than there are: 1000"),
+        ({"variant": "convrelu"}, "variant 'convrelu' is unknown: choose from conv-relu, conv"),
+        ({"variant": ["conv"]}, "variant must be a text"),
+        ({"c": 0}, "c must be at least 1, not 0"),
+        ({"d": 2.5}, "d must be a whole number, not 2.5"),
+        ({"seeds": []}, "seeds must be a list of whole numbers"),
+        ({"seeds": 2.5}, "seeds must be a list of whole numbers"),
+        ({"seeds": [1, True]}, "seeds must be a list of whole numbers"),
+        ({"seeds": [-1]}, "seeds must be at least 0, not -1"),
+        ({"seeds": 2**70}, "seeds must be less than 2147483648"),
+        ({"stages": ()}, "stages must be a list of whole numbers"),
+        ({"batch_size": True}, "batch_size must be a whole number, not True"),
+        ({"batch_size": 5000}, "batch_size 5000 is more than there is: 1000 training images"),
+        ({"probe_images": 2000}, "probe_images 2000 is more than there is: 1000 training images"),
+        ({"lr": math.nan}, "lr must be"),
+        ({"lr": "x"}, "lr must be a number, not 'x'"),
+        ({"momentum": 2.0}, "momentum must be less than 1"),
+        ({"device": "gpu"}, "device 'gpu' is unknown"),
+        ({"device": "cuda:77"}, "device 'cuda:77' is not there"),
     ],
 )
 def test_bad_input(changed, said, data):
     arguments = {"c": 2, "d": 4, "variant": "conv-relu", "seeds": 0, "data": data} | changed
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=said) as e:
         train_cell(arguments.pop("c"), arguments.pop("d"), **arguments)
+    assert "\n" not in str(e.value)
+
+
+def test_numbers_in_many_forms(data):
+    options = {"data": data, "probe_images": 20}
+    one = train_cell(2, 2, seeds=range(2), stages=0, **options)
+    for seeds in ([1, 0, 1], np.arange(2), "0 1", (i for i in range(2))):
+        pd.testing.assert_frame_equal(train_cell(2, 2, seeds=seeds, stages=[0, 0], **options), one)
+
+
+def test_it_asks_for_full_float32_and_leaves_the_settings_alone(data, monkeypatch):
+    conv, seen = torch.backends.cudnn.conv, []
+    before = conv.fp32_precision
+    monkeypatch.setattr(channel_grid, "measure", lambda *a: seen.append(conv.fp32_precision) or {})
+    train_cell(2, 2, data=data, stages=0, probe_images=10)
+    assert seen == ["ieee"] and conv.fp32_precision == before
+    assert not torch.are_deterministic_algorithms_enabled()

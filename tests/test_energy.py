@@ -95,3 +95,11 @@ def test_bad_shapes():
     assert math.isclose(
         energy_fraction(torch.ones(2, 4, 1, 1) + oracle.kernel(2, 4, 1), torch.ones(1, 2, 2, 2)).item(), 1
     )
+
+
+def test_the_effective_rank_stays_in_its_range():
+    for seed in range(50):
+        generator = torch.Generator().manual_seed(seed)
+        g = torch.randn(4, 1, 3, 3, generator=generator) * torch.randn(1, 5, 1, 1, generator=generator)
+        assert 1 <= effective_rank(g) <= 1 + 1e-6
+    assert math.isnan(effective_rank(torch.zeros(2, 3, 4, 4)))

@@ -1,13 +1,18 @@
 """The channel grid as a run: parameters, resuming cell by cell, the record, and what goes wrong."""
 
+import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import filelock
 import pandas as pd
 import pytest
+import torch
 
 from paperlib import __main__ as command
 from paperlib import grid_runs, records
@@ -26,7 +31,11 @@ TINY = {
 
 
 def same(a, b):
-    pd.testing.assert_frame_equal(a.measurements.drop(columns="seconds"), b.measurements.drop(columns="seconds"))
+    """Equal, bit for bit, but for what a session adds."""
+    added = ["seconds", "commit"]
+    pd.testing.assert_frame_equal(
+        a.measurements.drop(columns=added), b.measurements.drop(columns=added), check_exact=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +77,14 @@ def test_one_number_is_a_list_of_one():
         ({"out_channels": "0 2"}, "out_channels must be at least 1, not 0"),
         ({"stages": [-1]}, "stages must be at least 0, not -1"),
         ({"variants": "conv-relu fre"}, "variant 'fre' is unknown: choose from conv-relu, conv"),
-        ({"variants": []}, "variants must name at least one of conv-relu"),
+        ({"variants": []}, "variants must name some of conv-relu"),
+        ({"variants": True}, "variants must name some of conv-relu"),
+        ({"variants": 5}, "variant 5 is unknown"),
+        ({"in_channels": [1, True]}, "in_channels must be a list of whole numbers"),
+        (
+            {"preset": "smoke", "batch_size": 5000},
+            "batch_size 5000 is more than there is: sample has 1000 training images",
+        ),
         ({"seeds": 0}, "seeds must be at least 1, not 0"),
         ({"lr": float("nan")}, "lr must be"),
         ({"lr": -1.0}, "lr must be greater than 0"),
@@ -159,7 +175,7 @@ def test_an_interrupted_grid_goes_on(record, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(GridConfig(**TINY), root=tmp_path, quiet=True)
     folder = GridConfig(**TINY).folder(tmp_path)
-    assert len(list((folder / "cells").glob("*.parquet"))) == 2 and not (folder / "grid.json").exists()
+    assert len(list((folder / "cells").glob("*.cell"))) == 2 and not (folder / "grid.json").exists()
     monkeypatch.setattr(grid_runs, "_trained", lambda cell, chosen: made.append(cell) or trained(cell, chosen))
     same(run(GridConfig(**TINY), root=tmp_path, quiet=True), record)
     assert len(made) == len(set(made)) == 4  # none twice
@@ -171,9 +187,11 @@ def test_a_damaged_cell_is_trained_again(record, tmp_path, monkeypatch):
     run(GridConfig(**TINY), root=tmp_path, quiet=True)
     monkeypatch.undo()
     (folder / "grid.json").unlink()
-    first, second, *_ = sorted((folder / "cells").glob("*.parquet"))
+    first, second, *_ = sorted((folder / "cells").glob("*.cell"))
     first.write_bytes(first.read_bytes()[:-20])
-    pd.read_parquet(second).iloc[:1].to_parquet(second)
+    content = bytearray(second.read_bytes())
+    content[len(content) // 2] ^= 1  # one bit
+    second.write_bytes(content)
     with pytest.warns(UserWarning, match="is damaged: this cell is trained again") as warned:
         same(run(GridConfig(**TINY), root=tmp_path, quiet=True), record)
     assert len(warned) == 2
@@ -263,14 +281,39 @@ def test_damaged_records_are_refused(tmp_path):
         run(config, root=tmp_path)
 
 
-@pytest.mark.parametrize("plan", [b'{"digest": "0"}', b"{", b"[]", b'{"digest"'])
+@pytest.mark.parametrize("plan", [b'{"digest": "0"}', b"{", b"[]", b'{"digest"', None])
 def test_the_cells_of_another_grid_are_not_taken(plan, tmp_path):
     folder = GridConfig(**TINY).folder(tmp_path)
     folder.mkdir(parents=True)
+    plan = plan or json.dumps({"digest": GridConfig(**TINY).digest()}).encode()  # only that
     (folder / "plan.json").write_bytes(plan)
     with pytest.raises(RecordError, match="holds the cells of another grid"):
         run(GridConfig(**TINY), root=tmp_path, quiet=True)
     assert (folder / "plan.json").read_bytes() == plan
+
+
+def test_a_grid_that_others_made_is_finished_with_their_provenance(record, tmp_path, monkeypatch):
+    """All cells are of commit a; commit b only puts them together."""
+    state = {"commit": "a" * 40, "dirty": False}
+    monkeypatch.setattr(records, "git_state", lambda: dict(state))
+    write = records.write_tables
+    monkeypatch.setattr(records, "write_tables", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(GridConfig(**TINY), root=tmp_path, quiet=True)
+    monkeypatch.setattr(records, "write_tables", write)
+    state["commit"] = "b" * 40
+    found = run(GridConfig(**TINY), root=tmp_path, quiet=True)
+    assert found.git == {"commit": "a" * 40, "dirty": False} and len(found.sessions) == 1
+
+
+def test_another_kind_of_device_is_another_grid(monkeypatch):
+    here = GridConfig(preset="desk").digest()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    there, cpu = GridConfig(preset="desk"), GridConfig(preset="desk", device="cpu")
+    assert cpu.digest() == here != there.digest() and cpu.folder("r") != there.folder("r")
+    assert cpu.command() == "python -m paperlib grid -p preset desk -p device cpu"
+    assert GridConfig().resolve().preset in ("paper", os.environ.get("PAPERLIB_PRESET"))
 
 
 def test_two_processes(tmp_path):
@@ -284,19 +327,29 @@ def test_two_processes(tmp_path):
 
 
 def test_a_full_disk(record, tmp_path, monkeypatch):
-    write, count = records.write_table, []
+    write, count = records.write_atomically, []
 
-    def full(path, frame):
-        count.append(path)
-        if len(count) == 3:
+    def full(path, content):
+        count.append(path.name)
+        if len(count) == 4:
             raise OSError(28, "No space left on device")
-        return write(path, frame)
+        return write(path, content)
 
-    monkeypatch.setattr(records, "write_table", full)
+    monkeypatch.setattr(records, "write_atomically", full)
     with pytest.raises(RecordError, match="No space left on device.*finished cells are kept"):
         run(GridConfig(**TINY), root=tmp_path, quiet=True)
     same(run(GridConfig(**TINY), root=tmp_path, quiet=True), record)
-    assert len(count) == 3 + 2 + 1  # two cells were there: two more, and the table
+    # The plan and two cells; the third did not fit; two cells, the table and the summary.
+    assert [name.rsplit(".", 1)[1] for name in count] == [
+        "json",
+        "cell",
+        "cell",
+        "cell",
+        "cell",
+        "cell",
+        "parquet",
+        "json",
+    ]
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
@@ -319,20 +372,89 @@ def test_the_command(tmp_path, capsys, monkeypatch):
         assert err.startswith("error: ") and said in err and err.count("\n") == 1
 
 
-def test_killed_from_outside_and_run_again(record, tmp_path):
-    """SIGKILL while two processes work: what was finished is kept, and the table comes out the same."""
-    program = f"""
-import os, signal
+PROGRAM = """
+import os, signal, sys
 from paperlib import grid_runs
-trained, n = grid_runs._trained, []
-def _trained(cell, chosen):
-    if n: os.kill(os.getpid(), signal.SIGKILL)
-    n.append(cell)
-    return trained(cell, chosen)
-grid_runs._trained = _trained
-grid_runs.run(grid_runs.GridConfig(**{TINY!r}), root={str(tmp_path)!r})
+save, n = grid_runs._save_cell, []
+def _save_cell(*arguments):
+    save(*arguments)
+    n.append(1)
+    if len(n) == 1: os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+grid_runs._save_cell = _save_cell
+grid_runs.run(grid_runs.GridConfig(**{config!r}), root={root!r})
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120)
-    assert done.returncode == -9
-    assert len(list((GridConfig(**TINY).folder(tmp_path) / "cells").glob("c*.parquet"))) == 1
+
+
+def processes_of(word):
+    """Ids of the processes whose environment holds ``word``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if word.encode() in (path / "environ").read_bytes():
+                found.append(int(path.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize(
+    ("name", "status", "workers"), [("SIGKILL", -9, 1), ("SIGKILL", -9, 2), ("SIGTERM", 143, 2), ("SIGINT", -2, 2)]
+)
+def test_ended_from_outside_and_run_again(name, status, workers, record, tmp_path):
+    """Finished cells are kept, no process goes on, and the table comes out the same."""
+    mark = f"ended-{name}-{workers}-{tmp_path.name}"
+    program = PROGRAM.format(config=TINY | {"workers": workers}, root=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", program, name],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"TEST_MARK": mark},
+    )
+    assert done.returncode == status, done.stderr
+    assert "You could benefit" not in done.stderr
+    assert len(list((GridConfig(**TINY).folder(tmp_path) / "cells").glob("*.cell"))) >= 1
+    if name != "SIGKILL":  # after that the workers end with the cell they are at
+        deadline = time.monotonic() + 20
+        while processes_of(mark) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert processes_of(mark) == []
     same(run(GridConfig(**TINY), root=tmp_path, quiet=True), record)
+
+
+def test_work_for_a_process_that_is_gone_is_not_done(monkeypatch):
+    ended = []
+    monkeypatch.setattr(os, "_exit", lambda status: ended.append(status) or (_ for _ in ()).throw(SystemExit))
+    with pytest.raises(SystemExit):
+        grid_runs._trained((2, 2, "free"), GridConfig(**TINY).resolve(), parent=os.getppid() + 1)
+    assert ended == [1]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "died or found no memory .*fewer workers; finished cells are kept"),
+        (torch.OutOfMemoryError("CUDA"), "died or found no memory .*fewer workers"),
+        (
+            torch.linalg.LinAlgError("svd: no convergence\nmore"),
+            r"decomposition failed \(svd: no convergence\); finished cells",
+        ),
+    ],
+)
+def test_what_goes_wrong_in_a_cell_is_said(error, said, tmp_path, monkeypatch):
+    def fails(key, chosen):
+        raise error
+
+    monkeypatch.setattr(grid_runs, "_trained", fails)
+    with pytest.raises(PaperlibError, match=said) as e:
+        run(GridConfig(**TINY), root=tmp_path, quiet=True)
+    assert "\n" not in str(e.value)
+
+
+def test_a_worker_that_dies_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(grid_runs, "_trained", _dies)
+    with pytest.raises(PaperlibError, match=r"died or found no memory \(TerminatedWorkerError\)"):
+        run(GridConfig(**TINY, workers=2), root=tmp_path, quiet=True)
+
+
+def _dies(key, chosen, parent):
+    os.kill(os.getpid(), 9)

@@ -50,7 +50,7 @@ def test_distances():
     ]
     cells.append(made([math.inf] * 2, d=32, step=9))
     found = studies.distances(pd.concat(cells)).set_index("step")
-    assert found.distance.to_dict() == pytest.approx({0: 2.0, 9: 1.0})
+    assert found.distance.to_dict() == pytest.approx({0: 2.0, 9: math.sqrt(1.1)})  # of 1.1, 1, 1, inf
     assert found.dead.to_dict() == pytest.approx({0: 0, 9: 0.25})
 
 
@@ -64,6 +64,26 @@ def test_factors_multiply_to_the_ratio(table, variant):
         own = math.sqrt(2 * d / min(c, d)) / VARIANTS[variant].sigma(c, d)
         assert row.prod() * own == pytest.approx(ratio[c, d], rel=1e-9)
         assert (c < d) or row["row space"] == pytest.approx(1)
+
+
+def test_factors_need_a_sigma(table):
+    with pytest.raises(ValueError, match="'free' is not projected"):
+        studies.factors(table, "free")
+    assert studies.factors(table, "conv", step=1).empty  # not measured
+
+
+def test_dead_runs_stay_in_the_energy_table_without_a_share(table):
+    broken = table.copy()
+    row = broken[(broken.variant == "conv-relu") & (broken.d == 8)].index[0]
+    broken.loc[row, ["log_ratio", "energy_fraction", "effective_rank", "white_fraction"]] = [
+        math.inf,
+        math.nan,
+        math.nan,
+        math.nan,
+    ]
+    found = studies.energy(broken)
+    assert len(found) == len(studies.energy(table))
+    assert found.share.isna().sum() == found.correlated.isna().sum() == 1
 
 
 def test_energy_takes_the_cells_that_lose_something(table):

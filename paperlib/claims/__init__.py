@@ -43,20 +43,26 @@ __all__ = [
 CLAIMS: dict[str, Claim] = theorems.CLAIMS | projection.CLAIMS | channel_grid.CLAIMS
 
 
-def check(claim: str) -> None:
-    """Raise ``ConfigError`` unless ``claim`` is a key of ``CLAIMS``."""
+def check(claim: str, preset: str | None = None, seeds: int | None = None) -> None:
+    """Raise ``ConfigError`` unless ``claim`` is a key of ``CLAIMS`` that has this preset, and ``seeds`` a number of seeds."""
     if claim not in CLAIMS:
         raise ConfigError(f"claim {claim!r} is not one of {', '.join(CLAIMS)}")
+    presets = CLAIMS[claim].presets
+    if preset is not None and preset not in presets:
+        why = "" if "paper" in presets else f": {claim} needs no GPU and no data"
+        raise ConfigError(f"preset {preset!r} is not one of {', '.join(presets)}{why}")
+    if seeds is not None and (not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1):
+        raise ConfigError(f"seeds must be a whole number of at least 1, not {seeds!r}")
 
 
-def measure(claim: str, preset: str = "desk", seeds: int = 5) -> Finding:
+def measure(claim: str, preset: str = "desk", seeds: int | None = None) -> Finding:
     """Measure one claim, here and now.
 
     Parameters
     ----------
     claim : a key of ``CLAIMS``.
     preset : ``"desk"``, ``"smoke"`` for a few seconds' worth of it, or, for claims about trained networks, ``"paper"``.
-    seeds : how many: 0, 1, …
+    seeds : how many: 0, 1, …; by default 5, or for claims about trained networks as many as the preset has.
 
     Raises
     ------
@@ -68,13 +74,8 @@ def measure(claim: str, preset: str = "desk", seeds: int = 5) -> Finding:
     >>> verdict(finding), finding.seeds
     ('reproduced', [0, 1])
     """
-    check(claim)
-    presets = CLAIMS[claim].presets
-    if preset not in presets:
-        why = "" if "paper" in presets else f": {claim} needs no GPU and no data"
-        raise ConfigError(f"preset {preset!r} is not one of {', '.join(presets)}{why}")
-    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-        raise ConfigError(f"seeds must be a whole number of at least 1, not {seeds!r}")
+    check(claim, preset, seeds)
+    seeds = seeds or CLAIMS[claim].seeds(preset)
     chosen, started, began = list(range(seeds)), datetime.now(timezone.utc), time.monotonic()
     device = torch.device("cuda" if CLAIMS[claim].accelerated and torch.cuda.is_available() else "cpu")
     made = CLAIMS[claim].measure(preset, chosen)

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 
 from paperlib import grid_runs
 from paperlib.claims.claim import Claim, Outcome
@@ -16,8 +17,12 @@ from paperlib.claims.finding import Tables
 from paperlib.records import Provenance
 from paperlib.studies import channel_grid as studies
 
-NEAR = 1.25  # a factor; what counts as near 1
+NEAR = 1.25  # a factor
 SMALL = 4  # channels; what counts as very few
+
+
+def _seeds(preset: str) -> int:
+    return grid_runs.GridConfig(preset=preset, device="cpu").resolve().seeds
 
 
 def _grid(preset: str, seeds: list[int]) -> grid_runs.GridRecord:
@@ -32,23 +37,39 @@ def _figure2(preset: str, seeds: list[int]) -> tuple[Tables, Provenance]:
 
 def _figure2_figures(tables: Tables) -> dict[str, pd.Series]:
     table = tables["ratios"]
-    alive = table[np.isfinite(table.log_ratio)].assign(distance=lambda t: np.exp(t.log_ratio.abs()))
+    # A dead run is as far from 1 as can be.
+    table = table.assign(distance=np.exp(table.log_ratio.abs().fillna(math.inf)))
     found = {}
     for name, variant in (("projected", "conv-relu"), ("not projected", "free"), ("He, fan in", "free-he-fan-in")):
         for when, step in (("at the start", table.step.min()), ("at the end", table.step.max())):
-            part = alive[(alive.variant == variant) & (alive.step == step)]
+            part = table[(table.variant == variant) & (table.step == step)]
             found[f"median factor from 1, {name}, {when}"] = part.groupby("seed").distance.median()
     return found
 
 
+def _near(logs: pd.Series) -> bool:
+    """Whether a cell counts as near 1: half of its runs are alive, and the 95 % interval of their mean reaches into
+    [1/NEAR, NEAR], so that a cell fails only if the seeds show it."""
+    alive = logs[np.isfinite(logs)]
+    if len(alive) == 0 or 2 * len(alive) < len(logs):
+        return False
+    if len(alive) == 1:
+        return abs(alive.iloc[0]) <= math.log(NEAR)
+    margin = scipy.stats.t.ppf(0.975, len(alive) - 1) * alive.std() / math.sqrt(len(alive))
+    return abs(alive.mean()) - margin <= math.log(NEAR)
+
+
 def _holds(table: pd.DataFrame, step: int) -> bool:
-    cells = studies.ratios(table, step).set_index(["c", "d"])
-    projected, free = (cells[cells.variant == v] for v in ("conv-relu", "free"))
-    ours, others = (
-        np.log(t.ratio).abs().fillna(math.inf).where(t.dead <= t.alive, math.inf) for t in (projected, free)
-    )
-    few = np.array([d > c and c <= SMALL for c, d in ours.index])
-    return bool(((ours <= math.log(NEAR)) & (ours < others.loc[ours.index]) | few).all()) and len(ours) > 0
+    part = table[table.step == step]
+    ours = {cell: rows.log_ratio for cell, rows in part[part.variant == "conv-relu"].groupby(["c", "d"])}
+    others = {cell: rows.log_ratio for cell, rows in part[part.variant == "free"].groupby(["c", "d"])}
+
+    def nearer(cell: tuple[int, int]) -> bool:
+        mine, free = (abs(logs[np.isfinite(logs)].mean()) for logs in (ours[cell], others[cell]))
+        return not mine >= free  # all of the others dead: nearer
+
+    asked = [cell for cell in ours if not (cell[1] > cell[0] and cell[0] <= SMALL)]
+    return bool(ours) and all(_near(ours[cell]) and nearer(cell) for cell in asked)
 
 
 def _figure2_verdict(tables: Tables) -> Outcome:
@@ -75,8 +96,8 @@ def _equation7_figures(tables: Tables) -> dict[str, pd.Series]:
 
 
 def _within(table: pd.DataFrame, step: int) -> bool:
-    shares = table[table.step == step].groupby(["c", "d"]).share.mean()
-    return bool(shares.between(1 / NEAR, NEAR).all()) and len(shares) > 0
+    cells = [np.log(rows.share) for _, rows in table[table.step == step].groupby(["c", "d"])]
+    return bool(cells) and all(map(_near, cells))
 
 
 def _equation7_verdict(tables: Tables) -> Outcome:
@@ -86,28 +107,33 @@ def _equation7_verdict(tables: Tables) -> Outcome:
     return "reproduced with a correction" if _within(table, table.step.min()) else "not reproduced"
 
 
+_WHERE = (
+    f"near 1: at least half of the runs are alive, and the 95 % interval of their geometric mean reaches into 1/{NEAR} to {NEAR}. After the last stage; "
+    "with a correction if it holds only before the first step"
+)
+
 CLAIMS: dict[str, Claim] = {
     "P3": Claim(
         "equation 7",
         "the row space holds about min(d, c)/d of the gradient's energy",
-        f"in every cell with d > c of the projected grid, the share over c/d, averaged over the seeds, is within a factor {NEAR} of 1 after the last "
-        "stage; with a correction if only before the first step",
+        f"in every cell with d > c, held at σ = √(2d/min(d, c)), the share over c/d is {_WHERE}",
         _equation7,
         _equation7_figures,
         _equation7_verdict,
         accelerated=True,
         scaled=True,
+        seeds=_seeds,
     ),
     "F2": Claim(
         "Figure 2",
         "the projection moves the Conv-ReLU's gradient-norm ratio to 1, and fails only for very small c with d > c",
-        f"in every cell but those with d > c and c ≤ {SMALL}: with σ = √(2d/min(d, c)) the geometric mean over the runs that are alive is within a "
-        f"factor {NEAR} of 1 after the last stage, nearer than without a projection (PyTorch's start), and at least half of the runs are "
-        "alive; with a correction if this holds only before the first step",
+        f"in every cell but those with d > c and c ≤ {SMALL}, with σ = √(2d/min(d, c)), the mean ratio is nearer to 1 than without a projection "
+        f"(PyTorch's start) and {_WHERE}",
         _figure2,
         _figure2_figures,
         _figure2_verdict,
         accelerated=True,
         scaled=True,
+        seeds=_seeds,
     ),
 }

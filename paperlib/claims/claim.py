@@ -22,6 +22,8 @@ class Claim:
     ``measure`` takes a preset and the seeds and returns tables; from these ``figures`` takes the numbers to quote, one
     value a seed, and ``judge`` the outcome.  ``accelerated``: it is measured on a CUDA device where there is one.
 
+    ``seeds``: how many a preset takes by default.
+
     ``scaled``: the claim is about trained networks, has a ``paper`` preset, and only that one decides it.  Such a claim is measured
     on a stored run, and ``measure`` returns where that was made as well.
     """
@@ -34,6 +36,7 @@ class Claim:
     judge: Callable[[Tables], Outcome]
     accelerated: bool = False
     scaled: bool = False
+    seeds: Callable[[str], int] = lambda preset: 5
 
     @property
     def presets(self) -> tuple[str, ...]:

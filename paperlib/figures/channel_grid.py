@@ -164,19 +164,19 @@ def explanations(energy: pd.DataFrame, stages: dict[int, str], title: str = "") 
         for ax, (step, name) in zip(axes[0], stages.items(), strict=True):
             part = energy[energy.step == step]
             ax.axhline(1, color=".35", lw=1, zorder=1)
-            for cell, rows in part.groupby(CELL):
+            for n, (cell, rows) in enumerate(part.dropna(subset="share").groupby(CELL)):
                 x = place[cell]
                 wide, narrow = rows.correlated.mean(), rows["small space"].mean()
                 edges = [x - 0.4, x + 0.4]
                 ax.fill_between(edges, max(1 - wide, 0.02), 1 + wide, color=PALETTE[1], alpha=0.35, lw=0, zorder=2,
-                                label="± sd if gradients are correlated as measured" if x == 0 else None)  # fmt: skip
+                                label="± sd if gradients are correlated as measured" if n == 0 else None)  # fmt: skip
                 ax.fill_between(edges, 1 - narrow, 1 + narrow, color=PALETTE[4], lw=0, zorder=3,
-                                label="± sd if the space were small" if x == 0 else None)  # fmt: skip
+                                label="± sd if the space were small (one image)" if n == 0 else None)  # fmt: skip
                 shift = jitter.uniform(-0.25, 0.25, len(rows))
                 ax.plot(x + shift, rows.share, "o", color=PALETTE[0], ms=4, zorder=5, mec="white", mew=0.4,
-                        label="measured, a dot a seed" if x == 0 else None)  # fmt: skip
+                        label="measured, a dot a seed" if n == 0 else None)  # fmt: skip
                 ax.plot(x, rows.white.mean(), "_", color="black", ms=13, mew=1.6, zorder=4,
-                        label="white noise through the same layers" if x == 0 else None)  # fmt: skip
+                        label="white noise through the same layers" if n == 0 else None)  # fmt: skip
             ax.set_yscale("log", base=2)
             ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
             ax.set_xticks(range(len(cells)), [f"{c}→{d}" for c, d in cells], fontsize=8)

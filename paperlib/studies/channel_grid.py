@@ -44,13 +44,13 @@ def ratios(measurements: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
 def distances(measurements: pd.DataFrame) -> pd.DataFrame:
     """How far from 1 each variant's ratio is at each stage, over the whole grid.
 
-    Columns: ``variant``, ``step``, ``distance``: exp of the median over the cells of \\|log of the cell's ratio\\|, as a factor;
-    ``dead``: the share of runs that are dead.
+    Columns: ``variant``, ``step``, ``distance``, a factor: the median over the cells of max(ratio, 1/ratio), infinite for a cell
+    without a living run; ``dead``: the share of runs that are dead.
     """
     rows = []
     for step in sorted(measurements.step.unique()):
         for variant, cells in ratios(measurements, step).groupby("variant", sort=False):
-            distance = math.exp(np.log(cells.ratio).abs().median())
+            distance = float(np.exp(np.log(cells.ratio).abs().fillna(math.inf).median()))
             dead = cells.dead.sum() / (cells.dead + cells.alive).sum()
             rows.append({"variant": variant, "step": step, "distance": distance, "dead": dead})
     return pd.DataFrame(rows)
@@ -61,8 +61,12 @@ def factors(measurements: pd.DataFrame, variant: str, step: int | None = None) -
 
     Columns: ``c``, ``d``, ``assumption``, ``ratio``: by how much the Conv-ReLU's ratio is away from what it should be (with
     σ = √(2d/r): from 1) because of the ReLU (ρ is not 1/2), the row space (φ is not r/d) or the crop and the border (γ is not
-    σ²).  Above 1: the gradient shrinks.  The three multiply to the ratio, but for σ's own error.
+    σ²).  Above 1: the gradient shrinks.  The three multiply to the ratio, but for σ's own error.  Over the runs that are alive.
+
+    Raises ``ValueError`` for a variant that is not projected.
     """
+    if VARIANTS[variant].sigma is None:
+        raise ValueError(f"variant {variant!r} is not projected: it has no σ to compare with")
     last = measurements.step.max() if step is None else step
     part = measurements[(measurements.step == last) & (measurements.variant == variant)]
     part = part[np.isfinite(part.log_ratio)]
@@ -82,25 +86,28 @@ def energy(measurements: pd.DataFrame, variant: str = "conv-relu", size: int = 3
     """The share of the gradient's energy in the row space, over c/d, for the cells with d > c, and what two explanations
     predict for its spread.
 
-    Columns: ``c``, ``d``, ``seed``, ``step``; ``share`` (φ over c/d), ``white`` (the same for white noise), ``effective_rank``;
+    Columns: ``c``, ``d``, ``seed``, ``step``; ``share`` (φ over c/d), ``white`` (the same for white noise behind the same ReLU) and
+    ``effective_rank``, all NaN for a run that is dead;
     ``correlated``: the standard deviation of ``share`` for a random row space and gradients of that effective rank
-    (:func:`paperlib.energy.relative_sd`); ``small space``: the same for gradients without any correlation, in a row space of
-    c·size² of d·size² dimensions, which is the space that the paper's explanation calls small.
+    (:func:`paperlib.energy.relative_sd`). An approximation: a 3×3 kernel has another row space at each frequency, and
+    which units are active depends on the kernel;
+    ``small space``: the same for one image's gradient if it had no correlation at all, in a row space of c·size² of
+    d·size² dimensions, which is the space that the paper's explanation calls small; over a batch it would be smaller still.
     """
     part = measurements[(measurements.variant == variant) & (measurements.d > measurements.c)]
-    part = part[np.isfinite(part.log_ratio)]
-    pairs = list(zip(part.c, part.d, part.effective_rank, strict=True))
+    alive = np.isfinite(part.log_ratio)
+    rows = zip(part.c, part.d, part.effective_rank, strict=True)
     return pd.DataFrame(
         {
             "c": part.c,
             "d": part.d,
             "seed": part.seed,
             "step": part.step,
-            "share": part.energy_fraction * part.d / part.c,
-            "white": part.white_fraction * part.d / part.c,
-            "effective_rank": part.effective_rank,
-            "correlated": [relative_sd(d, c, m) for c, d, m in pairs],
-            "small space": [relative_sd(d * size**2, c * size**2, 1) for c, d, _ in pairs],
+            "share": (part.energy_fraction * part.d / part.c).where(alive),
+            "white": (part.white_fraction * part.d / part.c).where(alive),
+            "effective_rank": part.effective_rank.where(alive),
+            "correlated": [relative_sd(d, c, m) if math.isfinite(m) else math.nan for c, d, m in rows],
+            "small space": [relative_sd(d * size**2, c * size**2, 1) for c, d in zip(part.c, part.d, strict=True)],
         }
     ).reset_index(drop=True)
 
