@@ -262,6 +262,20 @@ def test_bad_input(arguments, said):
         claims.measure(*arguments)
 
 
+def test_the_default_is_what_does_not_train_with_five_seeds(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(claims, "measure", lambda name, preset, seeds: asked.append((name, preset, seeds)) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command.main(["measure", "--out", str(tmp_path)])
+    assert asked == [("T1", "desk", None)]
+    seeds = {name: claims.CLAIMS[name].seeds("desk") for name in claims.CLAIMS}
+    assert seeds == dict.fromkeys(claims.CLAIMS, 5) | {"P3": 10, "F2": 10}
+    assert claims.CLAIMS["F2"].seeds("smoke") == 2
+    with pytest.raises(SystemExit):
+        command.main(["measure", "--help"])
+    assert "all but those that train, P3, F2" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_command(tmp_path, capsys, monkeypatch):
     words = "measure C1 P2 --preset smoke --seeds 2 --out".split()
     assert command.main([*words, str(tmp_path)]) == 0
@@ -275,4 +289,8 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert command.main(["measure", "T1", "T9", "--preset", "smoke"]) == 1
     assert "error: claim 'T9'" in capsys.readouterr().err
     assert not (tmp_path / "runs" / "claims" / "T1").exists()  # refused before anything was measured
+    # A preset that one of them does not have, too.
+    assert command.main(["measure", "C1", "F2", "--preset", "paper"]) == 1
+    assert "C1 needs no GPU and no data" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "channel_grid").exists()
     assert command.main(["measure", "T3", "--seeds", "0"]) == 1
