@@ -57,7 +57,6 @@ config = GridConfig.from_namespace(globals())
 
 # %%
 # %matplotlib inline
-import pandas as pd
 from IPython.display import Markdown
 
 from paperlib import cifar, claims
@@ -81,23 +80,7 @@ from paperlib.studies import channel_grid as studies
 # step. The paper leaves open how it initialised these networks, the learning rate, and the network's end; this page uses plain SGD at a constant rate, 0.01 (why not 0.1, see [below](the-rate)).
 
 # %%
-starts = {
-    "default": "PyTorch's: uniform, variance 1 / 27c",
-    "he-fan-in": "normal, variance 2 / 9c",
-    "he-fan-out": "normal, variance 2 / 9d",
-    "orthogonal": "delta-orthogonal, singular values √(2d / min(d, c))",
-}
-pd.DataFrame(
-    {
-        "held": v.title.split(",")[0] if v.sigma else "no",
-        "start": starts[v.start],
-        **{
-            f"σ, {c} → {d}": "" if v.sigma is None else f"{v.sigma(c, d):.2f}"
-            for c, d in ((2, 32), (16, 16), (32, 2))
-        },
-    }
-    for v in VARIANTS.values()
-).set_index(pd.Index(VARIANTS, name="variant"))
+studies.variants()
 
 # %% [markdown]
 # `conv-relu` is the paper's value for a convolution with a ReLU behind it, `conv` the one for a convolution alone, `published` that of the authors'
@@ -124,7 +107,9 @@ draw.heat_maps(
 )
 
 # %% [markdown]
-# TEXT1
+# Without a projection the gradient shrinks in every cell, by half and more where there are few output channels. With it the ratio is nearer to 1 in nearly all cells, and close to 1 in
+# the middle of the grid. Two regions stay off. In the upper right, with many more outputs than inputs, the ratio is *below* 1: the gradient grows. On the left, with two or four
+# output channels, it is above 1, whatever the number of inputs, and most so for many. The paper's only exception, few inputs and more outputs, is a part of the first region.
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The other variants, at the same moment.", "name": "fig-variants"}, "image": {"alt": "Five heat maps on the same colours: two other values of sigma, and three ways to begin without a projection."}}
 others = ("conv", "published", "free-he-fan-in", "free-he-fan-out", "free-orthogonal")
@@ -135,7 +120,12 @@ draw.heat_maps(
 )
 
 # %% [markdown]
-# TEXT2
+# Without the factor for the ReLU the ratio is larger by $\sqrt2$: too large nearly everywhere, and about right in the upper right, where $\sqrt{2d/\min(d,c)}$ is too much. The published $\sqrt{d/c}$ is too small
+# wherever $c > d$.
+#
+# The two starts of He {cite}`he2015` deserve a second look. With a fan-in variance of $2/9c$ each of the $c$ channels of $x$ gets $9d$ products of variance
+# $2/9c$, of which the ReLU leaves half: $\lVert\partial E/\partial x\rVert^2 = c \cdot 9 \cdot \tfrac{2}{9c} \cdot \tfrac12\,\lVert\partial E/\partial y\rVert^2$, the same norm, for all $c$ and $d$. PyTorch's default has a sixth
+# of that variance, and begins at $\sqrt6 = 2.45$; fan out, $2/9d$, keeps the size of the gradient's *entries* and begins at $\sqrt{d/c}$. So at the start a scale is enough, and no projection is needed. The question is what stays.
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "How far the ratio is from 1, over the first steps of training: the median over all cells, as a factor.", "name": "fig-over-time"}, "image": {"alt": "One line a variant against the steps. The projected one with the factor for the ReLU stays lowest."}}
 distances = studies.distances(table)
@@ -151,7 +141,9 @@ distances.pivot(index="variant", columns="step", values="distance").loc[
 ].round(2)
 
 # %% [markdown]
-# TEXT3
+# The projection with the factor for the ReLU and the two starts that need none, He's with fan in and the orthogonal one, begin alike, within five per cent of 1 in the median cell. In the first 25 steps, while the networks learn
+# fastest, the free kernels go further from it than the held one; after 100 steps all three are about a quarter away from 1. Against PyTorch's start the projection is a clear gain. Against a good scale at the start
+# it is a small one, in these short runs.
 
 # %% [markdown]
 # (which-assumption)=
@@ -178,7 +170,13 @@ factors = {
 draw.factor_maps(factors, "What each assumption is off by")
 
 # %% [markdown]
-# TEXT4
+# Before the first step all three assumptions hold, in nearly every cell to within some ten per cent. (The crop and the border are worst for $c = d$, where the projection of a random kernel does not converge at once; in training it does.) After 100 steps the third still holds, and the two regions
+# above have one cause each:
+#
+# * on the left it is **the ReLU**. With two or four units at each pixel, training without biases soon switches most of them off, and the gradient that gets through has much less than half of the energy;
+# * in the upper right it is **the row space**. It holds *more* than $c/d$ of the energy, so that $\sigma^2 = 2d/c$ overcompensates, and $\sigma^2 = d/c$ happens to be about right there.
+#
+# Elsewhere the paper's value is right to within some twenty per cent, and mostly to within ten, and its two assumptions with it.
 
 # %% [markdown]
 # ## A small space, or correlated gradients?
@@ -203,22 +201,26 @@ draw.explanations(
 studies.energy_summary(energy, 0).set_index(["c", "d"]).round(3)
 
 # %% [markdown]
-# TEXT5
+# Before the first step the dots scatter as widely as the effective rank of the gradients says, ten times as widely as in a space that is merely small, and white noise in that same space has its share to
+# within a per cent or so. In units of the predicted standard deviation (about 1 where a prediction is right):
 
 # %% tags=["nbval-ignore-output"]
 studies.misfit(energy).set_index("step").round(2)
 
 # %% [markdown]
-# TEXT5b
+# The correlated gradients decide it, before training. (The shares lie a little above 1 on average: which units are active and what the network answers depend on the kernel, so its row space is not quite independent of the gradient.)
+#
+# After training neither explanation is enough. The shares have *moved*, most where $d/c$ is largest, to twice $c/d$ for 2 → 32. That is no matter of luck: the kernel is updated along the gradients at its output, so its row space turns
+# towards the few directions that they use. A row space that has learnt holds more than its share, and a $\sigma$ for gradients without preference is too large for it. The white noise does not move.
 
 # %% [markdown]
 # (the-rate)=
 # ## The learning rate
 #
-# TEXT6
+# The paper trains its residual networks at a rate of 0.1. These small networks have no normalisation, and at that rate many of their ReLUs switch off for good:
 
 # %% mystnb={"figure": {"caption": "The grid again with a learning rate of 0.1, five seeds, after 100 steps.", "name": "fig-rate"}, "image": {"alt": "Two heat maps at the higher rate: both have large deviations and many dead networks where there are two output channels."}}
-fast = read(results_root() / "channel_grid" / "FAST")
+fast = read(results_root() / "channel_grid" / "desk-b4f34ff4")
 draw.heat_maps(
     studies.ratios(fast.measurements),
     {v: VARIANTS[v].title for v in ("free", "conv-relu")},
@@ -239,7 +241,7 @@ studies.activity({"0.01": main.measurements, "0.1": fast.measurements}).rename(
 # TEXT7
 
 # %%
-longer = read(results_root() / "channel_grid" / "LONG")
+longer = read(results_root() / "channel_grid" / "desk-a797f691")
 Markdown(longer.describe())
 
 # %%

@@ -147,6 +147,31 @@ def test_products_project_a_group_at_once_as_eigenvectors_one_by_one(monkeypatch
     assert (other.middle[8:] - before[8:]).abs().max() < 0.2 * before[8:].abs().max()
 
 
+def test_a_group_takes_as_many_operations_as_one_network(data, monkeypatch):
+    """What a small network costs on CUDA: each operation is a launch, however much it computes."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        n = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.n += 1
+            return function(*args, **(kwargs or {}))
+
+    monkeypatch.setattr(channel_grid, "default_method", lambda device: "quintic")
+    counts = []
+    for seeds in ([0], range(10)):
+        net = Networks(4, 4, VARIANTS["conv-relu"], seeds)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, fused=True)
+        images, labels = next(channel_grid._batches(data, list(seeds), 8, 1, torch.device("cpu")))
+        with Count() as count:
+            F.cross_entropy(net(images).flatten(0, 1), labels.flatten()).backward()
+            optimizer.step()
+            net.project()
+        counts.append(count.n)
+    assert counts[1] <= 1.02 * counts[0]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_a_group_trains_as_its_seeds_alone(data):
     options = {"data": data, "stages": (0, 6), "device": "cuda"}

@@ -17,6 +17,7 @@ import torch
 from paperlib import __main__ as command
 from paperlib import grid_runs, records
 from paperlib.channel_grid import MEASURED, VARIANTS, train_cell
+from paperlib.config import results_root
 from paperlib.errors import ConfigError, PaperlibError, RecordError
 from paperlib.grid_runs import GridConfig, read, run
 
@@ -253,6 +254,28 @@ def test_cells_of_several_commits_are_said(tmp_path, monkeypatch):
     record = run(GridConfig(**TINY), root=tmp_path, quiet=True)
     assert record.git == {"commit": None, "dirty": None, "several": ["aaaaaaaa", "bbbbbbbb"]}
     assert record.measurements.groupby("commit").size().to_dict() == {"aaaaaaaa": 6, "bbbbbbbb": 2}
+
+
+COMMITTED = sorted((results_root() / "channel_grid").iterdir())
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda p: p.name)
+def test_committed_grids_are_whole_clean_and_of_the_parameters_they_say(folder):
+    record = read(folder)
+    assert record.git["commit"] and not record.git["dirty"]
+    assert record.data["source"] in ("torchvision", "npm")
+    if record.device["type"] == GridConfig().resolve().device.split(":")[0]:
+        config = GridConfig(**record.config)
+        assert config.digest() == record.digest and config.folder(results_root()) == folder
+        assert config.command() == record.command
+    c, table = record.config, record.measurements
+    cells = len(c["in_channels"]) * len(c["out_channels"]) * len(c["variants"])
+    assert len(table) == cells * c["seeds"] * len(c["stages"])
+    assert not table.duplicated(["c", "d", "variant", "seed", "step"]).any()
+
+
+def test_the_desk_grid_is_committed():
+    assert GridConfig(preset="desk", device="cpu").folder(results_root()) in COMMITTED
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from paperlib.figures._style import DIVERGING, PALETTE, headline, mpl, page_style, subplots
 
@@ -47,6 +47,16 @@ def _heat_map(ax: Axes, cells: pd.DataFrame, small: bool = False):
     for spine in ax.spines.values():
         spine.set_visible(False)
     return image
+
+
+def _factor_axis(ax: Axes) -> None:
+    """A logarithmic axis of factors, with ticks at round ones."""
+    ax.set_yscale("log", base=2)
+    low, high = ax.get_ylim()
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_yticks([t for t in (0.125, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, 6, 8, 16, 32) if low <= t <= high])
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.set_ylim(low, high)
 
 
 def _colour_bar(figure: Figure, image, axes, label: str, **options) -> None:
@@ -137,9 +147,8 @@ def over_time(distances: pd.DataFrame, titles: dict[str, str], title: str = "") 
                 continue
             ax.plot(part.step, part.distance, color=PALETTE[i], marker=MARKERS[i], ms=5, label=name,
                     ls="-" if i < 3 else "--")  # fmt: skip
-        ax.set_yscale("log", base=2)
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         ax.set_ylim(bottom=1)
+        _factor_axis(ax)
         ax.set_xticks(sorted(distances.step.unique()))
         ax.set_xlabel("steps")
         ax.set_ylabel("median factor from 1")
@@ -177,11 +186,10 @@ def explanations(energy: pd.DataFrame, stages: dict[int, str], title: str = "") 
                         label="measured, a dot a seed" if n == 0 else None)  # fmt: skip
                 ax.plot(x, rows.white.mean(), "_", color="black", ms=13, mew=1.6, zorder=4,
                         label="white noise through the same layers" if n == 0 else None)  # fmt: skip
-            ax.set_yscale("log", base=2)
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
             ax.set_xticks(range(len(cells)), [f"{c}→{d}" for c, d in cells], fontsize=8)
             ax.grid(False, axis="x")
             ax.set_title(name, loc="left")
+        _factor_axis(axes[0][0])
         axes[0][0].set_ylabel("energy in the row space\nover c/d")
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
         headline(figure, title)

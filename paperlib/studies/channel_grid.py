@@ -8,6 +8,7 @@ the logarithm, to be read as "times or over".
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,30 @@ from paperlib.channel_grid import VARIANTS
 from paperlib.energy import relative_sd
 
 CELL = ["c", "d"]
+
+
+STARTS = {
+    "default": "PyTorch's: uniform, variance 1 / 27c",
+    "he-fan-in": "normal, variance 2 / 9c",
+    "he-fan-out": "normal, variance 2 / 9d",
+    "orthogonal": "delta-orthogonal, all singular values √(2d / min(d, c))",
+}
+
+
+def variants(cells: Iterable[tuple[int, int]] = ((2, 32), (16, 16), (32, 2))) -> pd.DataFrame:
+    """One row a variant: ``held at`` (the formula of σ), ``start``, and the value of σ for some cells (c, d), empty where there is none.
+
+    Examples
+    --------
+    >>> variants([(32, 2)]).loc["published"].tolist()[::2]
+    ['√(d / c)', '0.25']
+    """
+    rows = []
+    for v in VARIANTS.values():
+        held = v.title.split("σ = ")[-1] if v.sigma else "not held"
+        values = {f"σ, {c} → {d}": f"{v.sigma(c, d):.2f}" if v.sigma else "" for c, d in cells}
+        rows.append({"held at": held, "start": STARTS[v.start]} | values)
+    return pd.DataFrame(rows, index=pd.Index(VARIANTS, name="variant"))
 
 
 def ratios(measurements: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
