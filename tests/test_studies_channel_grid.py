@@ -43,6 +43,19 @@ def test_ratios_take_one_stage(table):
         assert math.log(cell.ratio) == pytest.approx(part.log_ratio.mean())
 
 
+def test_ratios_by_stage(table):
+    found, titles = studies.by_stage(table, ("free", "conv-relu"), (0, 2))
+    assert titles == {
+        "free, 0": "no projection, 0 steps",
+        "free, 2": "no projection, 2 steps",
+        "conv-relu, 0": "projected, 0 steps",
+        "conv-relu, 2": "projected, 2 steps",
+    }
+    alone = studies.ratios(table, 2).query("variant == 'conv-relu'").ratio
+    assert found[found.variant == "conv-relu, 2"].ratio.tolist() == alone.tolist()
+    assert list(found.variant.drop_duplicates()) == list(titles)
+
+
 def test_distances():
     cells = [
         made([math.log(r)] * 2, d=d, step=s)

@@ -66,6 +66,20 @@ def ratios(measurements: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
     )
 
 
+def by_stage(
+    measurements: pd.DataFrame, variants: Iterable[str], steps: Iterable[int]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The ratios of some variants at several stages, for one figure: a table as :func:`ratios` returns it, whose ``variant`` names
+    the stage as well, and a title for each of these names."""
+    steps, parts, titles = list(steps), [], {}
+    for variant in variants:
+        for step in steps:
+            table, name = ratios(measurements, step), f"{variant}, {step}"
+            parts.append(table[table.variant == variant].assign(variant=name))
+            titles[name] = f"{'projected' if VARIANTS[variant].sigma else 'no projection'}, {step} steps"
+    return pd.concat(parts, ignore_index=True), titles
+
+
 def distances(measurements: pd.DataFrame) -> pd.DataFrame:
     """How far from 1 each variant's ratio is at each stage, over the whole grid.
 
