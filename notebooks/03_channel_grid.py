@@ -288,6 +288,7 @@ print(claims.report(found))
 # %% [markdown]
 # At this scale both claims hold with a correction: before the first step they are right, after a hundred they no longer are. The paper's exception is there. It begins earlier than the paper says, 8 → 32 being off as much as
 # 4 → 32, and its cause is not the size of the space: before training it is the correlation of the gradients, and then that the kernel learns where they point. The other exception, few output channels, is the ReLU's, and the paper does not
-# mention it. What $\sigma = \sqrt{2d/\min(d,c)}$ does best is what a ProcResNet asks of it, and without the ReLU: a modest step from $c$ to $d = 2c$ channels, many of both.
+# mention it. A ProcResNet has both kinds of cell: its
+# two inner transitions double many channels, where the projection does well, and its first, 3 → 64, lies in the upper right; the paper notes that this one block is less norm-preserving than the others.
 #
 # None of this is the paper's experiment at its size. That is `python -m paperlib grid -p preset paper`: seven by seven cells up to 128 channels, ten epochs, and a GPU, which was not at hand.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
 import operator
 import os
 import re
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from paperlib import machine
 from paperlib.errors import ConfigError
 from paperlib.models import Arch, check_depth
 
@@ -383,11 +383,7 @@ def _needs_checkpoints(depth: int, batch_size: int, precision: str, device: str)
     need = 0.085e6 * depth * batch_size * (1 if precision == "bfloat16" else 2)
     if device.startswith("cuda"):
         return need > 0.5 * torch.cuda.get_device_properties(device).total_memory
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        memory = math.inf
-    return need > 0.5 * memory
+    return need > 0.5 * machine.memory()
 
 
 # -- sentences ---------------------------------------------------------------------------------------------------

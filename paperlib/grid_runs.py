@@ -31,7 +31,7 @@ from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
-from paperlib import cifar, records
+from paperlib import cifar, machine, records
 from paperlib.channel_grid import VARIANTS, check_variant, train_cell
 from paperlib.config import (
     SIZES,
@@ -106,7 +106,8 @@ class GridConfig(Parameters):
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     workers: Count | None = Field(
-        None, description="processes that train cells at the same time, on a CPU; by default its cores"
+        None,
+        description="processes that train cells at the same time, on a CPU; by default its cores, as far as memory allows",
     )
     stored: Annotated[bool, Field(strict=True)] = Field(
         False,
@@ -141,7 +142,7 @@ class GridConfig(Parameters):
             "probe_images": size.get("probe_images", 128),
             "source": "sample" if preset == "smoke" else "auto",
             # A smoke grid is over before a second process has started; a CUDA device is not shared.
-            "workers": 1 if preset == "smoke" or device != "cpu" else joblib.cpu_count(),
+            "workers": 1 if preset == "smoke" or device != "cpu" else min(joblib.cpu_count(), _room()),
         }
         chosen = GridConfig(**values | {name: value for name, value in defaults.items() if values[name] is None})
         data = "sample" if chosen.source == "sample" else "cifar10"
@@ -185,11 +186,11 @@ class GridConfig(Parameters):
 
     def command(self) -> str:
         """The command that makes this grid again."""
-        words = ["python -m paperlib grid", f"-p preset {self.resolve().preset}"]
+        parts = ["python -m paperlib grid", f"-p preset {self.resolve().preset}"]
         for name, value in self.overrides().items():
             text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-            words.append(f"-p {name} '{text}'" if " " in text else f"-p {name} {text}")
-        return " ".join(words)
+            parts.append(f"-p {name} '{text}'" if " " in text else f"-p {name} {text}")
+        return " ".join(parts)
 
 
 class GridRecord(Provenance):
@@ -252,6 +253,11 @@ def read(folder: str | Path) -> GridRecord:
         ) from e
     record._folder = Path(folder)
     return record
+
+
+def _room() -> int:
+    """For how many processes there is memory: each holds the images and torch, some 1.5 GB, and is given twice that."""
+    return int(max(1, min(machine.memory() // 3e9, 1024)))
 
 
 def _units(c: int, d: int) -> float:

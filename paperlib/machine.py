@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import resource
 import sys
@@ -24,6 +25,14 @@ def keep_freed_memory() -> None:
             m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
             libc.mallopt(m_mmap_max, 0)
             libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def memory() -> float:
+    """The machine's memory in bytes; infinite where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 @contextlib.contextmanager
