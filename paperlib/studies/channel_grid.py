@@ -23,7 +23,7 @@ STARTS = {
     "default": "PyTorch's: uniform, variance 1 / 27c",
     "he-fan-in": "normal, variance 2 / 9c",
     "he-fan-out": "normal, variance 2 / 9d",
-    "orthogonal": "delta-orthogonal, all singular values √(2d / min(d, c))",
+    "orthogonal": "delta-orthogonal, at √(2d / min(d, c))",
 }
 
 
