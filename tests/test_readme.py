@@ -14,6 +14,7 @@ def stored(name):
 
 def test_benchmark_figures_are_the_stored_ones():
     step, probe, memory = stored("training_step"), stored("probe_overhead"), stored("memory")
+    grid = stored("channel_grid")
     projection, cases = stored("projection"), stored("spectrum")["cases"]
     times = {case: found["numpy_over_ours"]["median"] for case, found in cases.items()}
     reference = projection["over_ours"]["reference"]
@@ -27,6 +28,7 @@ def test_benchmark_figures_are_the_stored_ones():
         f"at every frequency {projection['over_ours']['svd']['median']:.0f} times",
         f"{times['3->64 3x3 n=32']:.1f} times as fast (3→64, 3×3 on 32×32), {times['64->64 3x3 n=32']:.1f} (64→64), "
         f"{times['64->128 1x1 n=16']:.0f} and {times['128->256 1x1 n=8']:.0f} (ProcResNet's 1×1 kernels)",
+        f"{grid['cells']['16->16']['apart_over_together']['median']:.2f} times as fast as one after another (16→16, median of {grid['rounds']} pairs)",
         f"{memory['kept']['peak_gib']} GiB; {memory['recomputed']['peak_gib']} GiB",
     ]
     assert [w for w in wanted if w not in README] == []
