@@ -116,6 +116,7 @@ others = ("conv", "published", "free-he-fan-in", "free-he-fan-out", "free-orthog
 draw.heat_maps(
     last,
     {v: VARIANTS[v].title for v in others},
+    columns=2,
     title="Other values of σ, and other beginnings",
 )
 
@@ -153,7 +154,7 @@ distances.pivot(index="variant", columns="step", values="distance").loc[
 #
 # $$
 # \frac{\lVert \partial E / \partial x \rVert^2}{\lVert \partial E / \partial y \rVert^2} = \rho \cdot \varphi \cdot \gamma .
-# $$ (eq-factors)
+# $$ (eq-three-factors)
 #
 # $\rho$ is the share of energy that the ReLU lets through, $\varphi$ the share of the rest that lies in the convolution's row space, $\gamma$ what the
 # convolution makes of that. The projection sets $\gamma = \sigma^2$, up to its crop and the border, and $\sigma^2 = 2d/\min(d,c)$ is right if

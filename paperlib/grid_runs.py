@@ -92,7 +92,7 @@ class GridConfig(Parameters):
     in_channels: Channels | None = Field(None, description="the numbers c of input channels")
     out_channels: Channels | None = Field(None, description="the numbers d of output channels")
     variants: tuple[str, ...] | None = Field(
-        None, description="keys of :data:`paperlib.channel_grid.VARIANTS`; by default all"
+        None, description="keys of ``paperlib.channel_grid.VARIANTS``; by default all"
     )
     seeds: Count | None = Field(None, description="how many: 0, 1, …")
     stages: Stages | None = Field(None, description="numbers of steps after which to measure; the largest ends a run")
