@@ -1,7 +1,7 @@
 """The Conv-ReLU channel grid (Figure 2): does the projection keep the gradient's norm, for how many channels?
 
-A network of three 3×3 convolutions, 3→c, c→d and d→10 with ReLUs between them and the mean over the map at the end, is
-trained on CIFAR-10.  What is looked at is its middle, the Conv-ReLU y = relu(W x): the ratio ‖∂E/∂y‖ / ‖∂E/∂x‖, which
+A network of three 3×3 convolutions, 3→c, c→d and d→10 with ReLUs between them, is trained on CIFAR-10.  Its head is the mean over
+the map, which makes ∂E/∂y the same at every pixel but those at the border, or a linear layer, which does not.  What is looked at is its middle, the Conv-ReLU y = relu(W x): the ratio ‖∂E/∂y‖ / ‖∂E/∂x‖, which
 is 1 if the gradient's norm is kept and above 1 if the gradient shrinks on its way back.  The *variants* differ in the
 middle kernel alone: in how it begins, and in the singular value it is held at.
 
@@ -37,6 +37,8 @@ from paperlib.machine import full_float32, settings
 from paperlib.projection import default_method, delta_orthogonal, project_unchecked, target
 
 Start = Literal["default", "he-fan-in", "he-fan-out", "orthogonal"]
+Head = Literal["mean", "linear"]
+SIDE = 32  # of the images
 EVERY = 2  # steps from one projection to the next, as in the paper
 
 
@@ -96,7 +98,10 @@ class Networks(nn.Module):
     """``seeds`` three-layer networks of one shape, side by side in grouped convolutions; none sees another.
 
     Images are ``(N, S·3, H, W)``, three channels for each network; logits ``(S, N, classes)``.  Network j of a group
-    is the network of seed j alone.
+    is the network of seed j alone.  ``head``: the logits are the ``"mean"`` of the last convolution's output over the map, or a
+    ``"linear"`` function of it (32×32 images only, initialised as PyTorch does, without a bias).
+
+    Raises ``ConfigError`` for no seeds or an unknown head.
 
     Examples
     --------
@@ -104,21 +109,32 @@ class Networks(nn.Module):
     torch.Size([2, 5, 10])
     """
 
-    def __init__(self, c: int, d: int, variant: Variant, seeds: Iterable[int], classes: int = 10) -> None:
+    def __init__(
+        self, c: int, d: int, variant: Variant, seeds: Iterable[int], classes: int = 10, head: Head = "mean"
+    ) -> None:
         super().__init__()
         seeds = list(seeds)
+        if not seeds:
+            raise ConfigError("a group needs at least one seed")
+        if head not in get_args(Head):
+            raise ConfigError(f"head {head!r} is unknown: choose one of {', '.join(get_args(Head))}")
         self.c, self.d, self.variant, self.groups = c, d, variant, len(seeds)
-        kernels = []
+        kernels, readouts = [], []
         for seed in seeds:
             # The outer kernels are drawn first: they are the same for every variant.
             generator = torch.Generator().manual_seed(seed)
             first = initial_kernel(c, 3, "he-fan-in", generator)
             last = initial_kernel(classes, d, "he-fan-in", generator)
             kernels.append((first, initial_kernel(d, c, variant.start, generator), last))
+            if head == "linear":
+                bound = 1 / math.sqrt(classes * SIDE * SIDE)
+                readout = torch.empty(1, classes, classes, SIDE, SIDE)
+                readouts.append(nn.init.uniform_(readout, -bound, bound, generator=generator))
         self.first, self.middle, self.last = (
             nn.Parameter(torch.cat(layer).contiguous(memory_format=torch.channels_last))
             for layer in zip(*kernels, strict=True)
         )
+        self.readout = nn.Parameter(torch.cat(readouts)) if readouts else None
         self.project()
 
     def trunk(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,8 +143,11 @@ class Networks(nn.Module):
         return x, F.conv2d(x, self.middle, padding=1, groups=self.groups).relu()
 
     def head(self, y: Tensor) -> Tensor:
-        scores = F.conv2d(y, self.last, padding=1, groups=self.groups).mean((2, 3))
-        return scores.unflatten(1, (self.groups, -1)).transpose(0, 1)
+        scores = F.conv2d(y, self.last, padding=1, groups=self.groups)
+        if self.readout is None:
+            return scores.mean((2, 3)).unflatten(1, (self.groups, -1)).transpose(0, 1)
+        scores = scores.unflatten(1, (self.groups, -1)).transpose(0, 1).flatten(2)
+        return scores @ self.readout.flatten(2).transpose(1, 2)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.trunk(images)[1])
@@ -138,7 +157,9 @@ class Networks(nn.Module):
         one = Networks.__new__(Networks)
         nn.Module.__init__(one)
         one.c, one.d, one.variant, one.groups = self.c, self.d, self.variant, 1
-        for name, kernel in self.named_parameters():
+        one.readout = None if self.readout is None else nn.Parameter(self.readout.detach()[j : j + 1].clone())
+        for name in ("first", "middle", "last"):
+            kernel = getattr(self, name)
             own = kernel.detach().unflatten(0, (self.groups, -1))[j].clone()
             setattr(one, name, nn.Parameter(own.contiguous(memory_format=torch.channels_last)))
         return one
@@ -178,6 +199,7 @@ MEASURED = (
     "effective_rank",
     "white_log_ratio",
     "white_fraction",
+    "fresh_fraction",
 )
 
 
@@ -199,8 +221,13 @@ def measure(network: Networks, images: Tensor, labels: Tensor) -> dict[str, floa
     ``relu_share`` ρ, ``energy_fraction`` φ and ``gain`` γ, the three factors of the ratio (see the module);
     ``effective_rank`` of the gradient between convolution and ReLU (:func:`paperlib.energy.effective_rank`);
     ``white_log_ratio`` and ``white_fraction``, as ``log_ratio`` and ``energy_fraction``, but with white noise in the
-    place of ∂E/∂y, behind the same ReLU and the same kernel: what the layer does to a gradient that knows nothing of it.
+    place of ∂E/∂y, behind the same ReLU and the same kernel: what the layer does to a gradient that knows nothing of it;
+    ``fresh_fraction``, the energy fraction of the network's own gradient in the row space of a kernel that knows nothing of it.
+
+    Raises ``ValueError`` for a group of several.
     """
+    if network.groups != 1:
+        raise ValueError(f"measure takes one network, not a group of {network.groups}: choose one with .alone(j)")
     kernel = network.middle.detach()
     with torch.no_grad():
         x, _ = network.trunk(images)
@@ -215,12 +242,20 @@ def measure(network: Networks, images: Tensor, labels: Tensor) -> dict[str, floa
     noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(y.device)
     white = noise * (z > 0)
     # Both at once: the row space is the same, and finding it takes longer than the rest.
-    shares = energy_fraction(kernel, torch.cat([at_z, white])).nan_to_num().split(len(images))
+    shares = energy_fraction(kernel, torch.cat([at_z, white])).split(len(images))
     real, control = (
         _factors(x, z, g, before, share) for g, before, share in ((at_z, at_y, shares[0]), (white, noise, shares[1]))
     )
     found |= real | {"effective_rank": effective_rank(at_z)}
-    return found | {"white_log_ratio": control["log_ratio"], "white_fraction": control["energy_fraction"]}
+    found |= {"white_log_ratio": control["log_ratio"], "white_fraction": control["energy_fraction"]}
+    fresh = torch.randn(kernel.shape, generator=torch.Generator().manual_seed(2**31)).to(kernel.device)
+    return found | {"fresh_fraction": _overall(energy_fraction(fresh, at_z), at_z)}
+
+
+def _overall(shares: Tensor, gradient: Tensor) -> float:
+    """The share of all images' energy, from each image's; NaN if there is none."""
+    energy = gradient.double().square().sum((1, 2, 3))
+    return ((shares.nan_to_num() * energy).sum() / energy.sum()).item()
 
 
 def _energy(t: Tensor) -> float:
@@ -236,7 +271,7 @@ def _factors(x: Tensor, z: Tensor, at_z: Tensor, at_y: Tensor, shares: Tensor) -
         return unknown
     if not between or not after:
         return unknown | {"log_ratio": math.inf, "relu_share": between / before}
-    fraction = ((shares * at_z.double().square().sum((1, 2, 3))).sum() / between).item()
+    fraction = _overall(shares, at_z)
     return {
         "log_ratio": 0.5 * math.log(before / after),
         "relu_share": between / before,
@@ -259,6 +294,7 @@ class Cell(Parameters):
     momentum: Momentum
     weight_decay: Rate
     probe_images: Count
+    head: Head
     device: str
 
     @field_validator("variant")
@@ -292,7 +328,7 @@ def _batches(data: Cifar, seeds: Sequence[int], size: int, steps: int, device: t
 def _train(cell: Cell, seeds: Sequence[int], data: Cifar) -> list[dict[str, Any]]:
     """Train one group of seeds together and measure each of its networks at every stage."""
     device, c, d = torch.device(cell.device), cell.c, cell.d
-    networks = Networks(c, d, VARIANTS[cell.variant], seeds, len(data.classes)).to(device)
+    networks = Networks(c, d, VARIANTS[cell.variant], seeds, len(data.classes), cell.head).to(device)
     optimizer = torch.optim.SGD(
         networks.parameters(), lr=cell.lr, momentum=cell.momentum, weight_decay=cell.weight_decay, fused=True
     )
@@ -330,6 +366,7 @@ def train_cell(
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
     probe_images: int = 128,
+    head: Head = "mean",
     device: str = "cpu",
     together: bool | None = None,
 ) -> pd.DataFrame:
@@ -344,6 +381,7 @@ def train_cell(
     stages : after which numbers of steps to measure; the training ends with the largest.
     batch_size, lr, momentum, weight_decay : of plain SGD, at a constant rate.
     probe_images : the measurements are made on the first so many training images.
+    head : see :class:`Networks`.
     device : where to train; in float32, on CUDA without TF32.
     together : train the seeds side by side, in grouped convolutions.  By default on CUDA, where small networks leave
         the device idle; on a CPU one by one is faster.  Seed j comes out the same but for float32's rounding, which
@@ -367,7 +405,7 @@ def train_cell(
     """
     cell = Cell(
         c=c, d=d, variant=variant, seeds=seeds, stages=stages, batch_size=batch_size, lr=lr, momentum=momentum,
-        weight_decay=weight_decay, probe_images=probe_images, device=device,
+        weight_decay=weight_decay, probe_images=probe_images, head=head, device=device,
     )  # fmt: skip
     for name in ("batch_size", "probe_images"):
         if getattr(cell, name) > len(data.train_labels):

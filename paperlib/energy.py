@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paperlib.projection import rank
-from paperlib.spectrum import check_weight, polyphase, transfer_matrices
+from paperlib.spectrum import check_finite, check_weight, polyphase, transfer_matrices
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def energy_fraction(weight: Tensor, gradient: Tensor, stride: int = 1) -> Tensor
 
     Raises
     ------
-    ValueError : shapes that do not belong together, a bad stride.
+    ValueError : shapes that do not belong together, a bad stride, a weight that is not finite, a complex gradient.
 
     Examples
     --------
@@ -52,6 +52,9 @@ def energy_fraction(weight: Tensor, gradient: Tensor, stride: int = 1) -> Tensor
         raise ValueError(
             f"gradient must be (N, {weight.shape[0]}, h, w) for this weight, not of shape {tuple(gradient.shape)}"
         )
+    if gradient.is_complex():
+        raise ValueError("gradient must be real, not complex")
+    check_finite(weight)
     gradient = gradient.double()
     whole = gradient.square().sum((1, 2, 3))
     if rank(tuple(weight.shape), stride) == weight.shape[0]:  # nothing is lost, whatever the gradient

@@ -32,7 +32,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from paperlib import cifar, machine, records
-from paperlib.channel_grid import VARIANTS, check_variant, train_cell
+from paperlib.channel_grid import VARIANTS, Head, check_variant, train_cell
 from paperlib.config import (
     SIZES,
     Channels,
@@ -101,6 +101,7 @@ class GridConfig(Parameters):
     momentum: Momentum = 0.9
     weight_decay: Rate = 1e-4
     probe_images: Count | None = Field(None, description="measure on the first so many training images")
+    head: Head = Field("mean", description="the logits are the mean over the map, or a linear function of it")
     source: Literal["auto", "torchvision", "npm", "sample"] | None = Field(
         None, description="where the images come from"
     )
@@ -167,9 +168,12 @@ class GridConfig(Parameters):
             "device": chosen.device.split(":")[0],
         }
 
-    def digest(self) -> str:
-        """SHA-256 of every resolved parameter that changes the numbers."""
-        return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()
+    def digest(self, device: str | None = None) -> str:
+        """SHA-256 of every resolved parameter that changes the numbers; ``device`` in the place of this one's."""
+        content = self._content() | ({"device": device} if device else {})
+        if content["head"] == "mean":  # newer than the first records, which know nothing of it
+            del content["head"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def overrides(self) -> dict[str, Any]:
         """The parameters in which this grid differs from its preset, by name."""
@@ -229,7 +233,7 @@ class GridRecord(Provenance):
             f"Preset **{c['preset']}**: {len(c['in_channels'])} × {len(c['out_channels'])} pairs of channel numbers, "
             f"{len(c['variants'])} variants, {c['seeds']} seeds (0 to {c['seeds'] - 1}); {max(c['stages'])} steps of {c['batch_size']} images "
             f"({self.data['dataset']}, {self.data['source']}), learning rate {c['lr']:g}, momentum {c['momentum']:g}, weight decay "
-            f"{c['weight_decay']:g}; measured after {', '.join(map(str, c['stages']))} steps on {c['probe_images']} images. "
+            f"{c['weight_decay']:g}; measured after {', '.join(map(str, c['stages']))} steps on {c['probe_images']} images{', linear head' * (c.get('head') == 'linear')}. "
             f"{self.device['name']} ({self.device['type']}), {where}, {self.started[:10]}; {duration(self.wall_seconds)} over all cells. "
             f"`{self.command}` makes it again."
         )
@@ -324,10 +328,8 @@ def run(config: GridConfig, root: str | Path | None = None, quiet: bool = False)
     chosen, folder = config.resolve(), config.folder(root)
     if (folder / FILE).exists():
         return _finished(folder, config)
-    if config.stored and (config.folder(results_root()) / FILE).exists():
-        record = read(config.folder(results_root()))
-        if record.digest == config.digest():
-            return record
+    if config.stored and (record := _committed(config)):
+        return record
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(folder / ".lock").acquire(timeout=0)
@@ -355,6 +357,16 @@ def run(config: GridConfig, root: str | Path | None = None, quiet: bool = False)
             raise RecordError(
                 f"{folder} could not be written ({e.strerror or e}): make room and run it again; finished cells are kept"
             ) from e
+
+
+def _committed(config: GridConfig) -> GridRecord | None:
+    """The committed record of this grid, whatever the kind of device it was made on; None if there is none."""
+    wanted = {config.digest("cpu"), config.digest("cuda")}
+    for path in sorted((results_root() / "channel_grid").glob(f"*/{FILE}")):
+        record = read(path.parent)
+        if record.digest in wanted:
+            return record
+    return None
 
 
 def _finished(folder: Path, config: GridConfig) -> GridRecord:
@@ -426,7 +438,7 @@ def _trained(key: Key, chosen: GridConfig, parent: int | None = None) -> tuple[K
         table = train_cell(
             *key, range(chosen.seeds), data=_data(chosen.source), stages=chosen.stages, batch_size=chosen.batch_size,
             lr=chosen.lr, momentum=chosen.momentum, weight_decay=chosen.weight_decay, probe_images=chosen.probe_images,
-            device=chosen.device,
+            head=chosen.head, device=chosen.device,
         )  # fmt: skip
     return key, table.assign(seconds=time.monotonic() - began)
 

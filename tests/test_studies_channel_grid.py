@@ -139,7 +139,9 @@ def test_a_grid_without_these_cells_gives_empty_tables(table):
     free = table[table.variant == "free"]
     assert list(studies.factors(free, "conv-relu").columns) == ["assumption", "c", "d", "ratio"]
     assert studies.factors(free, "conv-relu").empty and studies.energy(free).empty
-    assert studies.energy(table[table.c >= table.d]).empty
+    none = studies.energy(table[table.c >= table.d])
+    assert none.empty and studies.misfit(none).empty and studies.energy_summary(none, 0).empty
+    assert list(studies.misfit(none)) == ["step", "correlated", "small space"]
     assert set(studies.distances(free).variant) == {"free"}
 
 

@@ -169,7 +169,7 @@ def misfit(energy: pd.DataFrame) -> pd.DataFrame:
     for step, part in energy.groupby("step"):
         rms = {name: math.sqrt((((part.share - 1) / part[name]) ** 2).mean()) for name in ("correlated", "small space")}
         rows.append({"step": step} | rms)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["step", "correlated", "small space"])
 
 
 def activity(grids: dict[str, pd.DataFrame]) -> pd.DataFrame:
