@@ -102,6 +102,39 @@ def test_a_kernel_without_a_projection_is_left_as_it_is():
         torch.testing.assert_close(net.middle.detach(), expected.detach(), rtol=0, atol=0, equal_nan=True)
 
 
+def test_the_head_decides_whether_pixels_share_their_gradient(batch):
+    """The mean over the map: the same gradient at every inner pixel.  A linear layer: another one at each."""
+    spread = {}
+    for head in ("mean", "linear"):
+        net = Networks(4, 8, VARIANTS["free"], [0], head=head)
+        y = net.trunk(batch[0])[1].detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(net.head(y)[0], batch[1]), y)
+        inner = gradient[:, :, 2:-2, 2:-2]
+        spread[head] = (inner.std((2, 3)).mean() / inner.square().mean().sqrt()).item()
+    assert spread["mean"] < 1e-5 and spread["linear"] > 0.5
+
+
+def test_the_linear_head_is_a_linear_layer(batch):
+    net = Networks(3, 5, VARIANTS["free"], [0, 1], head="linear")
+    images = torch.cat([batch[0][:4]] * 2, 1)
+    scores = F.conv2d(net.trunk(images)[1], net.last, padding=1, groups=2).unflatten(1, (2, 10))
+    for j in (0, 1):
+        layer = nn.Linear(10 * 32 * 32, 10, bias=False)
+        assert layer.weight.abs().max().item() == pytest.approx(net.readout[j].abs().max().item(), rel=1e-3)
+        layer.weight.data = net.readout[j].detach().flatten(1)
+        torch.testing.assert_close(net(images)[j], layer(scores[:, j].flatten(1)), rtol=1e-4, atol=1e-5)
+    plain = Networks(3, 5, VARIANTS["free"], [0, 1])
+    for name in ("first", "middle", "last"):
+        assert torch.equal(getattr(net, name), getattr(plain, name))  # the readout is drawn last
+
+
+def test_a_group_is_made_of_something():
+    with pytest.raises(ConfigError, match="at least one seed"):
+        Networks(2, 2, VARIANTS["free"], [])
+    with pytest.raises(ConfigError, match="head 'max' is unknown: choose one of mean, linear"):
+        Networks(2, 2, VARIANTS["free"], [0], head="max")
+
+
 # -- side by side ------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_networks_of_a_group_do_not_see_one_another(variant, batch):
@@ -123,9 +156,9 @@ def test_networks_of_a_group_do_not_see_one_another(variant, batch):
             torch.testing.assert_close(own.grad, stack.grad.unflatten(0, (3, -1))[j], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("variant", ["conv-relu", "free"])
-def test_a_group_trains_as_its_seeds_alone(variant, data):
-    options = {"data": data, "stages": (0, 2, 6), "batch_size": 32, "probe_images": 32}
+@pytest.mark.parametrize(("variant", "head"), [("conv-relu", "mean"), ("free", "mean"), ("conv-relu", "linear")])
+def test_a_group_trains_as_its_seeds_alone(variant, head, data):
+    options = {"data": data, "stages": (0, 2, 6), "batch_size": 32, "probe_images": 32, "head": head}
     alone = train_cell(4, 8, variant, [0, 3, 5], together=False, **options)
     group = train_cell(4, 8, variant, [0, 3, 5], together=True, **options)
     assert alone[["seed", "step"]].equals(group[["seed", "step"]])
@@ -189,10 +222,10 @@ class Plain(nn.Module):
     def __init__(self, net: Networks) -> None:
         super().__init__()
         self.first, middle, self.last = (
-            nn.Conv2d(w.shape[1], w.shape[0], 3, padding=1, bias=False) for w in net.parameters()
+            nn.Conv2d(w.shape[1], w.shape[0], 3, padding=1, bias=False) for w in (net.first, net.middle, net.last)
         )
         self.block = nn.Sequential(middle, nn.ReLU())
-        for conv, w in zip((self.first, middle, self.last), net.parameters(), strict=True):
+        for conv, w in zip((self.first, middle, self.last), (net.first, net.middle, net.last), strict=True):
             conv.weight.data = w.detach().clone()
 
     def forward(self, images):
@@ -280,6 +313,20 @@ def test_norms_out_of_range_are_not_a_number(scale, batch):
     assert not found["log_ratio"] < math.inf  # dead, or not a number
 
 
+def test_a_group_is_not_measured_at_once(batch):
+    net = Networks(4, 8, VARIANTS["free"], [0, 1])
+    with pytest.raises(ValueError, match="one network, not a group of 2"):
+        measure(net, torch.cat([batch[0]] * 2, 1), batch[1])
+    assert measure(net.alone(1), *batch) == measure(Networks(4, 8, VARIANTS["free"], [1]), *batch)
+
+
+def test_a_fresh_kernel_knows_nothing_of_the_gradient(batch):
+    """Over many networks its share is c/d; the network's own kernel may have turned."""
+    shares = [measure(Networks(2, 8, VARIANTS["free"], [s]), *batch)["fresh_fraction"] for s in range(12)]
+    assert np.mean(shares) == pytest.approx(0.25, rel=0.3)
+    assert measure(Networks(8, 2, VARIANTS["free"], [0]), *batch)["fresh_fraction"] == pytest.approx(1)
+
+
 def test_measuring_changes_nothing(batch):
     net = Networks(4, 8, VARIANTS["conv-relu"], [0])
     before = [p.detach().clone() for p in net.parameters()]
@@ -351,6 +398,7 @@ def test_a_diverging_network_is_measured_as_such(data):
         ({"lr": math.nan}, "lr must be"),
         ({"lr": "x"}, "lr must be a number, not 'x'"),
         ({"momentum": 2.0}, "momentum must be less than 1"),
+        ({"head": "max"}, "head 'max' is unknown"),
         ({"device": "gpu"}, "device 'gpu' is unknown"),
         ({"device": "cuda:77"}, "device 'cuda:77' is not there"),
     ],

@@ -103,3 +103,12 @@ def test_the_effective_rank_stays_in_its_range():
         g = torch.randn(4, 1, 3, 3, generator=generator) * torch.randn(1, 5, 1, 1, generator=generator)
         assert 1 <= effective_rank(g) <= 1 + 1e-6
     assert math.isnan(effective_rank(torch.zeros(2, 3, 4, 4)))
+
+
+def test_a_complex_gradient_and_a_broken_weight_are_refused():
+    weight, gradient = torch.randn(4, 2, 3, 3), torch.randn(2, 4, 5, 5)
+    with pytest.raises(ValueError, match="gradient must be real"):
+        energy_fraction(weight, gradient + 1j)
+    weight[0, 0, 0, 0] = math.nan
+    with pytest.raises(ValueError, match="finite"):
+        energy_fraction(weight, gradient)

@@ -211,6 +211,22 @@ def test_a_committed_record_is_read_when_asked_for(record, tmp_path, monkeypatch
         run(GridConfig(**TINY | {"seeds": 2}, stored=True), root=mine, quiet=True)
 
 
+def test_a_committed_record_is_found_from_another_kind_of_device(record, tmp_path, monkeypatch):
+    run(GridConfig(**TINY), root=tmp_path / "results", quiet=True)
+    monkeypatch.setattr(grid_runs, "results_root", lambda: tmp_path / "results")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    same(run(GridConfig(**TINY, stored=True), root=tmp_path / "runs"), record)
+
+
+def test_the_head_is_part_of_a_grid_and_the_default_one_is_that_of_the_first_records():
+    mean, linear = GridConfig(preset="desk", device="cpu"), GridConfig(preset="desk", device="cpu", head="linear")
+    assert mean.digest() != linear.digest() and linear.command().endswith("-p head linear")
+    assert read(mean.folder(results_root())).digest == mean.digest()
+    with pytest.raises(ConfigError, match="head 'max' is unknown"):
+        GridConfig(head="max")
+
+
 def test_the_description_says_what_was_run(record):
     told = record.describe()
     assert (
