@@ -24,10 +24,10 @@
 # |---|---|
 # | **needs** | two CPU cores |
 # | **fetches** | nothing to read the stored grid; CIFAR-10, 170 MB, once, to train one |
-# | **takes** | seconds with the stored grid, or at `smoke`; under an hour to train the grid of `desk` on two cores; hours on a GPU for `paper` |
+# | **takes** | seconds with the stored grid, or at `smoke`; about an hour to train the grid of `desk` on two cores. `paper` wants a GPU and has not been run; where there is one, `auto` is `paper`, and `-p preset desk` shows the stored grid |
 #
 # The grid is trained by one command, cell by cell, and an interrupted one goes on where it was. `stored = True` reads the committed one where it is the
-# grid that these parameters describe; change any of them, and this page trains its own:
+# grid that these parameters describe; change any of them, and this page trains its own (`seeds` is how many: 0, 1, …):
 #
 # ```bash
 # papermill notebooks/03_channel_grid.ipynb out.ipynb -p in_channels "2 8" -p out_channels "2 8 64" -p lr 0.1
@@ -69,7 +69,7 @@ from paperlib.studies import channel_grid as studies
 # %% [markdown]
 # ## The experiment
 #
-# Three 3 × 3 convolutions, $3 \to c$, $c \to d$ and $d \to 10$, with a ReLU behind the first two, no biases and no normalisation; the mean over the map gives the ten logits. The
+# Three 3 × 3 convolutions, $3 \to c$, $c \to d$ and $d \to 10$, with a ReLU behind the first two, no biases and no normalisation; the mean over the map gives the ten logits (`head = "linear"` puts a linear layer there instead; [it matters](the-head)). The
 # layer in question is the one in the middle, $y = \mathrm{relu}(Wx)$, and the number is
 #
 # $$
@@ -98,7 +98,8 @@ Markdown(grid.describe())
 # In each cell: the geometric mean of the ratio over the seeds; below it the spread, to be read "times or over", and after a † the number of networks that have died (no gradient gets through their
 # ReLU any more), which the mean leaves out. All heat maps of this page share one scale of colours: white keeps the norm.
 
-# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The gradient-norm ratio of the Conv-ReLU after the last stage, without and with the projection: what the paper's Figure 2 shows.", "name": "fig-grid"}, "image": {"alt": "Two heat maps over input and output channels. Without the projection most cells are orange, the gradient shrinks; with it most are near white, but for rows and columns of two channels."}}
+# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The gradient-norm ratio of the Conv-ReLU after the last stage, without and with the projection: what the paper's Figure 2 shows.", "name": "fig-grid"}, "image": {"alt": "Two heat maps over input and output channels. Without the projection most cells are orange, the gradient shrinks; with it most are near white; two and four output channels are orange, few inputs with many outputs purple."}}
+start, end = table.step.min(), table.step.max()
 last = studies.ratios(table)
 draw.heat_maps(
     last,
@@ -122,7 +123,7 @@ draw.heat_maps(
 )
 
 # %% [markdown]
-# Without the factor for the ReLU the ratio is larger by $\sqrt2$: too large nearly everywhere, and about right in the upper right, where $\sqrt{2d/\min(d,c)}$ is too much. The published $\sqrt{d/c}$ is too small
+# Without the factor for the ReLU the ratio is larger, by $\sqrt2$ at the start and somewhat less after training: too large nearly everywhere, and about right in the upper right, where $\sqrt{2d/\min(d,c)}$ is too much. The published $\sqrt{d/c}$ is too small
 # wherever $c > d$.
 #
 # The two starts of He {cite}`he2015` deserve a second look. With a fan-in variance of $2/9c$ each of the $c$ channels of $x$ gets $9d$ products of variance
@@ -163,17 +164,17 @@ distances.pivot_table("distance", "variant", "step", sort=False).round(2)
 factors = {
     name: studies.factors(table, "conv-relu", step)
     for name, step in (
-        ("before the first step", 0),
-        (f"after {table.step.max()} steps", table.step.max()),
+        (f"after {start} steps", start),
+        (f"after {end} steps", end),
     )
 }
 draw.factor_maps(factors, "What each assumption is off by")
 
 # %% [markdown]
-# Before the first step all three assumptions hold, in nearly every cell to within some ten per cent. (The crop and the border are worst for $c = d$, where the projection of a random kernel does not converge at once; in training it does.) After 100 steps the third still holds, and the two regions
+# Before the first step all three assumptions hold, in nearly every cell to within some ten per cent. (The crop and the border cost most for $c = d$ and for two outputs, where one projection of a random kernel is not enough; training projects many times.) After 100 steps the third still holds, and the two regions
 # above have one cause each:
 #
-# * on the left it is **the ReLU**. With two or four units at each pixel, training without biases soon switches most of them off, and the gradient that gets through has much less than half of the energy;
+# * on the left it is **the ReLU**. With two or four units at each pixel, those that the gradient needs are off too often: it loses much more than half of its energy, most of all behind many inputs, where training switches units off;
 # * in the upper right it is **the row space**. It holds *more* than $c/d$ of the energy, so that $\sigma^2 = 2d/c$ overcompensates, and $\sigma^2 = d/c$ happens to be about right there.
 #
 # Elsewhere the paper's value is right to within some twenty per cent, and mostly to within ten, and its two assumptions with it.
@@ -193,16 +194,16 @@ draw.factor_maps(factors, "What each assumption is off by")
 energy = studies.energy(table)
 draw.explanations(
     energy,
-    {0: "before the first step", table.step.max(): f"after {table.step.max()} steps"},
+    {start: f"after {start} steps", end: f"after {end} steps"},
     "Why the share is not c/d",
 )
 
 # %% tags=["nbval-ignore-output"]
-studies.energy_summary(energy, 0).set_index(["c", "d"]).round(3)
+studies.energy_summary(energy, start).set_index(["c", "d"]).round(3)
 
 # %% [markdown]
-# Before the first step the dots scatter as widely as the effective rank of the gradients says, ten times as widely as in a space that is merely small, and white noise in that same space has its share to
-# within a per cent or so. In units of the predicted standard deviation (about 1 where a prediction is right):
+# Before the first step the dots scatter as widely as the effective rank of the gradients says, about ten times as widely as in a space that is merely small. White noise in that same space has its share on average to within one per cent, each network's to within a few
+# (most with few channels: a ReLU that switches channels off makes even white noise unequal). In units of the predicted standard deviation (about 1 where a prediction is right):
 
 # %% tags=["nbval-ignore-output"]
 studies.misfit(energy).set_index("step").round(2)
@@ -219,7 +220,7 @@ studies.misfit(energy).set_index("step").round(2)
 #
 # The paper trains its residual networks at a rate of 0.1, and does not say at which it trained these. They have no normalisation, and at 0.1 many of their ReLUs switch off:
 
-# %% mystnb={"figure": {"caption": "The grid again at a learning rate of 0.1, five seeds, after 100 steps.", "name": "fig-rate"}, "image": {"alt": "Two heat maps at the higher rate. Without the projection, ratios near 1 but for two output channels, where they are very large and some networks have died; with it, 1.2 to 1.4 nearly everywhere."}}
+# %% mystnb={"figure": {"caption": "The grid again at a learning rate of 0.1, five seeds, after 100 steps.", "name": "fig-rate"}, "image": {"alt": "Two heat maps at the higher rate. Without the projection, ratios from 0.8 to 1.5 for four and more output channels, but for one cell, and very large ones for two, where some networks have died; with it, 1.2 to 1.4 over most of the grid."}}
 fast = read(results_root() / "channel_grid" / "desk-b4f34ff4")
 draw.heat_maps(
     studies.ratios(fast.measurements),
@@ -239,8 +240,8 @@ studies.activity({"0.01": main, "0.1": fast.measurements}).rename(
 ).set_index(["rate", "variant"]).round(2)
 
 # %% [markdown]
-# A quarter of the units are active now, and a quarter of the gradient's energy gets through, in nearly every cell. The projection allows for a half: its ratios are 1.2 to 1.4 over most of the grid, and cannot get any closer. A free kernel can: its norm grows
-# until the gradient is kept, more or less, and in the median cell it ends as near to 1 as the held one, after a worse start. In exchange some of the free networks die, and none of the held ones.
+In the held networks a quarter of the units are active now, and a quarter of the gradient's energy gets through. The projection allows for a half: its ratios are 1.2 to 1.4 over most of the grid, and cannot get any closer. A free kernel can grow
+# and make up for even fewer active units; on the right of the grid it does more than that. In exchange some of the free networks die, and none of the held ones.
 #
 # So the value of $\sigma$ is right for networks whose units are active half of the time. A batch normalisation in front of the ReLU would see to that; these networks, and the paper's experiment as it describes it, have none.
 #
@@ -261,8 +262,9 @@ Markdown(longer.describe())
 
 # %% [markdown]
 # They are not. Without a projection the weights go on growing, and the gradient with them: layers that shrank it after 100 steps let it grow after 1173, in most cells by a factor of 1.2 to 2.3, with no end in sight. The held layers stay about where they
-# were. Five of the nine cells end within some fifteen per cent of 1, and where there are eight outputs or more the ReLUs recover to about a half; what is off is again the upper right, where the gradient grows by a third, and two cells with two outputs. This is the clear
-# advantage of the projection: a good start is as good for a while, and only the projection keeps.
+# were or come nearer. Five of the nine cells end within some fifteen per cent of 1; what is off is again the upper right, where the gradient grows by a third, and two cells with two outputs.
+#
+# HETEXT
 
 # %% [markdown]
 # ## A cell of your own

@@ -184,7 +184,7 @@ def explanations(energy: pd.DataFrame, stages: dict[int, str], title: str = "") 
                 shift = jitter.uniform(-0.25, 0.25, len(rows))
                 ax.plot(x + shift, rows.share, "o", color=PALETTE[0], ms=4, zorder=5, mec="white", mew=0.4,
                         label="measured, a dot a seed" if n == 0 else None)  # fmt: skip
-                ax.plot(x, rows.white.mean(), "_", color="black", ms=13, mew=1.6, zorder=4,
+                ax.plot(x + shift, rows.white, "_", color="black", ms=4, mew=1.2, zorder=4,
                         label="white noise through the same layers" if n == 0 else None)  # fmt: skip
             ax.set_xticks(range(len(cells)), [f"{c}→{d}" for c, d in cells], fontsize=8)
             ax.grid(False, axis="x")

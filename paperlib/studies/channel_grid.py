@@ -125,11 +125,12 @@ def energy(measurements: pd.DataFrame, variant: str = "conv-relu", size: int = 3
     """The share of the gradient's energy in the row space, over c/d, for the cells with d > c, and what two explanations
     predict for its spread.
 
-    Columns: ``c``, ``d``, ``seed``, ``step``; ``share`` (φ over c/d), ``white`` (the same for white noise behind the same ReLU) and
-    ``effective_rank``, all NaN for a run that is dead;
+    Columns: ``c``, ``d``, ``seed``, ``step``; ``share`` (φ over c/d), ``white`` (the same for white noise behind the same ReLU),
+    ``fresh`` (for the same gradient and a kernel that knows nothing of it; NaN in the first records) and ``effective_rank``, all NaN for
+    a run that is dead;
     ``correlated``: the standard deviation of ``share`` for a random row space and gradients of that effective rank
-    (:func:`paperlib.energy.relative_sd`). An approximation: a 3×3 kernel has another row space at each frequency, and
-    which units are active depends on the kernel;
+    (:func:`paperlib.energy.relative_sd`). That takes the row space to be one for all frequencies; a 3×3 kernel has another at each, which
+    matters unless the gradient is nearly constant over the map;
     ``small space``: the same for one image's gradient if it had no correlation at all, in a row space of c·size² of
     d·size² dimensions, which is the space that the paper's explanation calls small; over a batch it would be smaller still.
     """
@@ -144,6 +145,7 @@ def energy(measurements: pd.DataFrame, variant: str = "conv-relu", size: int = 3
             "step": part.step,
             "share": (part.energy_fraction * part.d / part.c).where(alive),
             "white": (part.white_fraction * part.d / part.c).where(alive),
+            "fresh": (part.get("fresh_fraction", pd.Series(math.nan, part.index)) * part.d / part.c).where(alive),
             "effective_rank": part.effective_rank.where(alive),
             "correlated": [relative_sd(d, c, m) if math.isfinite(m) else math.nan for c, d, m in rows],
             "small space": [relative_sd(d * size**2, c * size**2, 1) for c, d in zip(part.c, part.d, strict=True)],
