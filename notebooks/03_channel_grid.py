@@ -187,7 +187,10 @@ draw.factor_maps(factors, "What each assumption is off by")
 # any preference has its share to within a few per cent. But gradients at different pixels and of different images are *correlated*: they use few directions of the $d$ channels, and
 # how much of these the row space holds is a matter of luck, with the standard deviation of equation {eq}`eq-spread`, which depends on the gradients' effective rank.
 #
-# Both are numbers without a free parameter, and the projected networks can decide between them. The black bars are a control: the same kernels and the same ReLUs, in the same small space, with white noise in
+# In these networks the correlation is extreme. The mean over the map hands the same gradient back to every pixel but those at the border, so that $\partial E/\partial y$ is constant over a map and has rank nine, at most, over all images; only the
+# ReLU, which is off at some pixels and on at others, brings variety into it.
+#
+# Both explanations give numbers without a free parameter, and the projected networks can decide between them. The black bars are a control: the same kernels and the same ReLUs, in the same small space, with white noise in
 # place of the gradient.
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The share of the gradient's energy in the row space, over c/d, for the cells with more outputs than inputs. Grey line: equation 7. Bands: ± one standard deviation as each explanation predicts it.", "name": "fig-explanations"}, "image": {"alt": "Two panels, before and after training. Before, the dots scatter around 1 as widely as the band for correlated gradients; the band for a small space is a hair's breadth. After, most dots lie above. White noise lies on 1 in both."}}
@@ -209,10 +212,48 @@ studies.energy_summary(energy, start).set_index(["c", "d"]).round(3)
 studies.misfit(energy).set_index("step").round(2)
 
 # %% [markdown]
-# The correlated gradients decide it, before training. (The shares lie a little above 1 on average: which units are active and what the network answers depend on the kernel, so its row space is not quite independent of the gradient.)
+# For these networks the correlated gradients decide it, before training. (The shares lie a little above 1 on average: which units are active and what the network answers depend on the kernel, so its row space is not quite independent of the gradient.)
 #
-# After training neither explanation is enough. The shares have *moved*, most where $d/c$ is largest, to twice $c/d$ for 2 → 32. That is no matter of luck: the kernel is updated along the gradients at its output, so its row space turns
-# towards the few directions that they use. A row space that has learnt holds more than its share, and a $\sigma$ for gradients without preference is too large for it. The white noise does not move.
+# After training neither explanation is enough. The shares have *moved*, most where $d/c$ is largest, to twice $c/d$ for 2 → 32. Is it the gradients that have changed, or the kernel? Eight of the cells were trained again, and in each network the kernel exchanged, for the measurement only, for a random one that knows nothing of
+# the gradients:
+
+# %% mystnb={"figure": {"caption": "FRESHCAP", "name": "fig-fresh"}, "image": {"alt": "FRESHALT"}}
+again = studies.energy(read(results_root() / "channel_grid" / "FRESH").measurements)
+studies.energy_means(again).round(2)
+
+# %% [markdown]
+# FRESHTEXT
+#
+# (the-head)=
+# ## The network's end
+#
+# HEADTEXT1
+
+# %% mystnb={"figure": {"caption": "The grid with a linear layer in place of the mean over the map, five seeds, learning rate 0.003, after 100 steps.", "name": "fig-head"}, "image": {"alt": "HEADALT"}}
+linear = read(results_root() / "channel_grid" / "LINEAR")
+draw.heat_maps(
+    studies.ratios(linear.measurements),
+    {v: VARIANTS[v].title for v in ("free", "conv-relu")},
+    columns=2,
+    title="A linear layer at the end",
+)
+
+# %%
+Markdown(linear.describe())
+
+# %% mystnb={"figure": {"caption": "As above, with a linear layer at the end: the share of the gradient's energy in the row space, over c/d.", "name": "fig-head-energy"}, "image": {"alt": "HEADALT2"}}
+other = studies.energy(linear.measurements)
+draw.explanations(
+    other,
+    {0: "before the first step", 100: "after 100 steps"},
+    "Why the share is c/d, nearly",
+)
+
+# %%
+studies.misfit(other).set_index("step").round(2)
+
+# %% [markdown]
+# HEADTEXT2
 
 # %% [markdown]
 # (the-rate)=

@@ -123,7 +123,7 @@ def grid(parameters: dict) -> int:
     table = record.measurements
     cells = len(table[["c", "d", "variant"]].drop_duplicates())
     print(
-        f"{cells} cells, {table.seed.nunique()} seeds, measured after {', '.join(map(str, sorted(table.step.unique())))} steps"
+        f"{cells} cells and variants, {table.seed.nunique()} seeds, measured after {', '.join(map(str, sorted(table.step.unique())))} steps"
     )
     print(f"wall time    {progress.duration(record.wall_seconds)}\nrecord       {record.folder / grid_runs.FILE}")
     return 0
@@ -183,11 +183,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        then = (
-            "run the same command again to go on from the last checkpoint"
-            if options.command in ("run", "grid")
-            else "what was finished is saved; measure the other claims again"
-        )
+        then = {
+            "run": "run the same command again to go on from the last checkpoint",
+            "grid": "finished cells are kept; run the same command again to go on",
+            "measure": "what was finished is saved; measure the other claims again",
+        }[options.command]
         print(f"\ninterrupted: {then}", file=sys.stderr)
         return 130
 

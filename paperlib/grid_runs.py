@@ -87,7 +87,7 @@ class GridConfig(Parameters):
     """
 
     preset: Literal["auto", Preset] = Field(
-        "auto", description="smoke (seconds, the embedded sample), desk (under an hour on two cores), paper"
+        "auto", description="smoke (seconds, the embedded sample), desk (about an hour on two cores), paper"
     )
     in_channels: Channels | None = Field(None, description="the numbers c of input channels")
     out_channels: Channels | None = Field(None, description="the numbers d of output channels")
@@ -489,8 +489,8 @@ def _run(config: GridConfig, chosen: GridConfig, folder: Path, quiet: bool) -> G
             for key, table in done:
                 tables[key] = table.assign(commit=commit)
                 _save_cell(files[key], tables[key])
-                progress.advance(_units(*key[:2]), "{} of {} cells, {} → {} {}".format(len(tables), len(own), *key))
-        closing = f"channel grid: {len(own)} cells"
+                progress.advance(_units(*key[:2]), "{} of {} trained, {} → {} {}".format(len(tables), len(own), *key))
+        closing = f"channel grid: {len(own)} trained"
     finally:
         progress.close(closing)
     parts = [

@@ -168,6 +168,15 @@ def test_energy_summary_and_misfit():
     assert found["small space"].to_dict() == pytest.approx({0: 30 * math.sqrt(2 / 3), 9: 30})
 
 
+def test_energy_means(table):
+    energy = studies.energy(table)
+    found = studies.energy_means(energy)
+    assert list(found.columns) == [(what, step) for what in ("share", "fresh", "white") for step in (0, 2)]
+    part = energy[(energy.c == 2) & (energy.d == 8) & (energy.step == 2)]
+    assert found.loc[(2, 8), ("fresh", 2)] == pytest.approx(part.fresh.mean())
+    assert studies.energy(table.drop(columns="fresh_fraction")).fresh.isna().all()
+
+
 def test_activity_is_that_of_the_living_at_the_end(table):
     found = studies.activity({"here": table}).set_index("variant")
     last = table[(table.step == 2) & (table.variant == "free")]

@@ -162,6 +162,11 @@ def energy_summary(energy: pd.DataFrame, step: int) -> pd.DataFrame:
     return means.reset_index()
 
 
+def energy_means(energy: pd.DataFrame) -> pd.DataFrame:
+    """The means over the seeds of ``share``, ``fresh`` and ``white``, one row a cell and one column a stage of each."""
+    return energy.pivot_table(["share", "fresh", "white"], CELL, "step")[["share", "fresh", "white"]]
+
+
 def misfit(energy: pd.DataFrame) -> pd.DataFrame:
     """How many predicted standard deviations the shares are from 1, as a root mean square over cells and seeds, at each stage.
 
