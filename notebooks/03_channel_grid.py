@@ -293,7 +293,7 @@ studies.activity({"0.01": main, "0.1": fast.measurements}).rename(
 ).set_index(["rate", "variant"]).round(2)
 
 # %% [markdown]
-In the held networks a quarter of the units are active now, and a quarter of the gradient's energy gets through. The projection allows for a half: its ratios are 1.2 to 1.4 over most of the grid, and cannot get any closer. A free kernel can grow
+# In the held networks a quarter of the units are active now, and a quarter of the gradient's energy gets through. The projection allows for a half: its ratios are 1.2 to 1.4 over most of the grid, and cannot get any closer. A free kernel can grow
 # and make up for even fewer active units; on the right of the grid it does more than that. In exchange some of the free networks die, and none of the held ones.
 #
 # So the value of $\sigma$ is right for networks whose units are active half of the time. A batch normalisation in front of the ReLU would see to that; these networks, and the paper's experiment as it describes it, have none.
@@ -321,7 +321,10 @@ Markdown(longer.describe())
 
 # %% mystnb={"figure": {"caption": "Four of these cells without a projection, but with a start that keeps the norm, two seeds.", "name": "fig-he"}, "image": {"alt": "Three heat maps of two by two cells: near white after 100 steps, purple after 391 and 1173."}}
 he = read(results_root() / "channel_grid" / "desk-15a1262f")
-draw.heat_maps(*studies.by_stage(he.measurements, ("free-he-fan-in",), (100, 391, 1173)), title="He's start (fan in), over three epochs")
+draw.heat_maps(
+    *studies.by_stage(he.measurements, ("free-he-fan-in",), (100, 391, 1173)),
+    title="He's start (fan in), over three epochs",
+)
 
 # %%
 Markdown(he.describe())
@@ -332,7 +335,9 @@ Markdown(he.describe())
 # The norm is not the loss, though. After three epochs:
 
 # %%
-longer.measurements.query("step == 1173").pivot_table("loss", ["c", "d"], "variant").round(3)
+longer.measurements.query("step == 1173").pivot_table(
+    "loss", ["c", "d"], "variant"
+).round(3)
 
 # %% [markdown]
 # The free networks have learnt a little more in seven of the nine cells. In three layers nothing depends on the norm; in a hundred its factors multiply.
