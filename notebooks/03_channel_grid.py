@@ -190,7 +190,7 @@ draw.factor_maps(factors, "What each assumption is off by")
 # In these networks the correlation is extreme. The mean over the map hands the same gradient back to every pixel but those at the border, so that $\partial E/\partial y$ is constant over a map and has rank nine, at most, over all images; only the
 # ReLU, which is off at some pixels and on at others, brings variety into it.
 #
-# Both explanations give numbers without a free parameter, and the projected networks can decide between them. The black bars are a control: the same kernels and the same ReLUs, in the same small space, with white noise in
+# Both explanations give numbers without a free parameter, and the projected networks can decide between them. The black dashes are a control: the same kernels and the same ReLUs, in the same small space, with white noise in
 # place of the gradient.
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The share of the gradient's energy in the row space, over c/d, for the cells with more outputs than inputs. Grey line: equation 7. Bands: ± one standard deviation as each explanation predicts it.", "name": "fig-explanations"}, "image": {"alt": "Two panels, before and after training. Before, the dots scatter around 1 as widely as the band for correlated gradients; the band for a small space is a hair's breadth. After, most dots lie above. White noise lies on 1 in both."}}
