@@ -414,6 +414,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
 PROGRAM = """
 import os, signal, sys
 from paperlib import grid_runs
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born with it ignored
 save, n = grid_runs._save_cell, []
 def _save_cell(*arguments):
     save(*arguments)
