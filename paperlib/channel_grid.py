@@ -17,7 +17,6 @@ ReLU, ρ for 1/2.  Each is measured.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ import torch.nn.functional as F
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from paperlib.cifar import Cifar, normalise
+from paperlib.cifar import Cifar, epoch_generator, normalise
 from paperlib.config import Channel, Count, Lr, Momentum, Parameters, Rate, Seeds, Stages, resolve_device
 from paperlib.energy import effective_rank, energy_fraction
 from paperlib.errors import ConfigError
@@ -303,18 +302,14 @@ class Cell(Parameters):
         return check_variant(value)
 
 
-def _order(n: int, seed: int, epoch: int) -> Tensor:
-    digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7]
-    return torch.randperm(n, generator=torch.Generator().manual_seed(int.from_bytes(digest, "big")))
-
-
 def _batches(data: Cifar, seeds: Sequence[int], size: int, steps: int, device: torch.device) -> Iterator:
     """``steps`` batches, each seed's in its own order: images ``(size, S·3, 32, 32)``, labels ``(S, size)``."""
     images, labels = data.train_images.to(device), data.train_labels.to(device)
     mean, std = data.mean.to(device), data.std.to(device)
     epoch = step = 0
     while step < steps:
-        orders = torch.stack([_order(len(labels), seed, epoch) for seed in seeds]).to(device)
+        generators = [epoch_generator(seed, epoch) for seed in seeds]
+        orders = torch.stack([torch.randperm(len(labels), generator=g) for g in generators]).to(device)
         for chosen in orders.split(size, dim=1):
             if step == steps:
                 return

@@ -281,6 +281,12 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return images.float().mul_(1 / (255 * std)).sub_(mean / std)
 
 
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """A generator of the CPU for one epoch's order (and augmentation), which depends on the two numbers alone."""
+    digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7]
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+
+
 def draw_augmentation(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw for n images whether to flip, bool ``(n,)``, and the crop's offset (down, right), int64 ``(n, 2)`` in 0..8.
 

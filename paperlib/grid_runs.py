@@ -23,7 +23,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import filelock
 import joblib
 import pandas as pd
 import torch
@@ -330,15 +329,7 @@ def run(config: GridConfig, root: str | Path | None = None, quiet: bool = False)
         return _finished(folder, config)
     if config.stored and (record := _committed(config)):
         return record
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(folder / ".lock").acquire(timeout=0)
-    except filelock.Timeout:
-        raise PaperlibError(f"another process is working on this grid ({folder}): wait for it or stop it") from None
-    except OSError as e:
-        raise PaperlibError(
-            f"the grid's folder {folder} cannot be written ({e.strerror or e}): set PAPERLIB_RUNS to another one"
-        ) from e
+    held = records.hold(folder, "grid")
     with held:
         if (folder / FILE).exists():  # another process finished it meanwhile
             return _finished(folder, config)
@@ -400,21 +391,19 @@ Key = tuple[int, int, str]
 
 
 def _save_cell(path: Path, table: pd.DataFrame) -> None:
-    """The table, with its SHA-256 in front: a damaged file is found before anything in it is believed."""
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
-    payload = buffer.getvalue()
-    records.write_atomically(path, hashlib.sha256(payload).digest() + payload)
+    records.write_atomically(path, records.seal(buffer.getvalue()))
 
 
 def _read_cell(path: Path) -> pd.DataFrame | None:
     """A finished cell's table; None if it has to be made."""
     try:
-        raw = path.read_bytes()
+        payload = records.unseal(path.read_bytes())
     except FileNotFoundError:
         return None
-    if hashlib.sha256(raw[32:]).digest() == raw[:32]:
-        return pd.read_parquet(io.BytesIO(raw[32:]))
+    if payload is not None:
+        return pd.read_parquet(io.BytesIO(payload))
     warnings.warn(f"{path} is damaged: this cell is trained again", stacklevel=4)
     return None
 

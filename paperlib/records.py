@@ -19,11 +19,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+import filelock
 import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from paperlib.errors import RecordError
+from paperlib.errors import PaperlibError, RecordError
 
 SCHEMA_VERSION = 1
 TABLES = ("epochs", "blocks")
@@ -146,6 +147,34 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def hold(folder: Path, what: str) -> filelock.BaseFileLock:
+    """Make the folder of a run (``what``: "run", "grid") and keep other processes out of it until the lock is released.
+
+    Raises ``PaperlibError`` if another process is at it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+        return lock
+    except filelock.Timeout:
+        raise PaperlibError(f"another process is working on this {what} ({folder}): wait for it or stop it") from None
+    except OSError as e:
+        raise PaperlibError(
+            f"the {what}'s folder {folder} cannot be written ({e.strerror or e}): set PAPERLIB_RUNS to another one"
+        ) from e
+
+
+def seal(payload: bytes) -> bytes:
+    """The payload with its SHA-256 in front, so that a damaged file is found before anything in it is believed."""
+    return hashlib.sha256(payload).digest() + payload
+
+
+def unseal(raw: bytes) -> bytes | None:
+    """What :func:`seal` was given; None if ``raw`` is damaged or something else."""
+    return raw[32:] if hashlib.sha256(raw[32:]).digest() == raw[:32] else None
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> str:

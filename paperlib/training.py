@@ -8,7 +8,6 @@ running sums and how far the run is, and a resumed run does what an unbroken one
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import math
 import pickle
@@ -23,7 +22,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -31,7 +29,7 @@ from torch import Tensor, nn
 
 from paperlib import cifar, models, records
 from paperlib.config import RunConfig
-from paperlib.errors import CheckpointError, PaperlibError, ProjectionError, RecordError
+from paperlib.errors import CheckpointError, ProjectionError, RecordError
 from paperlib.machine import keep_freed_memory, peak_memory, settings
 from paperlib.probes import GradientNorms
 from paperlib.progress import Progress, duration
@@ -222,11 +220,9 @@ class _Run:
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        # The checksum in front finds a damaged file before anything in it is believed.
-        payload = buffer.getvalue()
         path = self.folder / CHECKPOINT
         try:
-            records.write_atomically(path, hashlib.sha256(payload).digest() + payload)
+            records.write_atomically(path, records.seal(buffer.getvalue()))
         except OSError as e:
             raise CheckpointError(
                 f"the checkpoint {path} could not be written ({e.strerror or e}): make room, or set PAPERLIB_RUNS to another folder, "
@@ -323,8 +319,7 @@ class _Run:
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The rest of this epoch's batches, normalised and augmented; the same whenever they are asked for."""
         config, state, n = self.config, self.state, len(self.train_labels)
-        seed = hashlib.sha256(f"{config.seed}/{state.epoch}".encode()).digest()[:7]
-        generator = torch.Generator().manual_seed(int.from_bytes(seed, "big"))
+        generator = cifar.epoch_generator(config.seed, state.epoch)
         order = torch.randperm(n, generator=generator).to(self.device)
         if config.augment:
             flip, shift = (x.to(self.device) for x in cifar.draw_augmentation(n, generator))
@@ -467,10 +462,11 @@ class _Run:
 
 def _unpacked(raw: bytes, path: Path, device: torch.device | str) -> dict[str, Any]:
     """The content of a checkpoint file, once its checksum has been found right; CheckpointError for anything else."""
-    if hashlib.sha256(raw[32:]).digest() != raw[:32]:
+    payload = records.unseal(raw)
+    if payload is None:
         raise CheckpointError(f"the checkpoint {path} is damaged: delete it to start this run anew")
     try:
-        content = torch.load(io.BytesIO(raw[32:]), map_location=device, weights_only=True)
+        content = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
         raise CheckpointError(f"the checkpoint {path} is damaged or foreign: delete it to start this run anew") from e
     if not isinstance(content, dict) or "schema" not in content:
@@ -541,15 +537,7 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
     resolved = config.resolve()
     if (folder / records.FILE).exists():
         return _finished(folder, resolved)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(folder / ".lock").acquire(timeout=0)
-    except filelock.Timeout:
-        raise PaperlibError(f"another process is working on this run ({folder}): wait for it or stop it") from None
-    except OSError as e:
-        raise PaperlibError(
-            f"the run's folder {folder} cannot be written ({e.strerror or e}): set PAPERLIB_RUNS to another one"
-        ) from e
+    held = records.hold(folder, "run")
     with held, settings(resolved.device, resolved.threads, resolved.deterministic):
         if (folder / records.FILE).exists():  # another process finished it meanwhile
             return _finished(folder, resolved)

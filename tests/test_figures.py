@@ -1,14 +1,12 @@
 """Figures: they draw what the table says, also for short, diverged and extreme runs, and leave matplotlib's settings alone."""
 
-import io
 import math
-import warnings
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
+from drawing import drawn
 
 from paperlib import figures, models
 from paperlib.figures import audit
@@ -32,14 +30,6 @@ def blocks(n, arch="resnet", depth=29, scale=0.1, bad_end=False):
             value = float("nan") if bad_end and e == n and i > 4 else generator.normal() * scale
             rows.append({"epoch": e, "block": i, "name": r["name"], "kind": r["kind"], "log_ratio": value})
     return pd.DataFrame(rows)
-
-
-def drawn(figure):
-    assert isinstance(figure, Figure)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure.savefig(io.BytesIO(), format="png")
-    return figure
 
 
 CASES = [(6, 0.1, False), (1, 0.1, False), (100, 0.02, False), (3, 8.0, True), (2, 1e-6, False)]

@@ -1,24 +1,14 @@
 """The channel grid's figures: one scale, numbers in the cells, dead cells said, any size of grid."""
 
-import io
 import itertools
 import math
-import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
+from drawing import drawn
 
 from paperlib.figures import channel_grid as draw
-
-
-def drawn(figure):
-    assert isinstance(figure, Figure)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure.savefig(io.BytesIO(), format="png")
-    return figure
 
 
 def texts(figure):
