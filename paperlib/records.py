@@ -7,6 +7,7 @@ either holds a whole record or none.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -149,16 +150,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def hold(folder: Path, what: str) -> filelock.BaseFileLock:
-    """Make the folder of a run (``what``: "run", "grid") and keep other processes out of it until the lock is released.
+def hold(folder: Path, what: str) -> contextlib.AbstractContextManager:
+    """Make the folder of a run (``what``: "run", "grid") and keep other processes out of it until the end of the ``with`` block.
 
     Raises ``PaperlibError`` if another process is at it, or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-        return lock
+        return filelock.FileLock(folder / ".lock").acquire(timeout=0)
     except filelock.Timeout:
         raise PaperlibError(f"another process is working on this {what} ({folder}): wait for it or stop it") from None
     except OSError as e:

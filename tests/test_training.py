@@ -343,7 +343,7 @@ def test_two_processes_do_not_train_the_same_run(tmp_path, monkeypatch):
 
 def test_data_faults_reach_the_user_as_they_are(tmp_path, monkeypatch):
     def missing(*args, **kwargs):
-        raise training.PaperlibError("no data")
+        raise PaperlibError("no data")
 
     monkeypatch.setattr(cifar, "load", missing)
     with pytest.raises(PaperlibError, match="no data"):
