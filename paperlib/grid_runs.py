@@ -329,8 +329,7 @@ def run(config: GridConfig, root: str | Path | None = None, quiet: bool = False)
         return _finished(folder, config)
     if config.stored and (record := _committed(config)):
         return record
-    held = records.hold(folder, "grid")
-    with held:
+    with records.hold(folder, "grid"):
         if (folder / FILE).exists():  # another process finished it meanwhile
             return _finished(folder, config)
         try:

@@ -16,6 +16,7 @@ import os
 import platform
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -150,20 +151,23 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def hold(folder: Path, what: str) -> contextlib.AbstractContextManager:
+@contextlib.contextmanager
+def hold(folder: Path, what: str) -> Iterator[None]:
     """Make the folder of a run (``what``: "run", "grid") and keep other processes out of it until the end of the ``with`` block.
 
     Raises ``PaperlibError`` if another process is at it, or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return filelock.FileLock(folder / ".lock").acquire(timeout=0)
+        lock = filelock.FileLock(folder / ".lock").acquire(timeout=0)
     except filelock.Timeout:
         raise PaperlibError(f"another process is working on this {what} ({folder}): wait for it or stop it") from None
     except OSError as e:
         raise PaperlibError(
             f"the {what}'s folder {folder} cannot be written ({e.strerror or e}): set PAPERLIB_RUNS to another one"
         ) from e
+    with lock:
+        yield
 
 
 def seal(payload: bytes) -> bytes:

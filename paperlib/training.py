@@ -537,8 +537,7 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
     resolved = config.resolve()
     if (folder / records.FILE).exists():
         return _finished(folder, resolved)
-    held = records.hold(folder, "run")
-    with held, settings(resolved.device, resolved.threads, resolved.deterministic):
+    with records.hold(folder, "run"), settings(resolved.device, resolved.threads, resolved.deterministic):
         if (folder / records.FILE).exists():  # another process finished it meanwhile
             return _finished(folder, resolved)
         if resolved.device == "cpu":
