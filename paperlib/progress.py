@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from paperlib.records import write_atomically
+from paperlib.store.files import write_atomically
 
 FILE = "progress.json"
 INTERVAL = 1.0  # seconds between two reports

@@ -20,7 +20,7 @@ import torch
 from paperlib import records
 from paperlib.claims import channel_grid, projection, theorems
 from paperlib.claims.claim import UNTESTED, Claim, Outcome
-from paperlib.claims.finding import FILE, Figure, Finding, read, save
+from paperlib.claims.finding import Finding, Quantity as Figure, read, save
 from paperlib.errors import ConfigError, RecordError
 
 __all__ = [

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from paperlib import grid_runs
+from paperlib import channel_grid as grid_runs
 from paperlib.claims.claim import Claim, Outcome
-from paperlib.claims.finding import Tables
-from paperlib.records import Provenance
+from paperlib.store import Frames as Tables
+from paperlib.store import Provenance
 from paperlib.studies import channel_grid as studies
 
 NEAR = 1.25  # a factor

@@ -8,8 +8,8 @@ from typing import Literal
 
 import pandas as pd
 
-from paperlib.claims.finding import Tables
-from paperlib.records import Provenance
+from paperlib.store import Frames as Tables
+from paperlib.store import Provenance
 
 Outcome = Literal["reproduced", "reproduced with a correction", "not reproduced"]
 UNTESTED = "not yet tested at the paper's scale"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from paperlib.claims.claim import Claim, Outcome, seeded
-from paperlib.claims.finding import Tables
+from paperlib.store import Frames as Tables
 from paperlib.studies import projection as studies
 from paperlib.studies.overhead import overhead
 

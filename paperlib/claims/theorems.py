@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from paperlib.claims.claim import Claim, Outcome, seeded
-from paperlib.claims.finding import Tables
+from paperlib.store import Frames as Tables
 from paperlib.maps import linear_map
 from paperlib.studies import theorems as studies
 

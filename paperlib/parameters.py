@@ -1,0 +1,232 @@
+"""Checked parameters, and what they become when every choice is made: a resolved configuration.
+
+Parameters leave choices open (``None``, ``"auto"``).  They are resolved once, where they enter the library; everything
+behind that door takes the resolved form, which knows its digest, its folder, its command, and its description.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import operator
+import os
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+
+import torch
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+
+from paperlib.errors import ConfigError
+from paperlib.store.places import runs_root
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+PRESET_VARIABLE = "PAPERLIB_PRESET"
+Preset = Literal["smoke", "desk", "paper"]
+Source = Literal["auto", "torchvision", "npm", "sample"]
+
+# -- the types of parameters -------------------------------------------------------------------------------------
+Count = Annotated[int, Field(strict=True, ge=1)]
+Rate = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Lr = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Momentum = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Channel = Annotated[int, Field(strict=True, ge=1, le=4096)]
+
+
+def words(value: Any) -> Any:
+    """``"2 4,8"`` as a list of words, and a single number as a list of one; anything else as it is."""
+    if isinstance(value, str):
+        return value.replace(",", " ").split()
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _numbers(value: Any, info: ValidationInfo) -> tuple[int, ...]:
+    found = words(value)
+    found = list(found) if isinstance(found, Iterable) and not isinstance(found, Mapping) else []
+    wrong = ValueError(f"{info.field_name} must be a list of whole numbers, such as '2 4 8', not {value!r:.80}")
+    try:
+        numbers = [int(word) if isinstance(word, str) else operator.index(word) for word in found]
+    except (ValueError, TypeError):
+        raise wrong from None
+    if not numbers or any(isinstance(word, bool) for word in found):
+        raise wrong
+    return tuple(sorted(set(numbers)))
+
+
+# Lists of numbers, sorted and each once; also as text, which is all that a command line has.
+Channels = Annotated[tuple[Channel, ...], BeforeValidator(_numbers)]
+Stages = Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], BeforeValidator(_numbers)]
+Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_numbers)]
+
+
+# -- parameters --------------------------------------------------------------------------------------------------
+class Parameters(BaseModel):
+    """Checked parameters: what is wrong with a value is said in one sentence, as a ``ConfigError``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **values: Any) -> None:
+        unknown = [name for name in values if name not in type(self).model_fields]
+        if unknown:
+            raise ConfigError(_unknown(unknown[0], list(type(self).model_fields)))
+        try:
+            super().__init__(**values)
+        except ValidationError as e:
+            raise ConfigError("; ".join(_sentence(dict(error)) for error in e.errors())) from None
+
+    @classmethod
+    def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
+        """The parameters that a notebook's ``parameters`` cell (and the one that papermill injects) defines.
+
+        Every public name that holds a plain value (a text, a number, True, False, None, or a list) counts as a
+        parameter, so that a misspelt one is refused.  Papermill itself would only warn.
+        """
+        shell = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+        values = {
+            name: value
+            for name, value in namespace.items()
+            if not name.startswith("_")
+            and name not in shell
+            and (value is None or isinstance(value, str | int | float | list | tuple))
+        }
+        return cls(**values)
+
+
+class Resolved(Parameters):
+    """Parameters in which every choice is made.
+
+    Two of them with the same :meth:`digest` are the same work.  Subclasses say which fields do not change the numbers
+    (``NEUTRAL``), which ones have a place of their own in the folder's path (``NAMED``), and what the preset alone
+    would be (:meth:`unchanged`).
+    """
+
+    NEUTRAL: ClassVar[frozenset[str]] = frozenset()
+    NAMED: ClassVar[frozenset[str]] = frozenset({"preset"})
+
+    if TYPE_CHECKING:  # fields of every subclass, in an order of its own
+        preset: Preset
+        source: Source
+        device: str
+
+    def unchanged(self) -> Resolved:
+        """The configuration with the same names and the same device that changes nothing else of its preset."""
+        raise NotImplementedError
+
+    def content(self) -> dict[str, Any]:
+        """What determines the numbers, as plain JSON.
+
+        The full data sets are the same from everywhere, and the sample is not.  All devices of a kind count as one.
+        """
+        source = "sample" if self.source == "sample" else "auto"
+        values = self.model_dump(mode="json", exclude=set(self.NEUTRAL))
+        return values | {"source": source, "device": self.device.split(":")[0]}
+
+    def digest(self) -> str:
+        """SHA-256, in hex, of :meth:`content`."""
+        return _sha256(self.content())
+
+    @cached_property
+    def overrides(self) -> dict[str, Any]:
+        """The content in which this differs from its preset, by the parameter's name."""
+        plain = self.unchanged().content()
+        return {name: value for name, value in self.content().items() if value != plain[name]}
+
+    def labelled_preset(self) -> str:
+        """The preset's name, followed by a short digest of the parameters that override it, if there are any."""
+        changed = {name: value for name, value in self.overrides.items() if name not in self.NAMED}
+        return f"{self.preset}-{_sha256(changed)[:8]}" if changed else self.preset
+
+    def place(self) -> Path:
+        """The folder below the root of all runs."""
+        raise NotImplementedError
+
+    def folder(self, root: str | Path | None = None) -> Path:
+        """Where this lives: :meth:`place` below ``root``, by default below ``PAPERLIB_RUNS`` or ``runs/``."""
+        return (runs_root() if root is None else Path(root)) / self.place()
+
+    def differences(self, found: Mapping[str, Any]) -> str:
+        """In which parameters those ``found`` somewhere differ from these, for a sentence."""
+        mine = self.model_dump()
+        other = [f"{name} {value!r} instead of {mine.get(name)!r}" for name, value in found.items()
+                 if value != mine.get(name)]  # fmt: skip
+        return ", ".join(other) or "made by another paperlib"
+
+
+def _sha256(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+# -- choices that every configuration has ------------------------------------------------------------------------
+def resolve_preset(name: str, device: str) -> str:
+    """The preset that ``name`` stands for.
+
+    ``"auto"`` is what ``PAPERLIB_PRESET`` says, else ``"paper"`` on CUDA and ``"desk"`` elsewhere.
+
+    Raises
+    ------
+    ConfigError
+        The environment variable names no preset.
+    """
+    if name != "auto":
+        return name
+    name = os.environ.get(PRESET_VARIABLE) or ("paper" if device.startswith("cuda") else "desk")
+    if name not in get_args(Preset):
+        raise ConfigError(f"{PRESET_VARIABLE} must be {', '.join(get_args(Preset)[:-1])} or paper, not {name!r}")
+    return name
+
+
+def resolve_device(name: str) -> str:
+    """The device that ``name`` stands for; ``"auto"`` is CUDA where there is one.
+
+    Raises
+    ------
+    ConfigError
+        The device is unknown or not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"device {name!r} is unknown: use auto, cpu, cuda or cuda:N")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index or 0) >= count:
+            raise ConfigError(f"device {name!r} is not there (CUDA devices found: {count}): use device cpu or auto")
+    return name
+
+
+# -- sentences ---------------------------------------------------------------------------------------------------
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"unknown parameter {name!r}: " + (
+        f"did you mean {near[0]!r}?" if near else f"the parameters are {', '.join(known)}"
+    )
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    name, value, kind, context = error["loc"][0], error["input"], error["type"], error.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        return f"{name} {value!r} is unknown: choose {context['expected']}"
+    wanted = {
+        "int_type": "a whole number",
+        "int_parsing": "a whole number",
+        "float_type": "a number",
+        "float_parsing": "a number",
+        "finite_number": "a finite number",
+        "bool_type": "True or False",
+        "string_type": "a text",
+        "greater_than": f"greater than {context.get('gt')}",
+        "greater_than_equal": f"at least {context.get('ge')}",
+        "less_than": f"less than {context.get('lt')}",
+        "less_than_equal": f"at most {context.get('le')}",
+    }.get(kind)
+    return f"{name} must be {wanted}, not {value!r}" if wanted else f"{name}: {error['msg']} (got {value!r})"

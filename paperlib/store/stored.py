@@ -1,0 +1,198 @@
+"""The one form in which results are kept: a sealed JSON file with provenance, and the tidy tables that it names.
+
+A folder holds one stored thing.  Its tables are written first, under names that contain their checksum; the JSON file,
+which names them, comes last and is put in place by one rename.  So a folder holds the old content or the new, and
+never a mixture, wherever a process is killed or a disk is full.  (Renaming a whole folder over another one is not
+possible on POSIX; exchanging two is possible only on some file systems, and not on those of most clusters.)
+
+The seal is a SHA-256 over the whole content, with the checksum of every table.  It finds damage and mistakes, such as
+a number that was edited by hand.  It is no protection against somebody who seals a forgery again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from paperlib.errors import RecordError
+from paperlib.store import files
+from paperlib.store.provenance import Provenance
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+SCHEMA_VERSION = 2
+Frames = dict[str, pd.DataFrame]
+
+
+def digest(content: Any) -> str:
+    """SHA-256, in hex, of the canonical JSON of ``content``."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """``content`` with its digest under ``seal``."""
+    return content | {"seal": digest({key: value for key, value in content.items() if key != "seal"})}
+
+
+class Stored(BaseModel):
+    """Something that was made and is kept: its fields, its provenance, and its tables.
+
+    Subclasses add fields, give ``kind`` a value of its own, and name their file and what to do where it is damaged.
+
+    Attributes
+    ----------
+    frames : dict of str to DataFrame
+        The tables, by their names.
+    provenance : Provenance
+        Where and how it was made.
+    """
+
+    # A test loss can be infinite or NaN and must survive the way through JSON.
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, ser_json_inf_nan="constants")
+
+    FILE: ClassVar[str]
+    NOUN: ClassVar[str]  # what it is called in sentences
+    REMEDY: ClassVar[str]  # what to do where it cannot be read
+    TABLES: ClassVar[tuple[str, ...]] = ()  # tables that there must be
+
+    kind: str
+    schema_version: Literal[2] = SCHEMA_VERSION
+    provenance: Provenance
+    frames: Frames = Field(default_factory=dict, exclude=True, repr=False)
+
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it lies, if it was saved or read."""
+        return self._folder
+
+    def __eq__(self, other: object) -> bool:
+        """Equal in every field and, bit for bit, in all tables; where they lie does not matter."""
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        same = self.frames.keys() == other.frames.keys()
+        same = same and all(frame.equals(other.frames[name]) for name, frame in self.frames.items())
+        return same and self.model_dump_json() == other.model_dump_json()  # as text: NaN equals itself
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it into ``folder``, in place of what of its kind is there.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        RecordError
+            It cannot be written.  What was there before is left whole.
+        """
+        folder = Path(folder)
+        content = {name: _parquet(frame) for name, frame in self.frames.items()}
+        checksums = {name: hashlib.sha256(raw).hexdigest() for name, raw in content.items()}
+        text = json.dumps(sealed(self.model_dump(mode="json") | {"tables": checksums}), indent=2)
+        made: list[Path] = []
+        try:
+            for name, raw in content.items():
+                path = _table_file(folder, name, checksums[name])
+                if not path.exists() or path.read_bytes() != raw:
+                    made.append(path)
+                    files.write_atomically(path, raw)
+            files.write_atomically(folder / self.FILE, f"{text}\n".encode())
+        except OSError as e:
+            for path in made:
+                path.unlink(missing_ok=True)
+            raise RecordError(f"the {self.NOUN} could not be written to {folder}: {e.strerror or e}") from e
+        named = {_table_file(folder, name, checksum) for name, checksum in checksums.items()}
+        for path in set(folder.glob("*-????????.parquet")) - named:
+            path.unlink(missing_ok=True)
+        files.remove_scraps(folder, "*.parquet")
+        files.remove_scraps(folder, self.FILE)
+        self._folder = folder
+        return folder
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        RecordError
+            It is missing, damaged, was changed after it was saved, or is of another schema version.
+        """
+        path = Path(folder)
+        path = path if path.name == cls.FILE else path / cls.FILE
+        raw = cls._parsed(path)
+        checksums = raw.pop("tables", None)
+        raw.pop("seal")
+        try:
+            found = cls.model_validate(raw)
+        except ValidationError as e:
+            first = e.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the whole"
+            raise cls._unreadable(path, f"it is malformed at '{where}': {first['msg'].lower()}") from e
+        if not isinstance(checksums, dict) or not checksums or not {*cls.TABLES} <= checksums.keys():
+            raise cls._unreadable(path, "it does not name its tables")
+        found.frames = {name: cls._table(path, name, checksum) for name, checksum in checksums.items()}
+        found._folder = path.parent
+        return found
+
+    @classmethod
+    def read_all(cls, root: str | Path) -> list[Self]:
+        """Everything of this kind below ``root``, sorted by path; an empty list where there is none.  Raises as :meth:`read`."""
+        return [cls.read(path) for path in sorted(Path(root).rglob(cls.FILE))]
+
+    @classmethod
+    def _parsed(cls, path: Path) -> dict[str, Any]:
+        """The JSON in ``path``, once its version and its seal have been found right."""
+        try:
+            raw = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise RecordError(f"there is no {cls.NOUN} at {path.parent}: {path.name} is missing") from None
+        except (OSError, ValueError, RecursionError) as e:
+            raise cls._unreadable(path, str(e).splitlines()[0]) from e
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if version != SCHEMA_VERSION:
+            raise RecordError(
+                f"{path} is not a readable {cls.NOUN} (it has schema version {version!r}, this paperlib reads "
+                f"{SCHEMA_VERSION}); use the paperlib that wrote it, or {cls.REMEDY}"
+            )
+        if raw.get("seal") != sealed(raw)["seal"]:
+            raise cls._unreadable(path, "it was changed after it was saved, its seal is not that of its content")
+        return raw
+
+    @classmethod
+    def _table(cls, path: Path, name: str, checksum: Any) -> pd.DataFrame:
+        file = _table_file(path.parent, Path(name).name, str(checksum))
+        try:
+            raw = file.read_bytes()
+        except FileNotFoundError:
+            raise cls._unreadable(path, f"{file.name} is missing") from None
+        except OSError as e:
+            raise cls._unreadable(path, f"{file.name}: {e.strerror or e}") from e
+        if hashlib.sha256(raw).hexdigest() != checksum:
+            raise cls._unreadable(path, f"{file.name} is damaged: its checksum is not the recorded one")
+        return pd.read_parquet(io.BytesIO(raw))
+
+    @classmethod
+    def _unreadable(cls, path: Path, why: str) -> RecordError:
+        return RecordError(f"{path} is not a readable {cls.NOUN} ({why}); {cls.REMEDY}")
+
+
+def _table_file(folder: Path, name: str, checksum: str) -> Path:
+    return folder / f"{name}-{checksum[:8]}.parquet"
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()

@@ -1,0 +1,54 @@
+"""Chapter 4: what training runs show, as tables made from their records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import pandas as pd
+
+from paperlib.records import Record
+
+
+def overview(records: Iterable[Record]) -> pd.DataFrame:
+    """One row per record: network, data set, preset, seed, epochs, images, errors, time, device, commit."""
+    return pd.DataFrame([record.summary() for record in records])
+
+
+def provenance(record: Record) -> pd.DataFrame:
+    """How a run was made: one column, one row per fact."""
+    p, c, data = record.provenance, record.config, record.data
+    sessions = len(p.sessions)
+    commits = {s.commit: " with uncommitted changes" if s.dirty else "" for s in p.sessions}
+    facts = {
+        "command": p.command,
+        "started (UTC)": p.started,
+        "wall time": f"{p.seconds:.0f} s in {sessions} session{'s' if sessions > 1 else ''}",
+        "device": f"{p.device.name} ({p.device.type}), {p.threads} CPU threads",
+        "precision, format": f"{c.precision}, {c.memory_format}",
+        "deterministic kernels": "yes" if c.deterministic else "no",
+        "peak memory": f"{record.peak_memory_bytes / 2**30:.1f} GiB",
+        "data": f"{data.dataset} from {data.source}, SHA-256 {data.checksum[:16]}…",
+        "commit": ", ".join((commit or "not from a checkout") + dirty for commit, dirty in commits.items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in p.versions.items()),
+        "configuration": f"SHA-256 {c.digest()[:16]}…",
+    }
+    return pd.DataFrame({"": facts})
+
+
+def norm_preservation(record: Record) -> pd.DataFrame:
+    """How far the blocks are from keeping the gradient's norm, in the first and the last epoch, by kind of block.
+
+    Returns
+    -------
+    DataFrame
+        Columns: ``epoch``, ``kind``, ``blocks`` (their number), ``smallest``, ``median`` and ``largest`` geometric-mean
+        ratio of a block, ``distance`` (median over blocks of the size of the log ratio; 0 is norm-preserving).  Empty
+        if the run was not watched.
+    """
+    if record.blocks.empty:
+        return pd.DataFrame()
+    table = record.blocks[record.blocks.epoch.isin([record.blocks.epoch.min(), record.blocks.epoch.max()])]
+    table = table.assign(ratio=table.log_ratio.map(math.exp), distance=table.log_ratio.abs())
+    ratio = table.groupby(["epoch", "kind"]).ratio.agg(blocks="count", smallest="min", median="median", largest="max")
+    return ratio.join(table.groupby(["epoch", "kind"]).distance.median()).reset_index()
