@@ -52,18 +52,17 @@ workers = None
 stored = True
 
 # %%
-from paperlib.grid_runs import GridConfig, read, run
+from paperlib.channel_grid import VARIANTS, Cell, GridConfig, read, run, train_cell
 
-config = GridConfig.from_namespace(globals())
+config = GridConfig.from_namespace(globals()).resolve()
 
 # %%
 # %matplotlib inline
 from IPython.display import Markdown
 
 from paperlib import cifar, claims
-from paperlib.channel_grid import VARIANTS, train_cell
-from paperlib.config import results_root
 from paperlib.figures import channel_grid as draw
+from paperlib.store import results_root
 from paperlib.studies import channel_grid as studies
 
 # %% [markdown]
@@ -349,7 +348,7 @@ longer.measurements.query("step == 1173").pivot_table(
 
 # %% tags=["nbval-ignore-output"]
 sample = cifar.load("cifar10", "sample")
-cell = train_cell(4, 32, "conv-relu", seeds=[0, 1], data=sample, stages=(0, 10))
+cell = train_cell(Cell(c=4, d=32, seeds=[0, 1], stages=(0, 10)), sample)
 cell[["seed", "step", "log_ratio", "relu_share", "energy_fraction", "gain"]].round(3)
 
 # %% [markdown]

@@ -36,7 +36,7 @@ arch = "resnet"
 depth = 164
 erase_relu = False
 project = True
-reference_quirks = False
+projector = "exact"
 dataset = "cifar10"
 source = None
 seed = 0
@@ -61,7 +61,7 @@ project_every = 2
 # %%
 from paperlib.training import RunConfig, train
 
-config = RunConfig.from_namespace(globals())
+config = RunConfig.from_namespace(globals()).resolve()
 
 # %%
 # %matplotlib inline
@@ -69,7 +69,8 @@ import pandas as pd
 from IPython.display import Markdown
 
 from paperlib import figures, models, paper, records
-from paperlib.config import results_root
+from paperlib.store import results_root
+from paperlib.studies import runs
 
 # %% [markdown]
 # ## What this run is
@@ -112,10 +113,10 @@ paper.compare_sizes()
 
 # %% tags=["nbval-ignore-output"]
 record = train(config)
-print(records.ending(record), f"{record.wall_seconds / 60:.1f} minutes.")
+print(record.ending(), f"{record.provenance.seconds / 60:.1f} minutes.")
 if "test_error" in record.final:
     print(
-        f"Test error {record.final['test_error']:.2f} % on {record.data['test_images']:,} images."
+        f"Test error {record.final['test_error']:.2f} % on {record.data.test_images:,} images."
     )
 
 # %% [markdown]
@@ -124,8 +125,10 @@ if "test_error" in record.final:
 # %% tags=["hide-input"]
 check = {
     "the record reads back as it was written": records.read(record.folder) == record,
-    "asked for again, the finished run is not repeated": train(config).started
-    == record.started,
+    "asked for again, the finished run is not repeated": train(
+        config
+    ).provenance.started
+    == record.provenance.started,
     "every block was watched in every epoch": len(record.blocks)
     == bool(probe_every) * len(blocks) * len(record.epochs),
     "every gradient-norm ratio is finite": record.status == "diverged"
@@ -139,7 +142,7 @@ print("\n".join(f"{'yes' if ok else 'NO '} {what}" for what, ok in check.items()
 
 # %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "Training and test loss and error after each epoch. The training figures are means over the epoch, while the weights change; dotted lines mark where the learning rate falls.", "name": "fig-curves"}, "image": {"alt": "Two panels over the epochs: loss and classification error, training dashed, test solid."}}
 figures.learning_curves(
-    record.epochs, f"{record.network}, {record.config['preset']}, seed {seed}"
+    record.epochs, f"{record.network}, {record.config.preset}, seed {seed}"
 )
 
 # %% [markdown]
@@ -169,7 +172,7 @@ if probe_every:
     display(figures.gradient_profile(record.blocks, record.network))
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-records.norm_preservation(record).round(3)
+runs.norm_preservation(record).round(3)
 
 # %% [markdown]
 # ## Beside the paper's figure for this network
@@ -187,7 +190,7 @@ compared if len(compared) else Markdown(
 # ## How this run was made
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-records.provenance(record).style.set_properties(
+runs.provenance(record).style.set_properties(
     **{"text-align": "left", "white-space": "normal"}
 )
 
@@ -201,19 +204,19 @@ records.provenance(record).style.set_properties(
 # epoch on; the ResNet's transitions do not, and the ProcResNet's, held by the projection, do. The Plain network is far from 1 everywhere and
 # does not learn. With bfloat16 activations it ends in a non-finite loss; with float32 ones it finishes its six epochs at chance level, so
 # where exactly such a network breaks depends on the arithmetic. (The paper reports that its Plain network of 164 layers stopped after about 10
-# epochs.) `procresnet-166-reference` is the ProcResNet held as the authors' published code holds it ([what that means](02b_reference.ipynb)).
+# epochs.) `procresnet-166-published` is the ProcResNet held as the authors' published code holds it ([what that means](02b_reference.ipynb)).
 
 # %%
-kept = [r for r in records.read_all(results_root()) if r.config["dataset"] == "cifar10"]
-records.overview(kept).set_index("network").T
+kept = [r for r in records.read_all(results_root()) if r.config.dataset == "cifar10"]
+runs.overview(kept).set_index("network").T
 
 # %%
 for r in kept:
-    print(records.ending(r))
-    print("   ", r.command)
+    print(r.ending())
+    print("   ", r.provenance.command)
 
 # %%
-full = [r for r in kept if r.config["preset"] == "paper" and not r.left_out]
+full = [r for r in kept if r.config.preset == "paper" and not r.left_out]
 if full:
     display(pd.concat([paper.compare(r).assign(network=r.network) for r in full]))
 else:
@@ -224,16 +227,12 @@ else:
     print("papermill notebooks/04_cifar.ipynb out.ipynb -p preset paper -p depth 164")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test error of the runs on record. One seed each, on a small part of the data.", "name": "fig-runs"}, "image": {"alt": "Lines of test error over the epochs, one a run."}}
-desk = [
-    r
-    for r in kept
-    if r.config["preset"].startswith("desk") and r.config["depth"] == 164
-]
+desk = [r for r in kept if r.config.preset.startswith("desk") and r.config.depth == 164]
 figures.compare_runs(pd.concat([r.epochs.assign(run=r.label) for r in desk]))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "How far the blocks of these runs are from preserving the gradient's norm: median over blocks, band from the 10th to the 90th percentile.", "name": "fig-distances"}, "image": {"alt": "Two panels, blocks with a constant width and transitions: the distance from norm preservation over the epochs, on a logarithmic scale, a line and a band for each run."}}
 figures.compare_ratios(pd.concat([r.blocks.assign(run=r.label) for r in desk]))
 
 # %% tags=["hide-input"]
-table = pd.concat([records.norm_preservation(r).assign(run=r.label) for r in desk])
+table = pd.concat([runs.norm_preservation(r).assign(run=r.label) for r in desk])
 table.set_index(["run", "epoch", "kind"]).map(lambda x: f"{x:.3g}")

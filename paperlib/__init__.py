@@ -1,3 +1,55 @@
-"""Norm preservation in residual networks (arXiv 1805.07477): a small library and the experiments built on it."""
+"""Norm preservation in residual networks (arXiv 1805.07477): a small library and the experiments built on it.
+
+The names below are what users come for.  Each is loaded when it is first used, so that ``import paperlib`` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paperlib.config import RunConfig as RunConfig
+    from paperlib.holding import NormPreserving as NormPreserving
+    from paperlib.models import build as build
+    from paperlib.probes import GradientNorms as GradientNorms
+    from paperlib.projection import delta_orthogonal as delta_orthogonal
+    from paperlib.projection import project as project
+    from paperlib.projection import spread as spread
+    from paperlib.projection import target as target
+    from paperlib.spectrum import operator_norm as operator_norm
+    from paperlib.spectrum import singular_values as singular_values
+    from paperlib.theorems import corollary_bound as corollary_bound
+    from paperlib.theorems import linear_factors as linear_factors
+    from paperlib.theorems import near_identity_path as near_identity_path
+    from paperlib.training import train as train
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "GradientNorms": "probes",
+    "NormPreserving": "holding",
+    "RunConfig": "config",
+    "build": "models",
+    "corollary_bound": "theorems",
+    "delta_orthogonal": "projection",
+    "linear_factors": "theorems",
+    "near_identity_path": "theorems",
+    "operator_norm": "spectrum",
+    "project": "projection",
+    "singular_values": "spectrum",
+    "spread": "projection",
+    "target": "projection",
+    "train": "training",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'paperlib' has no attribute {name!r}")
+    return getattr(import_module(f"paperlib.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

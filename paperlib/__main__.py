@@ -1,9 +1,10 @@
-"""The commands: ``python -m paperlib run``, ``grid`` and ``measure``.
+"""The commands: ``paperlib run``, ``grid`` and ``measure``, which are also ``python -m paperlib …``.
 
-``run`` makes one training run as an executed notebook, with a progress bar and a summary: what ``make run`` calls.  It adds to ``papermill notebooks/04_cifar.ipynb`` the download before it, a bar for the training
-inside the notebook's kernel (papermill only sees that a cell takes long), and the HTML page after it.
+``run`` makes one training run as an executed notebook, with a progress bar and a summary: what ``make run`` calls.  It
+adds to ``papermill notebooks/04_cifar.ipynb`` the download before it, a bar for the training inside the notebook's
+kernel (papermill only sees that a cell takes long), and the HTML page after it.
 
-``grid`` trains the channel grid of Figure 2 (:mod:`paperlib.grid_runs`), or what is missing of it.
+``grid`` trains the channel grid of Figure 2 (:mod:`paperlib.channel_grid`), or what is missing of it.
 
 ``measure`` measures claims of the paper (:mod:`paperlib.claims`) and saves what it finds.
 """
@@ -11,36 +12,102 @@ inside the notebook's kernel (papermill only sees that a cell takes long), and t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from paperlib import cifar, claims, grid_runs, progress, records
-from paperlib.config import RunConfig, runs_root
-from paperlib.errors import ConfigError, PaperlibError
+from paperlib import channel_grid, cifar, claims, progress, records
+from paperlib.config import RunConfig
+from paperlib.errors import PaperlibError
+from paperlib.store import files, runs_root
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "04_cifar.ipynb"
+INTERRUPTED = {
+    "run": "run the same command again to go on from the last checkpoint",
+    "grid": "finished cells are kept; run the same command again to go on",
+    "measure": "what was finished is saved; measure the other claims again",
+}
 
 
-def _value(text: str):
-    """A parameter's value as papermill's -p reads it."""
-    words = {"none": None, "true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
+# -- run ---------------------------------------------------------------------------------------------------------
+def run(parameters: dict[str, Any], out: Path) -> int:
+    """Train one network in a copy of chapter 4, and leave it in ``out`` as a notebook and as a page."""
+    config = RunConfig(**parameters).resolve()
+    if not NOTEBOOK.exists():
+        raise PaperlibError(
+            "the notebooks are not part of the installed package: run this from a checkout of the repository"
+        )
+    began = time.monotonic()
+    print(
+        f"{config.network} on {config.dataset}, preset {config.preset}: {config.epochs} epochs of "
+        f"{config.train_images:,} images"
+    )
+    if config.source != "sample":
+        print(f"getting {config.dataset} (once; kept in {cifar.data_folder()})", flush=True)
+    cifar.load(config.dataset, config.source)
+
+    out.mkdir(parents=True, exist_ok=True)
+    notebook = out / f"{config.network}_{config.dataset}_{config.preset}_seed{config.seed}.ipynb"
+    folder = config.folder()
+    with _watched(folder / progress.FILE):
+        page = _executed(parameters, notebook)
+    record = records.read(folder)
+    print(f"\n{record.network}: {record.status}, {len(record.epochs)} epochs")
+    if record.final:
+        print(f"test error   {record.final['test_error']:.2f} %  (of {record.data.test_images:,} test images)")
+    whole = time.monotonic() - began
+    print(
+        f"wall time    {progress.duration(record.provenance.seconds)} training, {progress.duration(whole)} in all\n"
+        f"notebook     {notebook}\npage         {page}\nrecord       {folder / record.FILE}"
+    )
+    if record.left_out:
+        print(record.left_out)
+    return 0
+
+
+def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
+    """Execute chapter 4 into ``notebook``; returns the page that is made of it."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from nbconvert import HTMLExporter
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        executed = papermill.execute_notebook(str(NOTEBOOK), str(notebook), parameters=parameters, progress_bar=False)
+    except PapermillExecutionError as e:
+        raise PaperlibError(f"{e.ename}: {e.evalue} (the notebook so far: {notebook})") from None
+    except DeadKernelError:
+        raise PaperlibError(
+            "the notebook's kernel died, probably out of memory: use a smaller batch_size or depth"
+        ) from None
+    page = notebook.with_suffix(".html")
+    exporter = HTMLExporter(require_js_url="", exclude_input_prompt=True, exclude_output_prompt=True)
+    files.write_atomically(page, exporter.from_notebook_node(executed)[0].encode())
+    return page
+
+
+@contextlib.contextmanager
+def _watched(file: Path) -> Iterator[None]:
+    """Within it the progress file of a run is shown as a bar."""
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(file, stop), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
 
 
 def _watch(file: Path, stop: threading.Event) -> None:
-    """Show the progress file of a run as a bar until ``stop``; without a terminal, as a line every half minute."""
+    """Show the progress file as a bar until ``stop``; without a terminal, as a line every half minute."""
     bar = tqdm(
         total=1.0,
         desc="training",
@@ -64,131 +131,87 @@ def _watch(file: Path, stop: threading.Event) -> None:
     bar.close()
 
 
-def run(parameters: dict, out: Path) -> int:
-    config = RunConfig(**parameters)
-    chosen = config.resolve()
-    if not NOTEBOOK.exists():
-        raise PaperlibError(
-            "the notebooks are not part of the installed package: run this from a checkout of the repository"
-        )
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from nbconvert import HTMLExporter
-    from papermill.exceptions import PapermillExecutionError
-
-    began = time.monotonic()
-    print(
-        f"{chosen.network} on {chosen.dataset}, preset {chosen.preset}: {chosen.epochs} epochs of {chosen.train_images:,} images"
-    )
-    if chosen.source != "sample":
-        print(f"getting {chosen.dataset} (once; kept in {cifar.data_folder()})", flush=True)
-    cifar.load(chosen.dataset, chosen.source)
-
-    out.mkdir(parents=True, exist_ok=True)
-    notebook = out / f"{chosen.network}_{chosen.dataset}_{chosen.preset}_seed{chosen.seed}.ipynb"
-    folder = config.folder()
-    stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(folder / progress.FILE, stop), daemon=True)
-    watcher.start()
-    try:
-        executed = papermill.execute_notebook(str(NOTEBOOK), str(notebook), parameters=parameters, progress_bar=False)
-    except PapermillExecutionError as e:
-        raise PaperlibError(f"{e.ename}: {e.evalue} (the notebook so far: {notebook})") from None
-    except DeadKernelError:
-        raise PaperlibError(
-            "the notebook's kernel died, probably out of memory: use a smaller batch_size or depth"
-        ) from None
-    finally:
-        stop.set()
-        watcher.join()
-    page = notebook.with_suffix(".html")
-    exporter = HTMLExporter(require_js_url="", exclude_input_prompt=True, exclude_output_prompt=True)
-    records.write_atomically(page, exporter.from_notebook_node(executed)[0].encode())
-
-    record = records.read(folder)
-    print(f"\n{record.network}: {record.status}, {len(record.epochs)} epochs")
-    if "test_error" in record.final:
-        print(f"test error   {record.final['test_error']:.2f} %  (of {record.data['test_images']:,} test images)")
-    print(
-        f"wall time    {progress.duration(record.wall_seconds)} training, {progress.duration(time.monotonic() - began)} in all"
-    )
-    print(f"notebook     {notebook}\npage         {page}\nrecord       {folder / records.FILE}")
-    if record.left_out:
-        print(record.left_out)
-    return 0
-
-
-def grid(parameters: dict) -> int:
-    record = grid_runs.run(grid_runs.GridConfig(**parameters))
+# -- grid and measure --------------------------------------------------------------------------------------------
+def grid(parameters: dict[str, Any]) -> int:
+    """Train a channel grid, and say where its record is."""
+    record = channel_grid.run(channel_grid.GridConfig(**parameters))
     table = record.measurements
     cells = len(table[["c", "d", "variant"]].drop_duplicates())
-    print(
-        f"{cells} cells and variants, {table.seed.nunique()} seeds, measured after {', '.join(map(str, sorted(table.step.unique())))} steps"
-    )
-    print(f"wall time    {progress.duration(record.wall_seconds)}\nrecord       {record.folder / grid_runs.FILE}")
+    steps = ", ".join(map(str, sorted(table.step.unique())))
+    print(f"{cells} cells and variants, {table.seed.nunique()} seeds, measured after {steps} steps")
+    print(f"wall time    {progress.duration(record.provenance.seconds)}")
+    print(f"record       {(record.folder or Path()) / record.FILE}")
     return 0
 
 
 def measure(names: list[str], preset: str, seeds: int | None, root: Path) -> int:
+    """Measure claims one after another, and save what was found."""
     for name in names:  # all of them, before anything is measured
         claims.check(name, preset, seeds)
     for name in tqdm(dict.fromkeys(names), desc="measuring", disable=None, file=sys.stderr):
         finding = claims.measure(name, preset, seeds)
         folder = claims.save(finding, root)
-        print(f"{name}: {claims.spoken(finding)}  ({finding.wall_seconds:.0f} s, {folder})")
-        for what, figure in finding.figures.items():
-            print(f"    {what}: {figure}")
+        print(f"{name}: {claims.spoken(finding)}  ({finding.provenance.seconds:.0f} s, {folder})")
+        for what, quantity in finding.quantities.items():
+            print(f"    {what}: {quantity}")
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m paperlib", description=__doc__.split("\n")[0])
+# -- the command line --------------------------------------------------------------------------------------------
+def _value(text: str) -> Any:
+    """A parameter's value as papermill's -p reads it."""
+    words = {"none": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _trained() -> list[str]:
+    """The claims that train networks, and are measured only when they are asked for."""
+    return [name for name, claim in claims.CLAIMS.items() if claim.scaled]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="paperlib", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("run", help="execute notebooks/04_cifar.ipynb with a progress bar")
-    one.add_argument(
-        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter, as for papermill"
-    )
-    one.add_argument(
-        "--out", type=Path, default=Path("out"), help="folder of the executed notebook and its page (default: out)"
-    )
-    cells = commands.add_parser("grid", help="train the Conv-ReLU channel grid of Figure 2")
-    cells.add_argument(
-        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter; lists as '2 4 8'"
-    )
-    trained = [name for name, claim in claims.CLAIMS.items() if claim.scaled]
-    other = commands.add_parser("measure", help="measure claims of the paper and save the findings")
-    other.add_argument(
-        "claims",
-        nargs="*",
-        metavar="CLAIM",
-        help=f"some of {', '.join(claims.CLAIMS)} (default: all but those that train, {', '.join(trained)})",
-    )
-    other.add_argument("--preset", default="desk", help="desk (default), smoke, or paper where a claim has it")
-    other.add_argument("--seeds", type=int, help="how many (default: 5, or as many as the preset trains)")
-    other.add_argument("--out", type=Path, default=None, help="root of the findings (default: PAPERLIB_RUNS or runs)")
-    options = parser.parse_args(arguments)
+
+    def add(name: str, summary: str, parameter: str = "") -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=summary)
+        if parameter:
+            one.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=parameter)
+        return one
+
+    one = add("run", "execute notebooks/04_cifar.ipynb with a progress bar", "a parameter, as for papermill")
+    one.add_argument("--out", type=Path, default=Path("out"), help="folder of notebook and page (default: out)")
+    add("grid", "train the Conv-ReLU channel grid of Figure 2", "a parameter; lists as '2 4 8'")
+    one = add("measure", "measure claims of the paper and save the findings")
+    names = ", ".join(claims.CLAIMS)
+    untrained = f"default: all but those that train, {', '.join(_trained())}"
+    one.add_argument("claims", nargs="*", metavar="CLAIM", help=f"some of {names} ({untrained})")
+    one.add_argument("--preset", default="desk", help="desk (default), smoke, or paper where a claim has it")
+    one.add_argument("--seeds", type=int, help="how many (default: 5, or as many as the preset trains)")
+    one.add_argument("--out", type=Path, help="root of the findings (default: PAPERLIB_RUNS or runs)")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line says; returns its exit status."""
+    options = _parser().parse_args(arguments)
     try:
         if options.command == "measure":
             root = runs_root() if options.out is None else options.out
-            return measure(
-                options.claims or [name for name in claims.CLAIMS if name not in trained],
-                options.preset,
-                options.seeds,
-                root,
-            )
-        if options.command == "grid":
-            return grid({name: _value(value) for name, value in options.p})
-        return run({name: _value(value) for name, value in options.p}, options.out.resolve())
-    except (PaperlibError, ConfigError, OSError) as e:
+            names = options.claims or [name for name in claims.CLAIMS if name not in _trained()]
+            return measure(names, options.preset, options.seeds, root)
+        parameters = {name: _value(value) for name, value in options.p}
+        return grid(parameters) if options.command == "grid" else run(parameters, options.out.resolve())
+    except (PaperlibError, OSError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        then = {
-            "run": "run the same command again to go on from the last checkpoint",
-            "grid": "finished cells are kept; run the same command again to go on",
-            "measure": "what was finished is saved; measure the other claims again",
-        }[options.command]
-        print(f"\ninterrupted: {then}", file=sys.stderr)
+        print(f"\ninterrupted: {INTERRUPTED[options.command]}", file=sys.stderr)
         return 130
 
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from paperlib import config as configuration
-from paperlib.config import RunConfig, results_root
+from paperlib.config import RunConfig
 from paperlib.errors import ConfigError
 from paperlib.records import read_all
+from paperlib.store import results_root
 
 
 @pytest.mark.parametrize(
@@ -76,10 +77,11 @@ def test_frozen_and_idempotent():
     with pytest.raises(ValueError, match="frozen"):
         c.depth = 29
     r = c.resolve()
-    assert r == r.resolve()
-    assert c.digest() == r.digest()
-    assert c.folder("x") == r.folder("x")
-    assert None not in r.model_dump(exclude={"checkpoint_activations"}).values()
+    assert r is r.resolve()
+    assert c.resolve() == r
+    with pytest.raises(ValueError, match="frozen"):
+        r.depth = 29
+    assert None not in r.model_dump().values()
     assert "auto" not in {r.preset, r.device, r.precision, r.memory_format}
 
 
@@ -118,7 +120,7 @@ def test_desk_shrinks_with_the_network_and_says_so():
 
 def test_folders():
     def where(**values):
-        return RunConfig(device="cpu", **values).folder("r").as_posix()
+        return RunConfig(device="cpu", **values).resolve().folder("r").as_posix()
 
     assert where(preset="desk") == "r/desk/cifar10/resnet-164/seed0"
     assert where(preset="desk", arch="procresnet", seed=3) == "r/desk/cifar10/procresnet-166/seed3"
@@ -137,18 +139,18 @@ def test_folders():
 
 
 def test_digest_tells_runs_apart():
-    one = RunConfig(preset="smoke")
-    assert one.digest() == RunConfig(preset="smoke", lr=0.1).digest()
-    assert one.digest() == RunConfig(preset="smoke", threads=1, checkpoint_activations=True).digest()
+    one = RunConfig(preset="smoke").resolve()
+    for same in ({"lr": 0.1}, {"threads": 1, "checkpoint_activations": True}):
+        assert one.digest() == RunConfig(preset="smoke", **same).resolve().digest()
     for change in ({"lr": 0.05}, {"seed": 1}, {"precision": "float32"}, {"memory_format": "contiguous"}, {"depth": 20}):
-        if RunConfig(preset="smoke", **change).resolve() != one.resolve():
-            assert one.digest() != RunConfig(preset="smoke", **change).digest()
+        other = RunConfig(preset="smoke", **change).resolve()
+        assert (one.digest() != other.digest()) == (other != one)
 
 
 def test_command_makes_the_same_run():
-    c = RunConfig(preset="smoke", depth=20, arch="plain", lr=0.05, augment=False)
+    c = RunConfig(preset="smoke", depth=20, arch="plain", lr=0.05, augment=False).resolve()
     words = c.command().split(" -p ")[1:]
-    again = RunConfig(**{k: eval(v, {}, {v: v}) for k, v in (w.split() for w in words)})
+    again = RunConfig(**{k: eval(v, {}, {v: v}) for k, v in (w.split() for w in words)}).resolve()
     assert again.digest() == c.digest()
 
 
@@ -170,12 +172,12 @@ def test_namespace_of_a_notebook():
 
 
 def test_a_smoke_run_can_have_another_data_set_if_its_source_is_named():
-    c = RunConfig(preset="smoke", dataset="cifar100", source="torchvision", device="cpu")
+    c = RunConfig(preset="smoke", dataset="cifar100", source="torchvision", device="cpu").resolve()
     assert c.folder("r").parts[2:4] == ("cifar100", "resnet-164")
 
 
 def test_what_has_no_meaning_does_not_tell_runs_apart():
-    one = RunConfig(preset="desk", device="cpu")
+    one = RunConfig(preset="desk", device="cpu").resolve()
     for same in (
         {"project": False},
         {"project_every": 5},
@@ -183,40 +185,69 @@ def test_what_has_no_meaning_does_not_tell_runs_apart():
         {"source": "torchvision"},
         {"threads": 1},
     ):
-        other = RunConfig(preset="desk", device="cpu", **same)
+        other = RunConfig(preset="desk", device="cpu", **same).resolve()
         assert (other.digest(), other.folder("r")) == (one.digest(), one.folder("r")), same
-    sample = RunConfig(preset="desk", device="cpu", source="sample", train_images=300, test_images=100)
-    assert sample.folder("r") != RunConfig(preset="desk", device="cpu", train_images=300, test_images=100).folder("r")
+    few = {"preset": "desk", "device": "cpu", "train_images": 300, "test_images": 100}
+    sample, real = (RunConfig(**few, source=source).resolve() for source in ("sample", None))
+    assert sample.folder("r") != real.folder("r")
 
 
 def test_the_command_makes_the_same_run_on_a_machine_that_would_choose_otherwise(monkeypatch):
     monkeypatch.setattr(configuration, "_fast_bfloat16", lambda device: True)
-    c = RunConfig(preset="desk", device="cpu")
+    c = RunConfig(preset="desk", device="cpu").resolve()
     words = [w.split() for w in c.command().split(" -p ")[1:]]
     digest = c.digest()
     monkeypatch.setattr(configuration, "_fast_bfloat16", lambda device: False)
-    again = RunConfig(**{k: int(v) if v.isdigit() else v for k, v in words})
+    again = RunConfig(**{k: int(v) if v.isdigit() else v for k, v in words}).resolve()
     assert again.digest() == digest
-    assert RunConfig(preset="desk", device="cpu").digest() != digest
+    assert RunConfig(preset="desk", device="cpu").resolve().digest() != digest
+
+
+def test_the_command_names_threads_and_device_that_the_machine_would_not_choose(monkeypatch):
+    threads = torch.get_num_threads()
+    assert "-p threads" not in RunConfig(preset="smoke").resolve().command()
+    assert f"-p threads {threads + 1}" in RunConfig(preset="smoke", threads=threads + 1).resolve().command()
+    assert "-p device cpu" in RunConfig(preset="smoke", device="cpu").resolve().command()
 
 
 def test_other_protocols_are_named():
-    said = RunConfig(preset="paper", lr=1.0, augment=False).left_out()
+    said = RunConfig(preset="paper", lr=1.0, augment=False).resolve().left_out()
     assert "lr 1.0 instead of 0.1" in said
     assert "augment False instead of True" in said
 
 
-def test_reference_quirks_name_a_run_of_their_own_and_leave_older_ones_alone():
-    plain, quirks = (RunConfig(preset="desk", arch="procresnet", reference_quirks=q) for q in (False, True))
-    assert quirks.network == "procresnet-166-reference"
-    assert quirks.digest() != plain.digest()
-    assert quirks.folder("r").parts[:2] == ("r", "desk")
-    assert quirks.resolve().reference_quirks
+def test_the_published_projector_names_a_run_of_its_own():
+    exact, published = (
+        RunConfig(preset="desk", arch="procresnet", projector=p).resolve() for p in ("exact", "published")
+    )
+    assert published.network == "procresnet-166-published"
+    assert published.digest() != exact.digest()
+    assert published.folder("r").parts[:2] == ("r", "desk")
     # Without a projection there is nothing to do differently.
     for other in ({"arch": "resnet"}, {"arch": "procresnet", "project": False}):
-        assert not RunConfig(preset="desk", reference_quirks=True, **other).resolve().reference_quirks
-    # Records from before the parameter existed are still of the same run.
+        assert RunConfig(preset="desk", projector="published", **other).resolve().projector == "exact"
+
+
+def test_committed_runs_lie_where_their_parameters_say():
     records = read_all(results_root())
-    assert any("reference_quirks" not in record.config for record in records)
+    assert len(records) >= 5
     for record in records:
-        assert RunConfig(**record.config).digest() == record.config_hash
+        assert record.config.folder(results_root()).parts[-3:] == record.folder.parts[-3:]
+        assert all(session.commit and not session.dirty for session in record.provenance.sessions)
+
+
+def test_a_run_is_resolved_once(tmp_path, monkeypatch):
+    """At the door, and for what the preset alone would be; however many epochs there are."""
+    from paperlib.training import train
+
+    counts = []
+    resolve = RunConfig.resolve
+    for epochs in (1, 4):
+        calls = []
+        monkeypatch.setattr(RunConfig, "resolve", lambda self, calls=calls: calls.append(1) or resolve(self))
+        config = RunConfig(
+            preset="smoke", depth=11, epochs=epochs, train_images=20, test_images=10, batch_size=20, seed=epochs
+        )
+        train(config, root=tmp_path, quiet=True)
+        counts.append(len(calls))
+    assert counts[0] == counts[1] <= 3

@@ -5,39 +5,38 @@ import json
 import pandas as pd
 import pytest
 
-from paperlib import paper, records
+from paperlib import records
 from paperlib.config import RunConfig
 from paperlib.errors import RecordError
+from paperlib.store import Provenance, files
+from paperlib.store.stored import sealed
+from paperlib.studies import runs
 
 
 @pytest.fixture
 def record():
-    c = RunConfig(preset="smoke", depth=20).resolve()
-    epochs = pd.DataFrame({"epoch": [1, 2], "lr": [0.1, 0.01], "test_error": [50.0, 1 / 3]})
+    epochs = pd.DataFrame(
+        {
+            "epoch": [1, 2],
+            "lr": [0.1, 0.01],
+            "train_loss": [2.0, 1.0],
+            "train_error": [60.0, 0.5],
+            "test_loss": [2.5, 2.25],
+            "test_error": [50.0, 1 / 3],
+        }
+    )
     blocks = pd.DataFrame({"epoch": [1], "block": [1], "name": ["a"], "kind": ["transition"], "log_ratio": [0.1]})
+    config = RunConfig(preset="smoke", depth=20).resolve()
     return records.Record(
         status="finished",
-        network=c.network,
-        config=c.model_dump(),
-        config_hash=c.digest(),
-        command=c.command(),
-        git=records.git_state(),
-        versions=records.versions(),
-        device={"type": "cpu", "name": "test"},
-        threads=2,
-        precision="float32",
-        memory_format="contiguous",
-        determinism={},
+        config=config,
+        provenance=Provenance.here(config.command()),
         data={"dataset": "cifar10", "source": "sample", "checksum": "0", "train_images": 300, "test_images": 100},
         parameters=1,
-        started="2020-01-01T00:00:00+00:00",
-        wall_seconds=1.5,
-        sessions=1,
         epoch_seconds=[0.7, 0.8],
         peak_memory_bytes=1,
-        final={"test_error": 1 / 3, "train_error": 0.5},
-        left_out=c.left_out(),
-    ).with_tables(epochs, blocks)
+        frames={"epochs": epochs, "blocks": blocks},
+    )
 
 
 def test_round_trip(record, tmp_path):
@@ -47,7 +46,8 @@ def test_round_trip(record, tmp_path):
     assert again.epochs.equals(record.epochs)
     assert again.blocks.equals(record.blocks)
     assert again.folder == tmp_path / "a"
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["blocks.parquet", "epochs.parquet", "record.json"]
+    names = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert [name.split("-")[0] for name in names] == ["blocks", "epochs", "record.json"]
 
 
 def test_read_all_and_overview(record, tmp_path):
@@ -56,13 +56,13 @@ def test_read_all_and_overview(record, tmp_path):
         records.save(record, tmp_path / f"p/d/n/seed{k}")
     found = records.read_all(tmp_path)
     assert [r.folder.name for r in found] == ["seed1", "seed2"]
-    table = records.overview(found)
+    table = runs.overview(found)
     assert list(table["test error %"]) == [0.33, 0.33]
 
 
 def test_saving_again_replaces(record, tmp_path):
     records.save(record, tmp_path)
-    record.with_tables(record.epochs.assign(lr=0.5), record.blocks)
+    record.frames["epochs"] = record.epochs.assign(lr=0.5)
     records.save(record, tmp_path)
     assert set(records.read(tmp_path).epochs.lr) == {0.5}
 
@@ -72,19 +72,21 @@ def damage_json(folder):
 
 
 def damage_table(folder):
-    content = bytearray((folder / "epochs.parquet").read_bytes())
+    (table,) = folder.glob("epochs-*.parquet")
+    content = bytearray(table.read_bytes())
     content[50] ^= 1
-    (folder / "epochs.parquet").write_bytes(content)
+    table.write_bytes(content)
 
 
 def drop_table(folder):
-    (folder / "blocks.parquet").unlink()
+    next(folder.glob("blocks-*.parquet")).unlink()
 
 
 def edit(**changes):
     def change(folder):
         raw = json.loads((folder / "record.json").read_text())
-        (folder / "record.json").write_text(json.dumps({k: v for k, v in (raw | changes).items() if v != "drop"}))
+        changed = {k: v for k, v in (raw | changes).items() if v != "drop"}
+        (folder / "record.json").write_text(json.dumps(sealed(changed)))  # as if it had been written so
 
     return change
 
@@ -94,11 +96,13 @@ def edit(**changes):
     [
         (damage_json, "not a readable record"),
         (damage_table, "checksum"),
-        (drop_table, "blocks.parquet is missing"),
+        (drop_table, r"blocks-\w{8}\.parquet is missing"),
         (edit(schema_version=99), "schema version 99"),
         (edit(schema_version="drop"), "schema version None"),
         (edit(status="great"), "malformed at 'status'"),
-        (edit(threads="drop"), "malformed at 'threads'"),
+        (edit(parameters="drop"), "malformed at 'parameters'"),
+        (edit(config={"depth": 21}), "malformed at 'config'.*20 and 29"),
+        (edit(kind="grid"), "malformed at 'kind'"),
         (edit(surprise=1), "malformed at 'surprise'"),
         (lambda folder: (folder / "record.json").write_text("[]"), "schema version None"),
     ],
@@ -118,7 +122,7 @@ def test_a_full_disk_leaves_the_old_record_and_no_scraps(record, tmp_path, monke
     def full(fd):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(RecordError, match="No space left on device"):
         records.save(record, tmp_path)
     monkeypatch.undo()
@@ -126,39 +130,57 @@ def test_a_full_disk_leaves_the_old_record_and_no_scraps(record, tmp_path, monke
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_verdicts_follow_the_rule(record):
-    def verdict(**changes):
-        r = record.model_copy(update=changes)
-        return list(paper.compare(r).verdict)
-
-    full = RunConfig(preset="paper").resolve().model_dump()
-    assert set(verdict()) == {"not tested at the paper's scale"}
-    assert verdict(network="resnet-164", config=full)[0] == "not tested at the paper's scale"  # left_out is set
-    at_scale = {"network": "resnet-164", "config": full, "left_out": ""}
-    assert verdict(**at_scale, final={"test_error": 5.9})[0] == "in agreement"
-    assert verdict(**at_scale, final={"test_error": 6.0})[0] == "not in agreement"
-    assert verdict(**at_scale, final={}, status="diverged")[0] == "not reproduced (the run diverged)"
-    flat = at_scale | {"config": full | {"schedule": "constant"}}
-    assert verdict(**flat, final={"test_error": 5.5, "gap_mean": 5.0, "gap_max": 30.0}) == [
-        "not tested at the paper's scale",
-        "in agreement",
-        "not in agreement",
-    ]
+def test_what_follows_from_the_tables_is_not_stored(record, tmp_path):
+    assert record.final == {
+        "train_loss": 1.0,
+        "train_error": 0.5,
+        "test_loss": 2.25,
+        "test_error": 1 / 3,
+        "gap_mean": (-10 + 1 / 3 - 0.5) / 2,
+        "gap_max": 1 / 3 - 0.5,
+    }
+    assert record.left_out == record.config.left_out() != ""
+    record.save(tmp_path)
+    raw = json.loads((tmp_path / "record.json").read_text())
+    assert not {"final", "left_out", "network", "digest"} & raw.keys()
 
 
-def test_the_commit_and_whether_it_is_dirty(tmp_path, monkeypatch):
-    import shutil
-    import subprocess
+def test_an_epoch_that_was_not_evaluated_does_not_count(record):
+    record.frames["epochs"] = record.epochs.assign(test_error=[50.0, float("nan")])
+    assert record.final["test_error"] == 50.0 and record.final["gap_max"] == -10
+    record.frames["epochs"] = record.epochs.assign(test_error=float("inf"))
+    assert record.final == {}
 
-    (tmp_path / "paperlib").mkdir()
-    module = tmp_path / "paperlib" / "records.py"
-    shutil.copy(records.__file__, module)
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
-    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
-        subprocess.run([*git, *words], check=True)
-    monkeypatch.setattr(records, "__file__", str(module))
-    clean = records.git_state()
-    assert len(clean["commit"]) == 40
-    assert clean["dirty"] is False
-    module.write_text("# changed")
-    assert records.git_state()["dirty"] is True
+
+def test_table_1_looks_at_a_hundred_epochs(record):
+    n = 150
+    record.frames["epochs"] = pd.DataFrame({"train_error": [0.0] * n, "test_error": [1.0] * 100 + [9.0] * 50})
+    assert (record.final["gap_mean"], record.final["gap_max"], record.final["test_error"]) == (1, 1, 9)
+
+
+def test_endings_and_labels(record):
+    assert record.ending() == "resnet-20 finished its 2 epochs."
+    where = {"epoch": 2, "step": 7, "what": "loss", "block": "stage1_block2"}
+    other = record.model_copy(update={"status": "diverged", "divergence": records.Divergence(**where)})
+    assert other.ending() == ("resnet-20 diverged in epoch 2, step 7: the loss was not finite, first in stage1_block2.")
+    config = record.config.model_copy(update={"precision": "float32"})
+    assert other.model_copy(update={"config": config}).label == "resnet-20 (float32, diverged in epoch 2)"
+
+
+def test_every_session_of_a_run_is_told(record):
+    first = record.provenance.last
+    second = first.model_copy(update={"commit": "b" * 40, "dirty": True, "seconds": 5.0, "threads": 7})
+    record.provenance.sessions.append(second)
+    told = runs.provenance(record)[""]
+    assert told["wall time"].endswith("in 2 sessions")
+    assert f"{'b' * 40} with uncommitted changes" in told["commit"] and (first.commit or "not from") in told["commit"]
+    assert "7 CPU threads" in told["device"]
+
+
+def test_norm_preservation_of_a_run(record):
+    table = runs.norm_preservation(record)
+    assert table[["epoch", "kind", "blocks"]].values.tolist() == [[1, "transition", 1]]
+    assert table.smallest[0] == table.largest[0] == pytest.approx(1.10517, abs=1e-5)
+    assert table.distance[0] == pytest.approx(0.1)
+    record.frames["blocks"] = pd.DataFrame()
+    assert runs.norm_preservation(record).empty

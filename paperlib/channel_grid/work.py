@@ -141,13 +141,14 @@ class Plan(BaseModel):
     config: dict[str, Any]
     sessions: list[Session]
 
-    def enter(self, session: Session) -> int:
-        """The number of the session; it is added if it differs from all before."""
+    def enter(self, session: Session, folder: Path) -> int:
+        """The session's number.  If its conditions are new, it is added to the plan in the folder."""
         known = [earlier.environment() for earlier in self.sessions]
-        if session.environment() not in known:
-            self.sessions.append(session)
-            return len(known)
-        return known.index(session.environment())
+        if session.environment() in known:
+            return known.index(session.environment())
+        self.sessions.append(session)
+        files.write_atomically(folder / PLAN, self.model_dump_json(indent=2).encode())
+        return len(known)
 
 
 def _plan(config: ResolvedGrid, folder: Path) -> Plan:
@@ -194,7 +195,7 @@ def _read_cell(path: Path, key: Key) -> pd.DataFrame | None:
     except FileNotFoundError:
         return None
     table = None if payload is None else pd.read_parquet(io.BytesIO(payload))
-    if table is not None and (table[["c", "d", "variant"]] == key).all(axis=None):
+    if table is not None and set(zip(table.c, table.d, table.variant, strict=True)) == {key}:
         return table
     warnings.warn(f"{path} is damaged: this cell is trained again", stacklevel=4)
     return None
@@ -254,8 +255,7 @@ def _run(config: ResolvedGrid, folder: Path, quiet: bool) -> GridRecord:
     missing = sorted((key for key in own if key not in tables), key=lambda key: -_cost(*key[:2]))
     marks = {}
     if missing:
-        marks = {"commit": session.short_commit, "session": plan.enter(session)}
-        files.write_atomically(folder / PLAN, plan.model_dump_json(indent=2).encode())
+        marks = {"commit": session.short_commit, "session": plan.enter(session, folder)}
     total, before = (sum(_cost(c, d) for c, d, _ in keys) for keys in (own, tables))
     progress, closing = Progress(folder, total, before, quiet), "interrupted: run it again to go on"
     try:

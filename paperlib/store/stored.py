@@ -104,9 +104,10 @@ class Stored(BaseModel):
         try:
             for name, raw in content.items():
                 path = _table_file(folder, name, checksums[name])
-                if not path.exists() or path.read_bytes() != raw:
-                    made.append(path)
+                there = path.exists()
+                if not there or path.read_bytes() != raw:
                     files.write_atomically(path, raw)
+                made += [path] * (not there)
             files.write_atomically(folder / self.FILE, f"{text}\n".encode())
         except OSError as e:
             for path in made:
@@ -162,9 +163,8 @@ class Stored(BaseModel):
             raise cls._unreadable(path, str(e).splitlines()[0]) from e
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if version != SCHEMA_VERSION:
-            raise RecordError(
-                f"{path} is not a readable {cls.NOUN} (it has schema version {version!r}, this paperlib reads "
-                f"{SCHEMA_VERSION}); use the paperlib that wrote it, or {cls.REMEDY}"
+            raise cls._unreadable(
+                path, f"it has schema version {version!r}, and this paperlib reads {SCHEMA_VERSION}"
             )
         if raw.get("seal") != sealed(raw)["seal"]:
             raise cls._unreadable(path, "it was changed after it was saved, its seal is not that of its content")

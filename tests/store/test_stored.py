@@ -1,0 +1,212 @@
+"""Stored things: what is read is what was saved, anything else is refused, and saving again loses nothing."""
+
+import json
+import math
+import os
+import signal
+from typing import ClassVar, Literal
+
+import pandas as pd
+import pytest
+
+from paperlib.errors import RecordError
+from paperlib.store import Provenance, Stored, files
+from paperlib.store.stored import sealed
+
+
+class Note(Stored):
+    FILE: ClassVar[str] = "note.json"
+    NOUN: ClassVar[str] = "note"
+    REMEDY: ClassVar[str] = "write it again"
+    TABLES: ClassVar[tuple[str, ...]] = ("main",)
+
+    kind: Literal["note"] = "note"
+    value: float
+
+
+def note(value=1.5, **tables):
+    frames = {"main": pd.DataFrame({"a": [1, 2], "b": [1 / 3, math.nan]})} | tables
+    return Note(value=value, provenance=Provenance.here("x"), frames=frames)
+
+
+@pytest.mark.parametrize("value", [1.5, 1 / 3, math.nan, math.inf, -math.inf])
+def test_what_is_read_is_what_was_saved(tmp_path, value):
+    mine = note(value, other=pd.DataFrame({"s": ["ä", "b"]}))
+    assert mine.folder is None
+    assert mine.save(tmp_path / "n") == tmp_path / "n"
+    again = Note.read(tmp_path / "n")
+    assert again == mine
+    assert again.folder == mine.folder == tmp_path / "n"
+    assert again != note(value)  # another table
+    assert again != again.model_copy(update={"value": 7.0})
+    assert Note.read_all(tmp_path) == [mine]
+    assert Note.read_all(tmp_path / "none") == []
+
+
+def test_a_table_is_named_by_its_content_and_an_old_one_goes(tmp_path):
+    note().save(tmp_path)
+    before = set(tmp_path.iterdir())
+    note(2.0).save(tmp_path)
+    assert set(tmp_path.iterdir()) == before  # the same table
+    note(main=pd.DataFrame({"a": [3]})).save(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert Note.read(tmp_path).frames["main"].a.tolist() == [3]
+
+
+def leaves(value, path=()):
+    """The path to every leaf of some JSON."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(inner, (*path, key))
+    else:
+        yield path
+
+
+def test_every_edited_leaf_is_noticed(tmp_path):
+    note(other=pd.DataFrame({"s": ["x"]})).save(tmp_path)
+    file = tmp_path / "note.json"
+    whole = file.read_text()
+    paths = list(leaves(json.loads(whole)))
+    assert len(paths) > 15
+    for path in paths:
+        raw = json.loads(whole)
+        inner = raw
+        for key in path[:-1]:
+            inner = inner[key]
+        old = inner[path[-1]]
+        inner[path[-1]] = old + 1 if isinstance(old, int | float) and not isinstance(old, bool) else f"{old}x"
+        file.write_text(json.dumps(raw))
+        with pytest.raises(RecordError, match="is not a readable note .*; write it again") as e:
+            Note.read(tmp_path)
+        assert "\n" not in str(e.value) and str(file) in str(e.value)
+    file.write_text(json.dumps(json.loads(whole)))  # other white space is the same content
+    assert Note.read(tmp_path).value == 1.5
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is not a readable note"),
+        (b"{", "is not a readable note"),
+        (b"\xff\xfe", "is not a readable note"),
+        (b"[]", "schema version None"),
+        (b'{"schema_version": 99}', "schema version 99"),
+        (b'{"schema_version": 2}', "its seal is not that of its content"),
+        (b"[" * 100_000, "is not a readable note"),
+        (json.dumps(sealed({"schema_version": 2})).encode(), "malformed at 'kind'|malformed at 'provenance'"),
+    ],
+)
+def test_what_is_no_such_file_is_refused(tmp_path, content, said):
+    note().save(tmp_path)
+    (tmp_path / "note.json").write_bytes(content)
+    with pytest.raises(RecordError, match=said) as e:
+        Note.read(tmp_path)
+    assert "\n" not in str(e.value)
+
+
+def test_another_kind_is_refused(tmp_path):
+    note().save(tmp_path)
+    file = tmp_path / "note.json"
+    file.write_text(json.dumps(sealed(json.loads(file.read_text()) | {"kind": "run"})))
+    with pytest.raises(RecordError, match="malformed at 'kind'"):
+        Note.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda table: table.unlink(), r"main-\w{8}\.parquet is missing"),
+        (lambda table: table.write_bytes(table.read_bytes()[:-1]), "its checksum is not the recorded one"),
+        (lambda table: table.write_bytes(b""), "its checksum is not the recorded one"),
+    ],
+)
+def test_a_damaged_table_is_refused(tmp_path, damage, said):
+    note().save(tmp_path)
+    damage(next(tmp_path.glob("main-*.parquet")))
+    with pytest.raises(RecordError, match=said):
+        Note.read(tmp_path)
+
+
+@pytest.mark.parametrize("tables", [None, {}, [], {"other": "0"}])
+def test_tables_that_are_not_named_are_refused(tmp_path, tables):
+    note().save(tmp_path)
+    file = tmp_path / "note.json"
+    file.write_text(json.dumps(sealed(json.loads(file.read_text()) | {"tables": tables})))
+    with pytest.raises(RecordError, match="it does not name its tables"):
+        Note.read(tmp_path)
+
+
+def test_a_full_disk_at_any_point_leaves_the_old_one_and_no_scraps(tmp_path, monkeypatch):
+    old, new = note(), note(2.0, main=pd.DataFrame({"a": [3]}), other=pd.DataFrame({"s": ["x"]}))
+    old.save(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    write, failed = files.write_atomically, 0
+    for point in range(1, 4):  # two tables, one JSON file
+        count = iter(range(1, 100))
+
+        def full(path, content, point=point, count=count):
+            if next(count) == point:
+                raise OSError(28, "No space left on device")
+            write(path, content)
+
+        monkeypatch.setattr(files, "write_atomically", full)
+        with pytest.raises(RecordError, match="the note could not be written to .*: No space left on device"):
+            new.save(tmp_path)
+        failed += 1
+        assert Note.read(tmp_path) == old
+        assert sorted(tmp_path.iterdir()) == before
+    monkeypatch.undo()
+    assert failed == 3
+    new.save(tmp_path)
+    assert Note.read(tmp_path) == new
+
+
+def killed_at(point, stored, folder):
+    """Save in a process of its own, which kills itself at its ``point``-th call that touches the disk; its status."""
+    child = os.fork()
+    if child == 0:
+        count = iter(range(1, 100))
+
+        def dies(function):
+            def call(*arguments, **options):
+                if next(count) == point:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return function(*arguments, **options)
+
+            return call
+
+        for name in ("fsync", "chmod", "replace"):
+            setattr(os, name, dies(getattr(os, name)))
+        stored.save(folder)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_kill_at_any_point_leaves_the_old_one_or_the_new(tmp_path):
+    """A process that dies without a chance to react, at every call that touches the disk."""
+    old, new = note(), note(2.0, main=pd.DataFrame({"a": [3]}))
+    found = []
+    for point in range(1, 8):  # three calls for each of the two files, and one that is not interrupted
+        folder = tmp_path / str(point)
+        old.save(folder)
+        assert killed_at(point, new, folder) == (-signal.SIGKILL if point < 7 else 0)
+        found.append(Note.read(folder).value)
+        new.save(folder)  # the next save clears up what the killed one left
+        assert len(list(folder.iterdir())) == 2, sorted(folder.iterdir())
+    assert found == [old.value] * 6 + [new.value]
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordError, match="the note could not be written to"):
+        note().save(tmp_path / "file")
+
+
+def test_a_table_file_that_is_a_folder_is_said(tmp_path):
+    note().save(tmp_path)
+    table = next(tmp_path.glob("main-*.parquet"))
+    table.unlink()
+    os.mkdir(table)
+    with pytest.raises(RecordError, match="is not a readable note"):
+        Note.read(tmp_path)
