@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from paperlib.cifar import Cifar, epoch_generator, normalise
+from paperlib.augmentation import epoch_generator, normalise
+from paperlib.cifar import Cifar
 from paperlib.config import Channel, Count, Lr, Momentum, Parameters, Rate, Seeds, Stages, resolve_device
 from paperlib.energy import effective_rank, energy_fraction
 from paperlib.errors import ConfigError

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import filelock
 import pandas as pd
@@ -175,8 +175,11 @@ def seal(payload: bytes) -> bytes:
     return hashlib.sha256(payload).digest() + payload
 
 
-def unseal(raw: bytes) -> bytes | None:
-    """What :func:`seal` was given; None if ``raw`` is damaged or something else."""
+Buffer = TypeVar("Buffer", bytes, memoryview)
+
+
+def unseal(raw: Buffer) -> Buffer | None:
+    """What :func:`seal` was given (a memoryview of it, not a copy, for a memoryview); None if ``raw`` is damaged."""
     return raw[32:] if hashlib.sha256(raw[32:]).digest() == raw[:32] else None
 
 

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paperlib import cifar, models, records
+from paperlib import augmentation, cifar, models, records
 from paperlib.config import RunConfig
 from paperlib.errors import CheckpointError, ProjectionError, RecordError
 from paperlib.machine import keep_freed_memory, peak_memory, settings
@@ -319,19 +319,19 @@ class _Run:
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The rest of this epoch's batches, normalised and augmented; the same whenever they are asked for."""
         config, state, n = self.config, self.state, len(self.train_labels)
-        generator = cifar.epoch_generator(config.seed, state.epoch)
+        generator = augmentation.epoch_generator(config.seed, state.epoch)
         order = torch.randperm(n, generator=generator).to(self.device)
         if config.augment:
-            flip, shift = (x.to(self.device) for x in cifar.draw_augmentation(n, generator))
+            flip, shift = (x.to(self.device) for x in augmentation.draw_augmentation(n, generator))
         for step in range(state.step, self.steps):
             part = slice(step * config.batch_size, (step + 1) * config.batch_size)
             images = self.prepare(self.train_images[order[part]])
             if config.augment:
-                images = cifar.apply_augmentation(images, flip[part], shift[part])
+                images = augmentation.apply_augmentation(images, flip[part], shift[part])
             yield images, self.train_labels[order[part]]
 
     def prepare(self, images: Tensor) -> Tensor:
-        images = cifar.normalise(images, self.mean, self.std)
+        images = augmentation.normalise(images, self.mean, self.std)
         return images.contiguous(memory_format=_format(self.config))
 
     def step(self, images: Tensor, labels: Tensor) -> dict[str, Any] | None:

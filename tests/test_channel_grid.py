@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from paperlib import channel_grid, cifar
+from paperlib import augmentation, channel_grid, cifar
 from paperlib.channel_grid import VARIANTS, Networks, initial_kernel, measure, train_cell
 from paperlib.errors import ConfigError
 from paperlib.probes import GradientNorms
@@ -23,7 +23,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def batch(data):
-    images = cifar.normalise(data.train_images[:64], data.mean, data.std)
+    images = augmentation.normalise(data.train_images[:64], data.mean, data.std)
     return images.contiguous(memory_format=torch.channels_last), data.train_labels[:64]
 
 
@@ -365,7 +365,7 @@ def test_every_epoch_has_every_image_once_in_another_order(data):
             assert torch.equal(epoch.sort().values, small.train_labels.sort().values)
     # Images and labels belong together, and the seeds differ.
     images, labels = batches[0]
-    normal = cifar.normalise(small.train_images, small.mean, small.std)
+    normal = augmentation.normalise(small.train_images, small.mean, small.std)
     for j in (0, 1):
         for image, label in zip(images.unflatten(1, (2, 3))[:, j], labels[j], strict=True):
             (place,) = (normal - image).abs().amax((1, 2, 3)).lt(1e-6).nonzero()[:1, 0]

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from paperlib import cifar, records, training
+from paperlib import augmentation, cifar, records, training
 from paperlib.config import RunConfig
 from paperlib.errors import CheckpointError, PaperlibError, RecordError
 from paperlib.training import benchmark_step, train, trained_network
@@ -449,7 +449,7 @@ def test_the_trained_network_of_a_run(whole, tmp_path):
     c = RunConfig(**record.config)
     data = cifar.load("cifar10", "sample").subset(c.train_images, c.test_images, c.seed)
     with torch.no_grad():
-        logits = model.eval()(cifar.normalise(data.test_images, data.mean, data.std))
+        logits = model.eval()(augmentation.normalise(data.test_images, data.mean, data.std))
     error = 100 * (logits.argmax(1) != data.test_labels).double().mean().item()
     assert error == pytest.approx(record.final["test_error"], abs=2.1)  # one image, should the activations be bfloat16
     moved = records.read(records.save(record, tmp_path / "elsewhere"))
