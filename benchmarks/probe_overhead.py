@@ -1,13 +1,15 @@
 """What ``GradientNorms`` adds to a ResNet-164 training step when every step is recorded.
 
-Watched and unwatched steps take turns in one process on one network.  On a shared machine single steps differ by 20 %, more than
-what is to be measured, so the time spent in the probe's own hooks is also added up, step by step, on the CPU.
+Watched and unwatched steps take turns in one process on one network.  On a shared machine single steps differ by 20 %,
+more than what is to be measured.  So the time spent in the probe's own hooks is added up, too, on the CPU.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from paired import arguments, ratios, report
@@ -32,8 +34,8 @@ if __name__ == "__main__":
 
     inside = [0.0]
 
-    def timed(function):
-        def call(*args):
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
             began = time.perf_counter()
             try:
                 return function(*args)
@@ -61,7 +63,7 @@ if __name__ == "__main__":
                 probe.detach()
             else:
                 without.append(seconds())
-    figures = {
+    measured = {
         "depth": a.depth,
         "batch_size": a.batch_size,
         "rounds": a.rounds,
@@ -76,4 +78,4 @@ if __name__ == "__main__":
             "largest": round(max(share), 4),
         },
     }
-    report("probe_overhead", figures, a.save)
+    report("probe_overhead", measured, a.save)

@@ -36,7 +36,7 @@ import pandas as pd
 import torch
 import torchvision
 
-from paperlib import cifar, claims
+from paperlib import augmentation, cifar, claims
 from paperlib.config import results_root
 from paperlib.energy import output_gradients
 from paperlib.figures import projection as draw
@@ -302,7 +302,7 @@ repaired.set_index(["kernel", "noise"]).map("{:.0e}".format)
 
 # %% tags=["nbval-ignore-output"]
 data = cifar.load("cifar10", "sample").subset(200, 50)
-images = cifar.normalise(data.train_images, data.mean, data.std)
+images = augmentation.normalise(data.train_images, data.mean, data.std)
 shares = studies.energy_in_networks(networks, images, data.train_labels)
 shares = shares.rename(columns={"effective_rank": "rank", "predicted_sd": "by chance"})
 shares.set_index(["network", "convolution"]).drop(columns="sd").round(3)

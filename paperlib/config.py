@@ -22,10 +22,10 @@ from paperlib.parameters import (
     Rate,
     Resolved,
     Seed,
-    Source,
     resolve_device,
     resolve_preset,
 )
+from paperlib.sources import Source
 
 Precision = Literal["float32", "bfloat16"]
 MemoryFormat = Literal["contiguous", "channels_last"]

@@ -21,6 +21,7 @@ import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from paperlib.errors import ConfigError
+from paperlib.sources import Source
 from paperlib.store.places import runs_root
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 PRESET_VARIABLE = "PAPERLIB_PRESET"
 Preset = Literal["smoke", "desk", "paper"]
-Source = Literal["auto", "torchvision", "npm", "sample"]
 
 # -- the types of parameters -------------------------------------------------------------------------------------
 Count = Annotated[int, Field(strict=True, ge=1)]

@@ -1,26 +1,47 @@
 """Gradient-norm ratios of a network's blocks while it trains (Section 4.1 and Figure 3 of the paper).
 
-For a chain x_1 -> x_2 -> ... of blocks and a loss E the paper looks at ‖∂E/∂x_{l+1}‖ / ‖∂E/∂x_l‖: 1 means that a
-block preserves the gradient's norm on its way back, above 1 that it shrinks it, below 1 that it makes it grow.
+For a chain x_1 -> x_2 -> ... of blocks and a loss E the paper looks at ‖∂E/∂x_{l+1}‖ / ‖∂E/∂x_l‖.  A ratio of 1 means
+that a block preserves the gradient's norm on its way back.  Above 1 the block shrinks it, below 1 it makes it grow.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from paperlib import _checks
+
+_NAN = float("nan")
+
 
 def norm(x: Tensor) -> Tensor:
-    """Euclidean norm of all entries, a 0-dimensional tensor: float64 for a float64 ``x``, else float32.
+    """The Euclidean norm of all entries.
 
     On a CPU it is taken by rows, because torch's single reduction over millions of entries runs on one thread, adds in
-    one float32 (7e-5 off at 8 million entries) and has no fast path from bfloat16 to float32.  The row norms of a
-    bfloat16 tensor above a million entries are rounded to bfloat16, each independently: with 65,536 rows or more that
-    is a relative error of about 5e-6 (standard deviation; below a million entries 1e-7).  Where squares would leave float32's range, as a Plain network's gradients do, the sum is made in float64.
+    one float32 (7e-5 off at 8 million entries) and has no fast path from bfloat16 to float32.  Where squares would
+    leave float32's range, as the gradients of a Plain network do, the sum is made in float64.
+
+    The row norms of a bfloat16 tensor above a million entries are rounded to bfloat16, each independently.  With 65,536
+    rows or more that is a relative error of about 5e-6 (standard deviation).  Below a million entries it is 1e-7.
+
+    Parameters
+    ----------
+    x : Tensor
+        Any shape and floating dtype.
+
+    Returns
+    -------
+    Tensor, ()
+        float64 for a float64 ``x``, else float32, on its device.
+
+    Examples
+    --------
+    >>> norm(torch.tensor([[3.0, 0.0], [0.0, -4.0]]))
+    tensor(5.)
     """
     dense = x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or not dense or x.numel() < 1 << 12:
@@ -39,16 +60,17 @@ def norm(x: Tensor) -> Tensor:
     return total.float()
 
 
-def _named_blocks(model: nn.Module, blocks: Iterable | None) -> list[tuple[str, str, nn.Module]]:
+def _named_blocks(model: nn.Module, blocks: Iterable[Any] | None) -> list[tuple[str, str, nn.Module]]:
     """(name, kind, module) of every block to watch."""
     if blocks is None:
         blocks = getattr(model, "blocks", None)
         if blocks is None:
             raise ValueError(
-                f"{type(model).__name__} has no attribute 'blocks': pass blocks=[...], its blocks (or their names) in forward order"
+                f"{type(model).__name__} has no attribute 'blocks': "
+                "pass blocks=[...], its blocks (or their names) in forward order"
             )
     names = {module: name for name, module in model.named_modules()}
-    found = []
+    found: list[tuple[str, str, nn.Module]] = []
     for item in blocks:
         if isinstance(item, str):
             try:
@@ -57,7 +79,7 @@ def _named_blocks(model: nn.Module, blocks: Iterable | None) -> list[tuple[str, 
                 raise ValueError(f"{type(model).__name__} has no submodule {item!r}") from None
             continue
         module = item if isinstance(item, nn.Module) else getattr(item, "module", None)
-        if module not in names:
+        if module is None or module not in names:
             raise ValueError(f"block {item!r:.80} is not a submodule of {type(model).__name__}")
         found.append((getattr(item, "name", None) or names[module], getattr(item, "kind", "block"), module))
     if not found:
@@ -70,16 +92,13 @@ def _named_blocks(model: nn.Module, blocks: Iterable | None) -> list[tuple[str, 
 class _Hook:
     """A hook that belongs to one probe: copied or pickled with a model, it does nothing."""
 
-    def __init__(self, function=None):
+    def __init__(self, function: Callable[..., Any] | None = None):
         self.function = function
 
-    def __call__(self, *args):
+    def __call__(self, *args: Any) -> Any:
         return None if self.function is None else self.function(*args)
 
-    def __deepcopy__(self, memo) -> _Hook:
-        return _Hook()
-
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:  # copy.deepcopy asks here, too
         return _Hook, ()
 
 
@@ -90,25 +109,30 @@ def _compiled(model: nn.Module) -> bool:
 class GradientNorms:
     """Watch the norms of the gradients at the inputs and outputs of a network's blocks.
 
-    A context manager over any ``nn.Module`` whose forward pass calls its blocks, each with a tensor as its first argument
-    and a tensor as its result.  It hooks the tensors, keeps one number for each (no graph, no
-    gradient), and does not synchronise with the device until a result is read.  It changes nothing in the
-    computation; only where a block takes the raw input, it gets a copy that requires a gradient.  A compiled model is
-    compiled anew when the probe is attached and when it is detached, because compiled code does not look for hooks.
+    A context manager over any ``nn.Module`` whose forward pass calls its blocks, each with a tensor as its first
+    argument and a tensor as its result.  It hooks these tensors, keeps one number for each (no graph, no gradient), and
+    does not wait for the device until a result is read.  It changes nothing in the computation, except that a block
+    that takes the raw input gets a copy of it that requires a gradient.  A compiled model is compiled anew when the
+    probe is attached and when it is detached, because compiled code does not look for hooks.
 
-    One backward pass belongs to one forward pass of ``model``: of several forwards before a backward the last one is
-    recorded, of several backwards through one graph the first, and of a block that is called repeatedly its last call.
+    One backward pass belongs to one forward pass of ``model``.  Of several forward passes before a backward pass the
+    last one is recorded.  Of several backward passes through one graph it is the first, and of a block that is called
+    repeatedly its last call.
 
     Parameters
     ----------
-    model : the module to watch; its ``forward`` starts a step.
-    blocks : the blocks in forward order: modules, names of submodules, or objects with ``name``, ``kind`` and
-        ``module``; ``model.blocks`` by default.
-    every : record every ``every``-th forward pass that builds a graph.
+    model : nn.Module
+        The module to watch.  A call of it starts a step.
+    blocks : iterable, optional
+        The blocks in forward order: modules, names of submodules, or objects with ``name``, ``kind`` and ``module``.
+        By default they are ``model.blocks``.
+    every : int
+        Every so many forward passes that build a graph, one is recorded.
 
     Raises
     ------
-    ValueError : no blocks, a block that is no submodule or is listed twice, ``every`` < 1.
+    ValueError
+        There are no blocks, a block is no submodule or is listed twice, or ``every`` is below 1.
 
     Examples
     --------
@@ -119,33 +143,31 @@ class GradientNorms:
     torch.Size([3])
     """
 
-    def __init__(self, model: nn.Module, blocks: Iterable | None = None, every: int = 1):
-        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-            raise ValueError(f"every must be a whole number of at least 1 step, not {every!r}")
+    def __init__(self, model: nn.Module, blocks: Iterable[Any] | None = None, every: int = 1):
+        self.every = _checks.whole_number("every", every, unit="step")
         if isinstance(blocks, str):
             raise ValueError(f"blocks must be a list, not the text {blocks!r}: write blocks=[{blocks!r}]")
         found = _named_blocks(model, blocks)
         self.model = model
         self.names = [name for name, _, _ in found]
         self.kinds = [kind for _, kind, _ in found]
-        self.every = every
         self._modules = [module for _, _, module in found]
         self._handles: list[Any] = []
         self._forwards = 0
         self._active = False
         self._last: Tensor | None = None
+        self._sums: Tensor | None = None
         self._clear()
-        self.reset()
 
     # -- attaching ---------------------------------------------------------------------------------------------
     def __enter__(self) -> GradientNorms:
         return self.attach()
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.detach()
 
     def attach(self) -> GradientNorms:
-        """Start watching; the same as entering the context."""
+        """Start watching.  This is the same as entering the context."""
         self.detach()
         self._handles.append(self.model.register_forward_pre_hook(_Hook(self._start)))
         for i, module in enumerate(self._modules):
@@ -169,13 +191,13 @@ class GradientNorms:
     # -- hooks -------------------------------------------------------------------------------------------------
     def _clear(self) -> None:
         n = len(self._modules)
-        # Slot 2i holds the norm at block i's input, 2i+1 at its output.  A tensor that is one block's output and the next one's
-        # input is hooked once: the input's slot then names the output's.
+        # Slot 2i has the norm at block i's input, 2i+1 the one at its output.  A tensor that is one block's output and
+        # the next one's input is hooked once: the input's entry in _slot then names the output's.
         self._norms: list[Tensor | None] = [None] * (2 * n)
         self._slot = list(range(2 * n))
         self._seen: list[tuple[weakref.ref[Tensor], int] | None] = [None] * (2 * n)
 
-    def _start(self, module: nn.Module, args: tuple) -> None:
+    def _start(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         # Counting the model's calls, not a block's, keeps recomputed forward passes (activation checkpointing) out.
         self._flush()
         self._active = torch.is_grad_enabled() and self._forwards % self.every == 0
@@ -183,15 +205,13 @@ class GradientNorms:
         if self._active:
             self._clear()
 
-    def _before(self, i: int, args: tuple) -> tuple | None:
+    def _before(self, i: int, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if not (self._active and torch.is_grad_enabled()):
             return None
         if not args or not isinstance(args[0], Tensor):
             raise TypeError(f"block {self.names[i]!r} was not called with a tensor as its first argument")
         x = args[0]
-        before = self._seen[2 * i - 1] if i else None
-        # The same tensor in the same version: an operation in place between two blocks makes it another one.
-        if before is not None and before[0]() is x and before[1] == x._version:
+        if i and self._was_seen(2 * i - 1, x):
             self._slot[2 * i] = 2 * i - 1
             return None
         if not x.is_floating_point():
@@ -210,11 +230,13 @@ class GradientNorms:
             if out.requires_grad:
                 self._watch(2 * i + 1, out)
 
-    def _watch(self, slot: int, x: Tensor) -> None:
+    def _was_seen(self, slot: int, x: Tensor) -> bool:
+        # The same tensor in the same version: an operation in place between two blocks makes it another one.
         seen = self._seen[slot]
-        if (
-            seen is not None and seen[0]() is x and seen[1] == x._version
-        ):  # a recomputed forward pass hands in the same tensor again
+        return seen is not None and seen[0]() is x and seen[1] == x._version
+
+    def _watch(self, slot: int, x: Tensor) -> None:
+        if self._was_seen(slot, x):  # a recomputed forward pass hands in the same tensor again
             return
         self._seen[slot] = (weakref.ref(x), x._version)
         norms = self._norms  # this step's list: a late backward pass must not write into the next step's
@@ -231,18 +253,24 @@ class GradientNorms:
         known = [x for x in self._norms if x is not None]
         if not known:
             return
-        nan = torch.full_like(known[0], float("nan"))
-        pairs = torch.stack([nan if (x := self._norms[s]) is None else x.to(nan.device) for s in self._slot]).view(
-            -1, 2
-        )
+        nan = torch.full_like(known[0], _NAN)
+        values = [nan if (x := self._norms[s]) is None else x.to(nan.device) for s in self._slot]
+        self._last = torch.stack(values).view(-1, 2)
         self._clear()
-        self._last = pairs
+        self._add(self._last)
+
+    def _add(self, pairs: Tensor) -> None:
+        """Add a step's norms (blocks, 2) to the sums.  The row of a block, float64 (10,), has these columns.
+
+        0, 1: the steps with finite values, all steps; 2 to 5: the ratio, its logarithm, the norms at input and output;
+        6, 7: the squares of the ratio and of its logarithm; 8, 9: the smallest and the largest ratio.
+        """
         ratios = pairs[:, 1] / pairs[:, 0]
         values = torch.cat([torch.stack([ratios, ratios.log()], dim=1), pairs], dim=1).double()
         finite = torch.isfinite(values).all(dim=1)
         kept = torch.where(finite[:, None], values, 0.0)
         if self._sums is None:
-            self._sums = torch.zeros(len(self._modules), 10, dtype=torch.float64, device=values.device)
+            self._sums = values.new_zeros(len(values), 10)
             self._sums[:, 8], self._sums[:, 9] = float("inf"), -float("inf")
         sums = self._sums = self._sums.to(values.device)
         sums[:, 0] += finite
@@ -253,49 +281,75 @@ class GradientNorms:
         sums[:, 9] = torch.where(finite, torch.maximum(sums[:, 9], values[:, 0]), sums[:, 9])
 
     def norms(self) -> Tensor:
-        """Norms of the last recorded step: ``(blocks, 2)``, at each block's input and output; NaN where none came."""
+        """The norms in the last recorded step.
+
+        Returns
+        -------
+        Tensor, (blocks, 2)
+            At each block's input and output, on the gradients' device.  NaN where no gradient came.
+
+        Raises
+        ------
+        RuntimeError
+            Nothing was recorded yet.
+        """
         self._flush()
         if self._last is None:
             raise RuntimeError(
-                "nothing was recorded yet: run a forward and a backward pass inside the context first (and give the probe what "
-                "torch.compile returned, if that is what runs)"
+                "nothing was recorded yet: run a forward and a backward pass inside the context first "
+                "(and give the probe what torch.compile returned, if that is what runs)"
             )
         return self._last
 
     def ratios(self) -> Tensor:
-        """‖∂E/∂x_{l+1}‖ / ‖∂E/∂x_l‖ of every block, in forward order, in the last recorded step: 1-D, on the gradients' device."""
+        """The ratio ‖∂E/∂x_{l+1}‖ / ‖∂E/∂x_l‖ of every block in the last recorded step.
+
+        Returns
+        -------
+        Tensor, (blocks,)
+            In forward order, on the gradients' device.
+
+        Raises
+        ------
+        RuntimeError
+            Nothing was recorded yet.
+        """
         pairs = self.norms()
         return pairs[:, 1] / pairs[:, 0]
 
     def averages(self) -> list[dict[str, Any]]:
-        """Averages since the last :meth:`reset`, one dict a block.
+        """Averages over the steps since the last :meth:`reset`.
 
-        Keys: ``block`` (1, 2, ... in forward order), ``name``, ``kind``, ``steps`` (with a finite ratio), ``lost`` (steps without one),
-        ``ratio`` (mean), ``ratio_sd``, ``ratio_min``, ``ratio_max``, ``log_ratio`` (mean of the natural logarithm:
-        what composes over blocks), ``log_ratio_sd``, ``grad_in`` and ``grad_out`` (mean norms).  Standard deviations are over steps.
+        Returns
+        -------
+        list of dict
+            One per block, in forward order.  Its keys are ``block`` (1, 2, ...), ``name``, ``kind``, ``steps`` (with a
+            finite ratio), ``lost`` (steps without one), ``ratio`` (the mean), ``ratio_sd``, ``ratio_min``,
+            ``ratio_max``, ``log_ratio`` (the mean of the natural logarithm, which is what composes over blocks),
+            ``log_ratio_sd``, ``grad_in`` and ``grad_out`` (mean norms).  Standard deviations are over steps.
         """
         self._flush()
+        table = [[0.0] * 10] * len(self._modules) if self._sums is None else self._sums.tolist()
         rows = []
-        table = None if self._sums is None else self._sums.tolist()
-        for i, (name, kind) in enumerate(zip(self.names, self.kinds, strict=True)):
-            n, total, s_r, s_l, s_in, s_out, q_r, q_l, low, high = table[i] if table else (0.0,) * 10
-            nan = float("nan")
-            mean, log_mean = (s_r / n, s_l / n) if n else (nan, nan)
+        for i, (name, kind, sums) in enumerate(zip(self.names, self.kinds, table, strict=True)):
+            steps, total, *added, low, high = sums
+            means = [x / steps if steps else _NAN for x in added]
+            ratio, log_ratio, grad_in, grad_out, ratio_square, log_square = means
             rows.append(
                 {
                     "block": i + 1,
                     "name": name,
                     "kind": kind,
-                    "steps": int(n),
-                    "lost": int(total - n),
-                    "ratio": mean,
-                    "ratio_sd": max(q_r / n - mean * mean, 0.0) ** 0.5 if n else nan,
-                    "ratio_min": low if n else nan,
-                    "ratio_max": high if n else nan,
-                    "log_ratio": log_mean,
-                    "log_ratio_sd": max(q_l / n - log_mean * log_mean, 0.0) ** 0.5 if n else nan,
-                    "grad_in": s_in / n if n else nan,
-                    "grad_out": s_out / n if n else nan,
+                    "steps": int(steps),
+                    "lost": int(total - steps),
+                    "ratio": ratio,
+                    "ratio_sd": _deviation(ratio, ratio_square),
+                    "ratio_min": low if steps else _NAN,
+                    "ratio_max": high if steps else _NAN,
+                    "log_ratio": log_ratio,
+                    "log_ratio_sd": _deviation(log_ratio, log_square),
+                    "grad_in": grad_in,
+                    "grad_out": grad_out,
                 }
             )
         return rows
@@ -303,18 +357,23 @@ class GradientNorms:
     def reset(self) -> None:
         """Start a new average (a new epoch)."""
         self._flush()
-        self._sums: Tensor | None = None
+        self._sums = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The running sums and the step counter: what a resumed run needs to continue the same averages."""
+        """The running sums and the step counter, which a resumed run needs to continue the same averages."""
         self._flush()
         return {"forwards": self._forwards, "sums": None if self._sums is None else self._sums.cpu().clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ``ValueError`` for a state that is not a probe's of as many blocks."""
+        """Continue from a state.  Raises ``ValueError`` unless it is that of a probe of as many blocks."""
         sums = state.get("sums") if isinstance(state, dict) else None
         fits = sums is None or (isinstance(sums, Tensor) and sums.shape == (len(self._modules), 10))
         if not isinstance(state, dict) or not {"forwards", "sums"} <= state.keys() or not fits:
             raise ValueError(f"this is not the state of a probe of {len(self._modules)} blocks")
         self._forwards = int(state["forwards"])
         self._sums = None if sums is None else sums.clone()
+
+
+def _deviation(mean: float, mean_square: float) -> float:
+    """The standard deviation; NaN where the mean is."""
+    return max(mean_square - mean * mean, 0.0) ** 0.5

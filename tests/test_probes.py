@@ -15,8 +15,8 @@ from paperlib import models
 from paperlib.probes import GradientNorms, norm
 
 
-def reference(model, blocks, x, loss_of):
-    """Norms of the gradients at every block's input and at the last one's output, by torch.autograd.grad in float64."""
+def by_autograd(model, blocks, x, loss_of):
+    """The ratios from the gradients at every block's input and at the last one's output, with norms in float64."""
     tensors = []
     handles = [b.register_forward_pre_hook(lambda m, a: tensors.append(a[0])) for b in blocks]
     handles.append(blocks[-1].register_forward_hook(lambda m, a, o: tensors.append(o)))
@@ -36,7 +36,7 @@ def test_agrees_with_autograd(arch, recompute, memory_format):
     x = torch.randn(16, 3, 32, 32, requires_grad=True).contiguous(memory_format=memory_format)
     y = torch.arange(16) % 10
     blocks = [b.module for b in model.blocks]
-    expected = reference(model, blocks, x, lambda out: F.cross_entropy(out, y))
+    expected = by_autograd(model, blocks, x, lambda out: F.cross_entropy(out, y))
     model.checkpoint_activations = recompute
     with GradientNorms(model) as probe:
         F.cross_entropy(model(x), y).backward()
@@ -49,7 +49,7 @@ def test_a_raw_input_is_made_to_require_a_gradient():
     torch.manual_seed(0)
     model = models.build("procresnet", 11)
     x = torch.randn(4, 3, 32, 32)
-    expected = reference(
+    expected = by_autograd(
         model, [b.module for b in model.blocks], x.clone().requires_grad_(), lambda o: o.square().mean()
     )
     with GradientNorms(model) as probe:
@@ -63,7 +63,7 @@ def test_any_module_by_submodule_or_by_name():
     names = [f"layer{i}.{j}" for i in range(1, 5) for j in range(2)]
     blocks = [model.get_submodule(n) for n in names]
     x = torch.randn(2, 3, 64, 64)
-    expected = reference(model, blocks, x, lambda out: out.square().mean())
+    expected = by_autograd(model, blocks, x, lambda out: out.square().mean())
     for given in (names, blocks):
         with GradientNorms(model, blocks=given) as probe:
             model(x).square().mean().backward()
@@ -210,8 +210,9 @@ def test_bad_input():
         GradientNorms(model, blocks=[model[0], model[0]])
     with pytest.raises(ValueError, match="empty"):
         GradientNorms(model, blocks=[])
-    with pytest.raises(ValueError, match="every"):
-        GradientNorms(model, blocks=model, every=0)
+    for every in (0, True, 1.5):
+        with pytest.raises(ValueError, match=f"every must be a whole number of at least 1 step, not {every}"):
+            GradientNorms(model, blocks=model, every=every)
     with pytest.raises(RuntimeError, match="nothing was recorded"):
         GradientNorms(model, blocks=model).ratios()
 
@@ -221,7 +222,7 @@ def test_cuda_agrees_and_does_not_synchronise():
     torch.manual_seed(0)
     model = models.build("resnet", 11).cuda()
     x = torch.randn(4, 3, 32, 32, device="cuda")
-    expected = reference(
+    expected = by_autograd(
         model, [b.module for b in model.blocks], x.clone().requires_grad_(), lambda o: o.square().mean()
     )
     with GradientNorms(model) as probe:
@@ -306,6 +307,7 @@ class Loop(nn.Module):
         return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["in place", "wrapped"])
 def test_a_model_that_was_compiled_and_run_before(how):
     torch.manual_seed(0)

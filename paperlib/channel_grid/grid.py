@@ -20,7 +20,6 @@ from paperlib.parameters import (
     Flag,
     Preset,
     Resolved,
-    Source,
     Stages,
     resolve_device,
     resolve_preset,
@@ -28,6 +27,7 @@ from paperlib.parameters import (
 )
 from paperlib.progress import duration
 from paperlib.records import Data
+from paperlib.sources import Source
 from paperlib.store import Stored
 
 # Steps per epoch of 50,000 images in batches of 128: at the paper preset the stages are the ends of epochs 1, 2, 5, 10.

@@ -33,6 +33,7 @@ from paperlib.interrupts import sigterm_raises
 from paperlib.machine import keep_freed_memory, settings
 from paperlib.progress import Progress
 from paperlib.records import Data
+from paperlib.sources import Source
 from paperlib.store import Provenance, Session, files, results_root
 
 PLAN = "plan.json"
@@ -202,7 +203,7 @@ def _read_cell(path: Path, key: Key) -> pd.DataFrame | None:
 
 
 @functools.cache
-def _data(source: cifar.Source) -> cifar.Cifar:
+def _data(source: Source) -> cifar.Cifar:
     return cifar.load("cifar10", source)
 
 

@@ -8,10 +8,13 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import filelock
 
 from paperlib.errors import PaperlibError
+
+Buffer = TypeVar("Buffer", bytes, memoryview)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -41,7 +44,7 @@ def seal(payload: bytes) -> bytes:
     return hashlib.sha256(payload).digest() + payload
 
 
-def unseal(raw: bytes) -> bytes | None:
+def unseal(raw: Buffer) -> Buffer | None:
     """What :func:`seal` was given; None if ``raw`` is damaged or something else."""
     return raw[32:] if hashlib.sha256(raw[32:]).digest() == raw[:32] else None
 
