@@ -277,7 +277,7 @@ def _fast_bfloat16(device: str) -> bool:
 
 
 def _needs_checkpoints(depth: int, batch_size: int, precision: str, device: str) -> bool:
-    """Whether the kept activations would fill over half of the memory: some 0.085 MB per image and layer in bfloat16."""
+    """Whether the kept activations would fill over half of the memory (0.085 MB per image and layer in bfloat16)."""
     need = 0.085e6 * depth * batch_size * (1 if precision == "bfloat16" else 2)
     if device.startswith("cuda"):
         return need > 0.5 * torch.cuda.get_device_properties(device).total_memory

@@ -1,7 +1,7 @@
 """What a training run leaves behind: its record, one folder with ``record.json`` and two tidy tables.
 
-Layout: ``<root>/<preset>/<dataset>/<network>/seed<k>/``.  The table ``epochs`` has one row per epoch, ``blocks`` one per
-epoch and block.  Everything that follows from the parameters or from the tables is derived from them, and not stored.
+Layout: ``<root>/<preset>/<dataset>/<network>/seed<k>/``.  The table ``epochs`` has one row per epoch, and ``blocks``
+has one per epoch and block.  What follows from the parameters or from the tables is derived from them, and not stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GAP_EPOCHS = 100  # Table I looks at the first 100 epochs
 
 
 class Data(BaseModel):
-    """The images that were used: ``checksum`` is :attr:`paperlib.cifar.Cifar.checksum`, ``source`` where they came from."""
+    """The images that were used; ``checksum`` and ``source`` are those of :class:`paperlib.cifar.Cifar`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -116,7 +116,7 @@ class Record(Stored):
 
     @property
     def label(self) -> str:
-        """A short name that tells runs of one plot apart: the network, the precision, and where it diverged if it did."""
+        """A short name that tells the runs of one plot apart: the network, the precision, and where it diverged."""
         precision = self.config.precision
         notes = [precision] if precision != "bfloat16" else []
         if self.divergence:
@@ -128,7 +128,8 @@ class Record(Stored):
         d = self.divergence
         if d is None:
             return f"{self.network} finished its {len(self.epochs)} epochs."
-        return f"{self.network} diverged in epoch {d.epoch}, step {d.step}: the {d.what} was not finite, first in {d.block}."
+        where = f"epoch {d.epoch}, step {d.step}"
+        return f"{self.network} diverged in {where}: the {d.what} was not finite, first in {d.block}."
 
     def summary(self) -> dict[str, Any]:
         """The row of an overview table."""

@@ -1,10 +1,15 @@
 """``python -m paperlib run``: the notebook, its page and its record, or one sentence and a non-zero status."""
 
+import subprocess
+import sys
+
 import nbformat
 import pytest
+import tiny
 
 from paperlib import __main__ as command
 from paperlib import records
+from paperlib.channel_grid import GridConfig
 
 
 def test_one_run(tmp_path, monkeypatch, capfd):
@@ -48,3 +53,36 @@ def test_values_are_read_as_papermill_reads_them():
     assert [command._value(v) for v in ("164", "0.1", "1e-4", "None", "True", "false", "resnet")] == [
         164, 0.1, 1e-4, None, True, False, "resnet",
     ]  # fmt: skip
+
+
+# -- the command -------------------------------------------------------------------------------------------------
+def test_a_grid(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
+    words = [w for name, value in tiny.GRID.items() for w in ("-p", name, str(value))]
+    assert command.main(["grid", *words]) == 0
+    told = capsys.readouterr().out
+    assert "4 cells and variants, 1 seeds, measured after 0, 2 steps" in told
+    assert str(GridConfig(**tiny.GRID).resolve().folder(tmp_path) / "grid.json") in told
+    for bad, said in (("-p seed 3", "did you mean 'seeds'"), ("-p variants best", "variant 'best' is unknown")):
+        assert command.main(["grid", *bad.split()]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("error: ") and said in err and err.count("\n") == 1
+
+
+def test_a_measurement(tmp_path, capsys):
+    assert command.main(["measure", "C1", "--preset", "smoke", "--seeds", "2", "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("C1: reproduced") and str(tmp_path / "claims" / "C1") in told
+    assert "‖J − I‖ over the bound" in told
+    assert command.main(["measure", "X9"]) == 1
+    assert "claim 'X9' is not one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "start", [["-m", "paperlib"], ["-c", "import sys; from paperlib.__main__ import main; main()"]]
+)
+def test_help_names_the_commands(start):
+    done = subprocess.run([sys.executable, *start, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: paperlib")
+    for name in ("run", "grid", "measure"):
+        assert name in done.stdout

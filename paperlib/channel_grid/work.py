@@ -96,7 +96,8 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except (MemoryError, torch.OutOfMemoryError, TerminatedWorkerError) as e:
         raise PaperlibError(
-            f"a process of the grid died or found no memory ({type(e).__name__}): run it again with fewer workers; {kept}"
+            f"a process of the grid died or found no memory ({type(e).__name__}): run it again with fewer workers; "
+            f"{kept}"
         ) from e
     except torch.linalg.LinAlgError as e:
         raise PaperlibError(f"a singular value decomposition failed ({str(e).splitlines()[0]}); {kept}") from e

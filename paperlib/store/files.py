@@ -34,7 +34,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def remove_scraps(folder: Path, pattern: str = "*") -> None:
-    """Remove what a process that was killed in :func:`write_atomically` left in ``folder`` of files like ``pattern``."""
+    """Remove what processes that were killed in :func:`write_atomically` left of files like ``pattern``."""
     for scrap in folder.glob(f".{pattern}.*"):
         scrap.unlink(missing_ok=True)
 
@@ -51,7 +51,7 @@ def unseal(raw: Buffer) -> Buffer | None:
 
 @contextlib.contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Make the folder of a ``what`` (``"run"``, ``"grid"``) and keep other processes out of it within the ``with`` block.
+    """Make the folder of a ``what`` (``"run"``, ``"grid"``) and keep other processes out of it within the block.
 
     Raises
     ------

@@ -149,7 +149,7 @@ class Stored(BaseModel):
 
     @classmethod
     def read_all(cls, root: str | Path) -> list[Self]:
-        """Everything of this kind below ``root``, sorted by path; an empty list where there is none.  Raises as :meth:`read`."""
+        """Everything of this kind below ``root``, sorted by path; perhaps nothing.  Raises as :meth:`read`."""
         return [cls.read(path) for path in sorted(Path(root).rglob(cls.FILE))]
 
     @classmethod
@@ -163,9 +163,7 @@ class Stored(BaseModel):
             raise cls._unreadable(path, str(e).splitlines()[0]) from e
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if version != SCHEMA_VERSION:
-            raise cls._unreadable(
-                path, f"it has schema version {version!r}, and this paperlib reads {SCHEMA_VERSION}"
-            )
+            raise cls._unreadable(path, f"it has schema version {version!r}, and this paperlib reads {SCHEMA_VERSION}")
         if raw.get("seal") != sealed(raw)["seal"]:
             raise cls._unreadable(path, "it was changed after it was saved, its seal is not that of its content")
         return raw

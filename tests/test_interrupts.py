@@ -1,0 +1,50 @@
+"""Signals: the first one sets a flag, the second is obeyed, and handlers are as before afterwards."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from paperlib.interrupts import Interrupts, sigterm_raises
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_the_first_signal_is_noted_and_the_second_obeyed(number, raised):
+    before = signal.getsignal(number)
+    with pytest.raises(raised) as e, Interrupts() as interrupts:
+        assert interrupts.received is None
+        os.kill(os.getpid(), number)
+        assert interrupts.received == number
+        os.kill(os.getpid(), number)
+        pytest.fail("the second signal was not obeyed")
+    if raised is SystemExit:
+        assert e.value.code == 143
+    assert signal.getsignal(number) is before
+
+
+def test_work_can_stop_itself_when_it_is_ready():
+    with pytest.raises(SystemExit), Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGTERM)
+        interrupts.stop()
+
+
+def test_sigterm_is_an_exception_within():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as e, sigterm_raises():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert e.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_another_thread_leaves_the_signals_alone():
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with Interrupts(), sigterm_raises():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]

@@ -1,0 +1,68 @@
+"""What all parameters share: lists in many forms, sentences for what is wrong, and a namespace that defines them."""
+
+import json
+from typing import Literal
+
+import pytest
+from pydantic import Field
+
+from paperlib import parameters
+from paperlib.errors import ConfigError
+from paperlib.parameters import Channels, Count, Flag, Parameters, Rate, words
+
+
+class Some(Parameters):
+    count: Count = 1
+    rate: Rate = 0.5
+    flag: Flag = False
+    kind: Literal["a", "b"] = "a"
+    text: str = Field("x", description="words")
+    channels: Channels = (1,)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"count": 0}, "count must be at least 1, not 0"),
+        ({"count": "x"}, "count must be a whole number, not 'x'"),
+        ({"rate": float("inf")}, "rate must be a finite number, not inf"),
+        ({"rate": "0.1"}, "rate must be a number, not '0.1'"),
+        ({"flag": 1}, "flag must be True or False, not 1"),
+        ({"kind": "c"}, "kind 'c' is unknown: choose 'a' or 'b'"),
+        ({"text": 3}, "text must be a text, not 3"),
+        ({"channels": {}}, "channels must be a list of whole numbers, such as '2 4 8', not {}"),
+        ({"cuont": 1}, "unknown parameter 'cuont': did you mean 'count'?"),
+        ({"zzz": 1}, "unknown parameter 'zzz': the parameters are count, rate, flag, kind, text, channels"),
+        ({"count": 0, "flag": 1}, "count must be at least 1, not 0; flag must be True or False, not 1"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(values, said):
+    with pytest.raises(ConfigError) as e:
+        Some(**values)
+    assert str(e.value) == said
+
+
+@pytest.mark.parametrize("value", ["2 4", "4,2", [2, 4], (4, 2, 2), range(2, 5, 2), (n for n in (4, 2))])
+def test_lists_of_numbers(value):
+    assert Some(channels=value).channels == (2, 4)
+
+
+def test_words():
+    assert words("a, b c") == ["a", "b", "c"]
+    assert words(3) == [3]
+    assert words(True) is True
+
+
+def test_a_namespace_defines_parameters():
+    namespace = {"count": 3, "_private": 1, "json": json, "Some": Some, "In": [], "get_ipython": print}
+    assert Some.from_namespace(namespace) == Some(count=3)
+    with pytest.raises(ConfigError, match="did you mean 'count'"):
+        Some.from_namespace({"cont": 3})
+
+
+def test_presets_of_the_environment(monkeypatch):
+    monkeypatch.setenv("PAPERLIB_PRESET", "desk")
+    assert parameters.resolve_preset("auto", "cuda") == "desk"
+    assert parameters.resolve_preset("smoke", "cuda") == "smoke"
+    monkeypatch.delenv("PAPERLIB_PRESET")
+    assert [parameters.resolve_preset("auto", device) for device in ("cpu", "cuda:1")] == ["desk", "paper"]
