@@ -5,6 +5,7 @@ The modules have the names of those in :mod:`paperlib.theorems`; ``rates`` has t
 """
 
 from paperlib.studies.norm_preservation.corollary import (
+    Branch,
     bound_in_training,
     corollary_tightness,
     dead_block,
@@ -35,6 +36,7 @@ from paperlib.studies.norm_preservation.smooth_maps import example_maps, plane_m
 
 __all__ = [
     "DEPTHS",
+    "Branch",
     "backward_norms",
     "bad_critical_point",
     "block_spectra",
