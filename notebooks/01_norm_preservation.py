@@ -35,10 +35,9 @@ import torch
 
 from paperlib import claims, records
 from paperlib.config import results_root
-from paperlib.figures import theorems as draw
-from paperlib.maps import linear_map
-from paperlib.studies import theorems as studies
-from paperlib.theorems import PolarPowers, linear_factors
+from paperlib.figures import norm_preservation as draw
+from paperlib.studies import norm_preservation as studies
+from paperlib.theorems import RotationStretch, linear_factors, linear_map
 
 # %% [markdown]
 # ## The question
@@ -326,7 +325,7 @@ print(
 
 # %% mystnb={"figure": {"caption": "The size of the factors of a Gaussian matrix against their number, with the paper's bound and the sharper one.", "name": "fig-linear"}, "image": {"alt": "Four parallel lines of slope −1 on logarithmic scales; the published bound is ten times above the largest factor."}}
 R = studies.gaussian_matrix()
-powers = PolarPowers(R)
+powers = RotationStretch(R)
 linear = studies.theorem2_rates(R)
 draw.linear_rates(linear, "A Gaussian matrix in small steps")
 

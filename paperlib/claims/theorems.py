@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from paperlib.claims.claim import Claim, Outcome, seeded
-from paperlib.store import Frames as Tables
-from paperlib.maps import linear_map
-from paperlib.studies import theorems as studies
+from paperlib.claims.finding import Tables
+from paperlib.studies import norm_preservation as studies
+from paperlib.theorems import linear_map
 
 _ROUNDING = 1e-9  # relative: what rounding may add to either side of an inequality
 _DEPTHS = {"smoke": tuple(2**i for i in range(1, 7)), "desk": studies.DEPTHS}

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 DIVERGING = "PuOr_r"
 PALETTE = sns.color_palette("colorblind", 10)
+MARKERS = "osD^vPX"
 _RC = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
@@ -40,6 +45,17 @@ def headline(figure: Figure, title: str) -> None:
     """A title over several panels, as an axes' own title looks; nothing if it is empty."""
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
+def marked_line(ax: Axes, i: int, x: Any, y: Any, label: str, **options: Any) -> None:
+    """The i-th line of a panel, told apart by its colour and by its marker."""
+    ax.plot(x, y, **{"color": PALETTE[i], "marker": MARKERS[i], "ms": 5, "label": label} | options)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Label a logarithmic axis at its major ticks only, with numbers rather than powers."""
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())
 
 
 @contextlib.contextmanager

@@ -1,24 +1,44 @@
-"""Chapter 1: the path from the identity to a map, rates, spectra, gradients on their way back, and landscapes."""
+"""Chapter 1: the path from the identity to a smooth map, rates, spectra, gradients on their way back, and landscapes.
+
+A table's column ``map`` names a smooth map.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import MaxNLocator
 
-from paperlib.figures._style import PALETTE, headline, page_style, subplots
+from paperlib.figures._style import MARKERS, PALETTE, headline, marked_line, page_style, plain_numbers, subplots
 
-MARKERS = "osD^vPX"
 SCHEDULES = {"geometric": "geometric (the paper's)", "uniform": "uniform", "arc": "equal arcs"}
 COLOURS = dict(zip(SCHEDULES, (PALETTE[1], PALETTE[4], PALETTE[0]), strict=True))
 
 
-def _powers_of_two(axis, values) -> None:
-    axis.set_ticks(sorted(set(values)))
-    axis.set_major_formatter(ScalarFormatter())
-    axis.set_minor_formatter(NullFormatter())
+def _depth_axis(ax: Axes, depths: Iterable[int], what: str = "blocks") -> None:
+    """A horizontal axis of numbers of blocks, with a tick at each that was measured."""
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(sorted(set(depths)))
+    plain_numbers(ax.xaxis)
+    ax.set_xlabel(f"{what} L")
+
+
+def _chain_axis(ax: Axes, label: str) -> None:
+    """A horizontal axis along a network, and the line at 1, where a norm is kept."""
+    ax.axhline(1, color=".35", lw=1)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel(label)
+
+
+def _title_and_legend(ax: Axes, title: str, **options: Any) -> None:
+    ax.set_title(title, loc="left")
+    ax.legend(**options)
 
 
 def real_gradients(blocks: pd.DataFrame, title: str = "") -> Figure:
@@ -28,23 +48,19 @@ def real_gradients(blocks: pd.DataFrame, title: str = "") -> Figure:
     """
     with page_style():
         figure, ax = subplots(1, 1, (8.5, 3.9))
-        ax.axhline(1, color=".35", lw=1)
+        _chain_axis(ax, "block l: the input is on the left, the loss on the right")
         for i, (run, rows) in enumerate(blocks.groupby("run", sort=False)):
             rows = rows.sort_values("block", ascending=False)
             norm = np.exp(-rows.log_ratio.cumsum())
-            every = max(1, len(rows) // 9)
-            ax.plot(rows.block, norm, color=PALETTE[i], marker=MARKERS[i], markevery=every, ms=5, label=run)
+            marked_line(ax, i, rows.block, norm, run, markevery=max(1, len(rows) // 9))
         ax.set_yscale("log")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set_xlabel("block l: the input is on the left, the loss on the right")
         ax.set_ylabel("‖∂E/∂x$_l$‖, over the last block's")
-        ax.set_title(title, loc="left")
-        ax.legend()
+        _title_and_legend(ax, title)
     return figure
 
 
 def carried_grid(lines: pd.DataFrame, title: str = "") -> Figure:
-    """A grid on the unit disk on its way from the identity to a map: one row a map, one column a time t.
+    """A grid on the unit disk on its way from the identity to some smooth maps: a row for each, a column for each time.
 
     Columns: ``map``, ``t``, ``line``, ``direction``, ``x``, ``y``.
     """
@@ -69,7 +85,10 @@ def carried_grid(lines: pd.DataFrame, title: str = "") -> Figure:
 
 
 def rates(table: pd.DataFrame, title: str = "") -> Figure:
-    """δ of the blocks against their number, a panel a map, with log(2L)/L through the paper's schedule and the lower bound.
+    """δ of the blocks against their number, in a panel for each smooth map.
+
+    The dashed line is log(2L)/L, drawn through the last point of the paper's schedule; the grey region is below the
+    lower bound.
 
     Columns: ``map``, ``schedule``, ``L``, ``delta``, ``lower``.
     """
@@ -86,11 +105,9 @@ def rates(table: pd.DataFrame, title: str = "") -> Figure:
                 ax.plot(rows.L, rows.delta, color=COLOURS[schedule], marker=marker, ms=5, label=SCHEDULES[schedule])
             lower = part.drop_duplicates("L")
             ax.fill_between(lower.L, lower.lower, 1e-9, color=".5", alpha=0.18, lw=0, label="impossible")
-            ax.set_xscale("log", base=2)
+            _depth_axis(ax, part.L)
             ax.set_yscale("log")
-            _powers_of_two(ax.xaxis, depth)
             ax.set_ylim(0.5 * part.lower.min(), 2 * table.delta.max())
-            ax.set_xlabel("blocks L")
             ax.set_title(name, loc="left")
         axes[0][0].set_ylabel("δ: largest change of a gradient's norm")
         axes[0][-1].legend()
@@ -101,35 +118,32 @@ def rates(table: pd.DataFrame, title: str = "") -> Figure:
 def both_rates(table: pd.DataFrame, title: str = "") -> Figure:
     """L·δ against L: flat is a rate of 1/L, a straight rise is log L / L.
 
-    Columns: ``what`` (one line each), ``L``, ``scaled``.
+    Columns: ``what`` (a line for each), ``L``, ``scaled``.
     """
     with page_style():
         figure, ax = subplots(1, 1, (7.5, 4.0))
         for i, (name, rows) in enumerate(table.groupby("what", sort=False)):
-            ax.plot(rows.L, rows.scaled, color=PALETTE[i], marker=MARKERS[i], ms=5, label=name)
-        ax.set_xscale("log", base=2)
-        _powers_of_two(ax.xaxis, table.L)
+            marked_line(ax, i, rows.L, rows.scaled, name)
+        _depth_axis(ax, table.L)
         ax.set_ylim(bottom=0)
-        ax.set_xlabel("blocks L")
         ax.set_ylabel("L · δ")
-        ax.set_title(title, loc="left")
-        ax.legend()
+        _title_and_legend(ax, title)
     return figure
 
 
 def block_spectra(spectra: pd.DataFrame, title: str = "") -> Figure:
-    """The range of each block's singular values, a panel a schedule.  Columns: ``schedule``, ``block``, ``lowest``,
-    ``highest``."""
+    """The range of each block's singular values, in a panel for each schedule.
+
+    Columns: ``schedule``, ``block``, ``lowest``, ``highest``.
+    """
     names = list(spectra.schedule.drop_duplicates())
     with page_style():
         figure, axes = subplots(1, len(names), (9.5, 3.0), sharey=True, squeeze=False)
         for ax, name in zip(axes[0], names, strict=True):
             part = spectra[spectra.schedule == name]
             ax.bar(part.block, part.highest - part.lowest, bottom=part.lowest, width=0.7, color=COLOURS[name])
-            ax.axhline(1, color=".35", lw=1)
+            _chain_axis(ax, "block")
             ax.grid(False, axis="x")
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            ax.set_xlabel("block")
             ax.set_title(SCHEDULES[name], loc="left")
         axes[0][0].set_ylabel("singular values")
         headline(figure, title)
@@ -143,31 +157,28 @@ def backward_norms(norms: pd.DataFrame, title: str = "") -> Figure:
     """
     with page_style():
         figure, ax = subplots(1, 1, (8.0, 3.7))
-        ax.axhline(1, color=".35", lw=1)
+        _chain_axis(ax, "layer: the input is on the left, the loss on the right")
         for i, (name, rows) in enumerate(norms.groupby("network", sort=False)):
             ax.fill_between(rows.layer, rows.lowest, rows.highest, color=PALETTE[i], alpha=0.25, lw=0)
-            ax.plot(rows.layer, rows["median"], color=PALETTE[i], marker=MARKERS[i], markevery=16, ms=5, label=name)
+            marked_line(ax, i, rows.layer, rows["median"], name, markevery=16)
         ax.set_yscale("log")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set_xlabel("layer: the input is on the left, the loss on the right")
         ax.set_ylabel("the gradient's norm")
-        ax.set_title(title, loc="left")
-        ax.legend()
+        _title_and_legend(ax, title)
     return figure
 
 
 def tightness(table: pd.DataFrame, title: str = "") -> Figure:
-    """How much of Corollary 1's bound random blocks use, one dot a seed.  Columns: ``block``, ``ratio``, ``random``, ``bound``."""
+    """How much of Corollary 1's bound random blocks use, with a dot for each seed.
+
+    Columns: ``block``, ``ratio``, ``random``, ``bound``.
+    """
     names = list(table.block.drop_duplicates())
     with page_style():
         figure, ax = subplots(1, 1, (8.0, 0.42 * len(names) + 1.3))
-        for row, name in enumerate(names):
-            part = table[table.block == name]
-            first = row == 0
-            ax.plot(part.ratio, [row] * len(part), "o", color=PALETTE[0], ms=6, alpha=0.8,
-                    label="‖J − I‖, the worst direction" if first else None)  # fmt: skip
-            ax.plot(part.random / part.bound, [row] * len(part), "D", color=PALETTE[1], ms=5, alpha=0.8,
-                    label="change of a random gradient's norm" if first else None)  # fmt: skip
+        row = table.block.map(names.index)
+        ax.plot(table.ratio, row, "o", color=PALETTE[0], ms=6, alpha=0.8, label="‖J − I‖, the worst direction")
+        random = table.random / table.bound
+        ax.plot(random, row, "D", color=PALETTE[1], ms=5, alpha=0.8, label="change of a random gradient's norm")
         ax.axvline(1, color=".35", lw=1.3)
         ax.set_yticks(range(len(names)), names)
         ax.invert_yaxis()
@@ -179,7 +190,7 @@ def tightness(table: pd.DataFrame, title: str = "") -> Figure:
 
 
 def bounds_in_training(table: pd.DataFrame, title: str = "") -> Figure:
-    """Corollary 1's bound of each block before and after training, a panel a weight decay.
+    """Corollary 1's bound of each block before and after training, in a panel for each weight decay.
 
     Columns: ``decay``, ``when``, ``block``, ``bound``, ``delta``.
     """
@@ -189,10 +200,9 @@ def bounds_in_training(table: pd.DataFrame, title: str = "") -> Figure:
         for ax, decay in zip(axes[0], decays, strict=True):
             for when, colour, marker in (("before", ".55", "o"), ("after", PALETTE[0], "s")):
                 part = table[(table.decay == decay) & (table.when == when)]
-                ax.plot(part.block, part.bound, color=colour, marker=marker, ms=5, label=f"bound, {when} training")
-                ax.plot(
-                    part.block, part.delta, color=colour, marker=marker, ms=5, ls=":", mfc="white", label=f"δ, {when}"
-                )
+                look = {"color": colour, "marker": marker, "ms": 5}
+                ax.plot(part.block, part.bound, label=f"bound, {when} training", **look)
+                ax.plot(part.block, part.delta, ls=":", mfc="white", label=f"δ, {when}", **look)
             ax.axhline(1, color=PALETTE[3], lw=1.2, ls="--")
             ax.set_ylim(bottom=0)
             ax.set_xlabel("block")
@@ -216,25 +226,23 @@ def linear_rates(table: pd.DataFrame, title: str = "") -> Figure:
             "delta": "δ (no factors have a smaller one)",
         }
         for i, (column, label) in enumerate(lines.items()):
-            style = "--" if i < 2 else "-"
-            ax.plot(table.L, table[column], style, color=PALETTE[(3, 2, 0, 1)[i]], marker=MARKERS[i], ms=5, label=label)
-        ax.set_xscale("log", base=2)
+            style, colour = "--" if i < 2 else "-", PALETTE[(3, 2, 0, 1)[i]]
+            marked_line(ax, i, table.L, table[column], label, ls=style, color=colour)
+        _depth_axis(ax, table.L, "layers")
         ax.set_yscale("log")
-        _powers_of_two(ax.xaxis, table.L)
-        ax.set_xlabel("layers L")
-        ax.set_title(title, loc="left")
-        ax.legend()
+        _title_and_legend(ax, title)
     return figure
 
 
 def descents(table: pd.DataFrame, title: str = "") -> Figure:
-    """The excess risk along gradient descent, one line a target; dotted: its floor.  Columns: ``target``, ``step``,
-    ``excess``, ``floor``."""
+    """The excess risk along gradient descent, a line for each target; its floor is dotted.
+
+    Columns: ``target``, ``step``, ``excess``, ``floor``.
+    """
     with page_style():
         figure, ax = subplots(1, 1, (8.0, 3.9))
         for i, (name, rows) in enumerate(table.groupby("target", sort=False)):
-            every = max(1, len(rows) // 8)
-            ax.plot(rows.step, rows.excess, color=PALETTE[i], marker=MARKERS[i], markevery=every, ms=5, label=name)
+            marked_line(ax, i, rows.step, rows.excess, name, markevery=max(1, len(rows) // 8))
             if rows.floor.iloc[0] > 0:
                 ax.axhline(rows.floor.iloc[0], color=PALETTE[i], ls=":", lw=1.3)
         ax.set_yscale("log")
@@ -242,8 +250,7 @@ def descents(table: pd.DataFrame, title: str = "") -> Figure:
         ax.set_xlim(left=0)
         ax.set_xlabel("step of gradient descent")
         ax.set_ylabel("excess risk")
-        ax.set_title(title, loc="left")
-        ax.legend(loc="center")
+        _title_and_legend(ax, title, loc="center")
     return figure
 
 
@@ -256,14 +263,14 @@ def landscape(surface: pd.DataFrame, title: str = "") -> Figure:
     a1, a2, f = (surface[c].to_numpy().reshape(side, side) for c in ("a1", "a2", "f"))
     with page_style():
         figure, ax = subplots(1, 1, (5.6, 5.0))
-        filled = ax.contourf(a1, a2, f, levels=[0, 0.05, 0.25, 1, 2, 3, 4, 5, 7, 10, 20, 60], cmap="Blues", extend="max",
-                             norm="symlog")  # fmt: skip
+        levels = [0, 0.05, 0.25, 1, 2, 3, 4, 5, 7, 10, 20, 60]
+        filled = ax.contourf(a1, a2, f, levels=levels, cmap="Blues", extend="max", norm="symlog")
         ax.contour(a1, a2, f, levels=[4], colors="white", linewidths=1)
         ax.contour(a1, a2, f, levels=[1e-3], colors=[PALETTE[1]], linewidths=2.2)
         ax.add_patch(Rectangle((-1, -1), 2, 2, fill=False, ls="--", lw=1.2, ec=".25"))
         ax.plot([-1], [-1], "X", color=PALETTE[3], ms=10)
         ax.plot([0], [0], "o", color=".2", ms=5)
-        # Next to each mark, in one dark ink on a light ground: readable on every level of the map.
+        # Next to each mark, in one dark ink on a light ground: readable on every level.
         for text, at in (
             ("saddle, f = 4", (-0.93, -0.85)),
             ("minima", (0.42, 0.62)),

@@ -1,10 +1,10 @@
-"""Linear residual networks x_{l+1} = (I + A_l) x_l on a regression problem: their risk, its gradient, and gradient
-descent on it (Theorem 2).
+"""Linear residual networks x_{l+1} = (I + A_l) x_l on a regression problem (Theorem 2).
 
-For data y = R x + ξ with independent noise, ``f(A) = E‖(I + A_L)⋯(I + A_1) x − y‖²`` depends on the data through R and
-Σ = E xxᵀ only: f − f* = ‖(W − R) Σ^{1/2}‖², W the product.  For a sample, R is its least-squares solution and Σ its second
-moment (:func:`statistics`), and gradient descent on the data is gradient descent on these two, up to rounding but much
-faster.  (The paper's objective is f/2; that changes no minimum.)
+Here are their risk, its gradient, and gradient descent on it.  For data y = R x + ξ with independent noise,
+``f(A) = E‖(I + A_L)⋯(I + A_1) x − y‖²`` depends on the data through R and Σ = E xxᵀ only: with W for the product,
+f − f* = ‖(W − R) Σ^{1/2}‖².  For a sample, R is its least-squares solution and Σ its second moment
+(:func:`statistics`), and gradient descent on the data is gradient descent on these two, up to rounding but much faster.
+(The paper's objective is f/2; that changes no minimum.)
 
 Factors are ``(L, N, N)``, the first layer first, as :func:`paperlib.theorems.linear_factors` returns them.
 """
@@ -16,7 +16,9 @@ from torch import Tensor
 
 
 def statistics(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The least-squares solution R ``(M, N)`` and the second moment Σ ``(N, N)`` of data ``(points, N)``, ``(points, M)``.
+    """The least-squares solution R ``(M, N)`` and the second moment Σ ``(N, N)`` of data.
+
+    The data are inputs ``x``, ``(points, N)``, and what they should be mapped to, ``y``, ``(points, M)``.
 
     Examples
     --------
@@ -51,7 +53,7 @@ def excess_risk(factors: Tensor, R: Tensor, Sigma: Tensor) -> Tensor:
 
 
 def gradient(factors: Tensor, R: Tensor, Sigma: Tensor) -> Tensor:
-    """∂f/∂A_l = 2 (W_{>l})ᵀ (W − R) Σ (W_{<l})ᵀ for every layer, ``(L, N, N)``: what lies behind and before the layer.
+    """∂f/∂A_l = 2 (W_{>l})ᵀ (W − R) Σ (W_{<l})ᵀ for every layer, ``(L, N, N)``: W_{>l} lies behind it, W_{<l} before.
 
     Examples
     --------
@@ -77,16 +79,32 @@ def descend(
     start: Tensor | None = None,
     tolerance: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Gradient descent on f/2 from ``start`` (zero: every block the identity), with step size ``rate``.
+    """Gradient descent on f/2.
+
+    Parameters
+    ----------
+    R, Sigma : Tensor, (N, N)
+        The best linear map and the second moment of the inputs.
+    L : int
+        The number of layers.
+    rate : float
+        The step size.
+    steps : int
+        The largest number of steps.
+    start : Tensor, (L, N, N), optional
+        The first factors; zero unless given, which makes every block the identity.
+    tolerance : float
+        Stop when the excess risk is no larger.
 
     Returns
     -------
-    The factors ``(L, N, N)`` and the excess risk before each step and after the last, ``(steps + 1,)``, fewer if it fell
-    to ``tolerance`` before.
+    tuple of Tensor, (L, N, N) and (steps + 1,)
+        The factors, and the excess risk before each step and after the last.
 
     Raises
     ------
-    ValueError : the risk is no longer finite: ``rate`` is too large.
+    ValueError
+        If the risk is no longer finite: ``rate`` is too large.
 
     Examples
     --------
@@ -110,8 +128,10 @@ def descend(
 
 
 def balance(factors: Tensor) -> Tensor:
-    """max ‖W_{l+1}ᵀ W_{l+1} − W_l W_lᵀ‖ over neighbouring layers W_l = I + A_l: gradient flow from equal
-    symmetric layers, such as the identity, keeps it at 0."""
+    """max ‖W_{l+1}ᵀ W_{l+1} − W_l W_lᵀ‖ over neighbouring layers W_l = I + A_l.
+
+    Gradient flow from equal symmetric layers, such as the identity, keeps it at 0.
+    """
     layers = factors + torch.eye(factors.shape[-1], dtype=factors.dtype)
     difference = layers[1:].mT @ layers[1:] - layers[:-1] @ layers[:-1].mT
     return torch.linalg.matrix_norm(difference, 2).max()

@@ -1,0 +1,64 @@
+"""Chapter 1's experiments: the constructions of Theorems 1 and 2, Corollary 1 at random weights, and the landscape of
+linear residual networks, measured.
+
+The modules have the names of those in :mod:`paperlib.theorems`; ``rates`` has the slopes that several of them ask for.
+"""
+
+from paperlib.studies.norm_preservation.corollary import (
+    Branch,
+    bound_in_training,
+    corollary_tightness,
+    dead_block,
+    two_layer_blocks,
+)
+from paperlib.studies.norm_preservation.factors import gaussian_matrix, theorem2_rates
+from paperlib.studies.norm_preservation.linear_networks import (
+    bad_critical_point,
+    critical_points,
+    descent_rates,
+    descents,
+    noisy_data,
+    scalar_landscape,
+)
+from paperlib.studies.norm_preservation.norm_change import lemma1
+from paperlib.studies.norm_preservation.path import (
+    backward_norms,
+    block_spectra,
+    carried_grid,
+    lemma_lipschitz,
+    pure_scaling,
+    theorem1_errors,
+    theorem1_rates,
+    two_layer_fit,
+)
+from paperlib.studies.norm_preservation.rates import DEPTHS, slopes
+from paperlib.studies.norm_preservation.smooth_maps import example_maps, plane_maps
+
+__all__ = [
+    "DEPTHS",
+    "Branch",
+    "backward_norms",
+    "bad_critical_point",
+    "block_spectra",
+    "bound_in_training",
+    "carried_grid",
+    "corollary_tightness",
+    "critical_points",
+    "dead_block",
+    "descent_rates",
+    "descents",
+    "example_maps",
+    "gaussian_matrix",
+    "lemma1",
+    "lemma_lipschitz",
+    "noisy_data",
+    "plane_maps",
+    "pure_scaling",
+    "scalar_landscape",
+    "slopes",
+    "theorem1_errors",
+    "theorem1_rates",
+    "theorem2_rates",
+    "two_layer_blocks",
+    "two_layer_fit",
+]
