@@ -136,8 +136,8 @@ def measure(names: list[str], preset: str, seeds: int | None, root: Path) -> int
         finding = claims.measure(name, preset, seeds)
         folder = claims.save(finding, root)
         print(f"{name}: {claims.spoken(finding)}  ({finding.wall_seconds:.0f} s, {folder})")
-        for what, figure in finding.figures.items():
-            print(f"    {what}: {figure}")
+        for what, quantity in finding.quantities.items():
+            print(f"    {what}: {quantity}")
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from paperlib import records
 from paperlib.errors import RecordError
@@ -16,7 +16,7 @@ FILE = "finding.json"
 Tables = dict[str, pd.DataFrame]
 
 
-class Figure(BaseModel):
+class Quantity(BaseModel):
     """One measured number: mean and standard deviation over ``n`` seeds (``sd`` is None for one)."""
 
     mean: float
@@ -29,7 +29,7 @@ class Figure(BaseModel):
 
 
 class Finding(records.Provenance):
-    """What was measured for one claim: its figures, its tables, and where they were made."""
+    """What was measured for one claim: its quantities, its tables, and where they were made."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -37,7 +37,8 @@ class Finding(records.Provenance):
     claim: str
     preset: str
     seeds: list[int]
-    figures: dict[str, Figure]
+    # Findings that were stored before the word was changed say "figures".
+    quantities: dict[str, Quantity] = Field(validation_alias=AliasChoices("quantities", "figures"))
     tables: dict[str, str] = Field(default_factory=dict, description="SHA-256 of each table's file")
 
     frames: Tables = Field(default_factory=dict, exclude=True, repr=False, description="the tables; kept as files")
