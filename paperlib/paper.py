@@ -59,21 +59,11 @@ def compare_sizes() -> pd.DataFrame:
 
 
 def compare(record: Record) -> pd.DataFrame:
-    """A run's quantities beside the ones that the paper prints for the same network and data set, judged by a rule.
+    """A run's quantities beside those that the paper prints for the same network and data set, with a verdict by rule.
 
-    A run agrees with the paper if they differ by at most ``TOLERANCE`` points.  A run that is smaller than the paper's
-    protocol has the verdict "not tested at the paper's scale", whatever it found.
-
-    Parameters
-    ----------
-    record : Record
-        The run.
-
-    Returns
-    -------
-    DataFrame
-        One row per printed quantity, with the columns ``quantity``, ``paper``, ``this run`` and ``verdict``; no row for
-        a network that is not in the tables.
+    Columns: ``quantity``, ``paper``, ``this run``, ``verdict``.  A run agrees with the paper if the two differ by at
+    most ``TOLERANCE`` points.  A run that is smaller than the paper's protocol has the verdict "not tested at the
+    paper's scale", whatever it found.
     """
     columns = ["quantity", "paper", "this run", "verdict"]
     rows = []

@@ -27,18 +27,10 @@ PREDICTIONS = ["correlated", "small space"]
 
 
 def variants(cells: Iterable[tuple[int, int]] = ((2, 32), (16, 16), (32, 2))) -> pd.DataFrame:
-    """What each variant does with the middle kernel.
+    """What each variant does with the middle kernel, one row per variant.
 
-    Parameters
-    ----------
-    cells : iterable of tuple of int
-        The pairs (c, d) for which σ is evaluated.
-
-    Returns
-    -------
-    DataFrame
-        One row per variant: ``held at`` (the formula of σ), ``start``, and for each cell the value of σ, empty where
-        the kernel is not held.
+    Columns: ``held at`` (the formula of σ), ``start``, and for each of the ``cells`` (c, d) the value of σ, which is
+    empty where the kernel is not held.
 
     Examples
     --------
@@ -74,23 +66,9 @@ def ratios(measurements: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
 def by_stage(
     measurements: pd.DataFrame, variants: Iterable[str], steps: Iterable[int]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The ratios of some variants at several stages, for one figure.
+    """The ratios of some variants after some numbers of steps, for one figure.
 
-    Parameters
-    ----------
-    measurements : DataFrame
-        The table of a grid.
-    variants : iterable of str
-        Keys of ``paperlib.channel_grid.VARIANTS``.
-    steps : iterable of int
-        The stages.
-
-    Returns
-    -------
-    DataFrame
-        As :func:`ratios` returns it, except that ``variant`` also names the stage.
-    dict of str
-        A title for each of these names.
+    Returns a table as :func:`ratios` does, whose ``variant`` names the stage as well, and a title for each such name.
     """
     steps, parts, titles = list(steps), [], {}
     for variant in variants:
@@ -224,7 +202,7 @@ def energy_summary(shares: pd.DataFrame, step: int) -> pd.DataFrame:
 
 
 def energy_means(shares: pd.DataFrame) -> pd.DataFrame:
-    """The means of ``share``, ``fresh`` and ``white`` over the seeds: one row per cell, one column per stage of each."""
+    """The means of ``share``, ``fresh`` and ``white`` over the seeds: one row per cell, one column per stage."""
     return shares.pivot_table(["share", "fresh", "white"], CELL, "step")[["share", "fresh", "white"]]
 
 
@@ -243,16 +221,9 @@ def misfit(shares: pd.DataFrame) -> pd.DataFrame:
 def activity(grids: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """How much of the middle layer is active at the end of some grids, in the mean over cells and seeds.
 
-    Parameters
-    ----------
-    grids : dict of DataFrame
-        The measurements of each grid, by name.
-
-    Returns
-    -------
-    DataFrame
-        The columns ``grid``, ``variant``, ``active`` (the share of y that is not zero), ``relu_share`` (the share of
-        the gradient's energy, ρ), both over the runs that are alive, and ``dead``, the share of runs that are not.
+    ``grids`` maps a name to measurements.  Columns: ``grid``, ``variant``, ``active`` (the share of y that is not
+    zero), ``relu_share`` (of the gradient's energy, ρ), both over the runs that are alive, and ``dead``, the share of
+    runs that are not.
     """
     rows = []
     for name, table in grids.items():
