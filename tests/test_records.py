@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from paperlib import paper, records
+from paperlib import records
 from paperlib.config import RunConfig
 from paperlib.errors import RecordError
 
@@ -124,26 +124,6 @@ def test_a_full_disk_leaves_the_old_record_and_no_scraps(record, tmp_path, monke
     monkeypatch.undo()
     assert records.read(tmp_path) == record
     assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_verdicts_follow_the_rule(record):
-    def verdict(**changes):
-        r = record.model_copy(update=changes)
-        return list(paper.compare(r).verdict)
-
-    full = RunConfig(preset="paper").resolve().model_dump()
-    assert set(verdict()) == {"not tested at the paper's scale"}
-    assert verdict(network="resnet-164", config=full)[0] == "not tested at the paper's scale"  # left_out is set
-    at_scale = {"network": "resnet-164", "config": full, "left_out": ""}
-    assert verdict(**at_scale, final={"test_error": 5.9})[0] == "in agreement"
-    assert verdict(**at_scale, final={"test_error": 6.0})[0] == "not in agreement"
-    assert verdict(**at_scale, final={}, status="diverged")[0] == "not reproduced (the run diverged)"
-    flat = at_scale | {"config": full | {"schedule": "constant"}}
-    assert verdict(**flat, final={"test_error": 5.5, "gap_mean": 5.0, "gap_max": 30.0}) == [
-        "not tested at the paper's scale",
-        "in agreement",
-        "not in agreement",
-    ]
 
 
 def test_the_commit_and_whether_it_is_dirty(tmp_path, monkeypatch):
