@@ -48,7 +48,7 @@ class GridClaim(Claim):
         return chosen
 
     def near(self, logs: pd.Series) -> bool:
-        """Whether the runs of one cell, given by logarithms, count as near 1.
+        """Whether the runs of one cell count as near 1, from the logarithms of their numbers.
 
         The interval of the mean need only reach into the range, so that a cell fails only if the seeds show it.
         """

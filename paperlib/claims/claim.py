@@ -18,7 +18,7 @@ UNTESTED = "not yet tested at the paper's scale"
 class Measured(NamedTuple):
     """The tables that were measured for a claim and, if they come from a stored run, where that run was made."""
 
-    tables: Tables
+    tables: dict[str, pd.DataFrame]
     source: Provenance | None = None
 
 
@@ -30,7 +30,7 @@ class Claim(ABC):
     """
 
     name: ClassVar[str]
-    """The key in ``paperlib.claims.CLAIMS``: ``"T1"``."""
+    """The key in ``paperlib.claims.CLAIMS``, such as ``"T1"``."""
     where: ClassVar[str]
     """Where the paper makes the claim."""
     statement: ClassVar[str]
