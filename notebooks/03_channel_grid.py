@@ -193,7 +193,7 @@ draw.factor_maps(factors, "What each assumption is off by")
 # place of the gradient.
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The share of the gradient's energy in the row space, over c/d, for the cells with more outputs than inputs. Grey line: equation 7. Bands: ± one standard deviation as each explanation predicts it.", "name": "fig-explanations"}, "image": {"alt": "Two panels, before and after training. Before, the dots scatter around 1 as widely as the band for correlated gradients; the band for a small space is a hair's breadth. After, most dots lie above. White noise lies on 1 in both."}}
-energy = studies.energy(table)
+energy = studies.energy_shares(table)
 draw.explanations(
     energy,
     {start: f"after {start} steps", end: f"after {end} steps"},
@@ -218,7 +218,7 @@ studies.misfit(energy).set_index("step").round(2)
 
 # %%
 fresh = read(results_root() / "channel_grid" / "desk-1aee1435")
-again = studies.energy(fresh.measurements)
+again = studies.energy_shares(fresh.measurements)
 studies.energy_means(again).round(2)
 
 # %%
@@ -250,7 +250,7 @@ draw.heat_maps(
 Markdown(linear.describe())
 
 # %% mystnb={"figure": {"caption": "As above, with a linear layer at the end: the share of the gradient's energy in the row space, over c/d.", "name": "fig-head-energy"}, "image": {"alt": "Two panels, before and after training. The dots lie close around 1, inside the bands for correlated gradients, in the second panel a little higher."}}
-other = studies.energy(linear.measurements)
+other = studies.energy_shares(linear.measurements)
 draw.explanations(
     other,
     {0: "before the first step", 100: "after 100 steps"},
@@ -371,7 +371,7 @@ print(claims.report(found))
 # %%
 f2 = found[-1].frames["ratios"]
 for step in sorted(f2.step.unique()):
-    print(f"{step:>3}", claims.channel_grid.failures(f2, step) or "none")
+    print(f"{step:>3}", claims.CLAIMS["F2"].failures(f2, step) or "none")
 
 # %% [markdown]
 # At this scale both claims hold with a correction: before the first step they are right, in training not in every cell. That the projection moves the ratio towards 1, and keeps it there while a free layer drifts away, holds for most of the grid. The paper's exception, few inputs and more outputs, is there

@@ -1,4 +1,4 @@
-"""The paper's own figures, and a run's beside them (arXiv 1805.07477, Tables I and II)."""
+"""What the paper prints (arXiv 1805.07477, Tables I and II), and what was found here beside it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 
 import pandas as pd
 
-from paperlib.config import RunConfig
-from paperlib.models import build, parameter_count
+from paperlib.models import Arch, build, parameter_count
 from paperlib.records import Record
 
 # Table II: parameters in millions, error in per cent on (CIFAR-10, CIFAR-100).
@@ -37,14 +36,22 @@ TABLE_I = {
 # about the spread between the published ResNet-164 results, 5.46 and 5.90.
 TOLERANCE = 0.5
 
+_SIZED: dict[str, tuple[Arch, int]] = {
+    "resnet-164": ("resnet", 164),
+    "resnet-1001": ("resnet", 1001),
+    "procresnet-166": ("procresnet", 164),
+    "procresnet-1003": ("procresnet", 1001),
+}
+
 
 def compare_sizes() -> pd.DataFrame:
-    """The four networks' numbers of parameters, in millions, beside Table II's, and whether they agree to 0.01 million."""
+    """The numbers of parameters of Table II's four networks, in millions, as printed and as built here.
+
+    Columns: ``network``, ``paper``, ``here``, ``within 0.01`` (whether they agree to 0.01 million).
+    """
     rows = []
-    for arch, depth in (("resnet", 164), ("resnet", 1001), ("procresnet", 164), ("procresnet", 1001)):
-        name = RunConfig(arch=arch, depth=depth).network
-        here = parameter_count(build(arch, depth)) / 1e6
-        printed = TABLE_II[name][0]
+    for name, (arch, depth) in _SIZED.items():
+        printed, here = TABLE_II[name][0], parameter_count(build(arch, depth)) / 1e6
         rows.append(
             {"network": name, "paper": printed, "here": round(here, 3), "within 0.01": abs(here - printed) <= 0.01}
         )
@@ -52,36 +59,37 @@ def compare_sizes() -> pd.DataFrame:
 
 
 def compare(record: Record) -> pd.DataFrame:
-    """A run's figures beside the paper's for the same network and data set, with a verdict by rule.
+    """A run's quantities beside those that the paper prints for the same network and data set, with a verdict by rule.
 
-    Columns: ``quantity``, ``paper``, ``this run``, ``verdict``.  A run that is smaller than the paper's protocol gets the verdict
-    "not tested at the paper's scale", whatever its figures; the rule for the others is a difference of at most ``TOLERANCE`` points.
+    Columns: ``quantity``, ``paper``, ``this run``, ``verdict``.  A run agrees with the paper if the two differ by at
+    most ``TOLERANCE`` points.  A run that is smaller than the paper's protocol has the verdict "not tested at the
+    paper's scale", whatever it found.
     """
-    config = record.config
-    which = 1 if config["dataset"] == "cifar10" else 2
-    steps = config["schedule"] == "steps"
+    columns = ["quantity", "paper", "this run", "verdict"]
     rows = []
-    if record.network in TABLE_II:
-        rows.append(
-            ("test error, % (Table II)", TABLE_II[record.network][which], record.final.get("test_error"), steps)
-        )
-    if record.network in TABLE_I and which == 1:
-        for name, key, paper in zip(("mean", "largest"), ("gap_mean", "gap_max"), TABLE_I[record.network], strict=True):
-            rows.append((f"generalisation gap, {name}, points (Table I)", paper, record.final.get(key), not steps))
-    out = []
-    for quantity, paper, here, same_schedule in rows:
-        if record.left_out or not same_schedule:
-            verdict = "not tested at the paper's scale"
-        elif record.status == "diverged" or here is None or not math.isfinite(here):
-            verdict = "not reproduced (the run diverged)"
-        else:
-            verdict = "in agreement" if abs(here - paper) <= TOLERANCE else "not in agreement"
-        out.append(
-            {
-                "quantity": quantity,
-                "paper": paper,
-                "this run": None if here is None else round(here, 2),
-                "verdict": verdict,
-            }
-        )
-    return pd.DataFrame(out, columns=["quantity", "paper", "this run", "verdict"])
+    for quantity, printed, key, schedule in _printed(record.network, record.config.dataset):
+        here = record.final.get(key)
+        verdict = _verdict(record, printed, here, same_schedule=record.config.schedule == schedule)
+        rows.append((quantity, printed, None if here is None else round(here, 2), verdict))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _printed(network: str, dataset: str) -> list[tuple[str, float, str, str]]:
+    """What is printed of a network: name and value, the value's key in a record, the learning rate's schedule."""
+    found = []
+    if network in TABLE_II:
+        error = TABLE_II[network][1 if dataset == "cifar10" else 2]
+        found.append(("test error, % (Table II)", error, "test_error", "steps"))
+    if network in TABLE_I and dataset == "cifar10":
+        mean, largest = TABLE_I[network]
+        found.append(("generalisation gap, mean, points (Table I)", mean, "gap_mean", "constant"))
+        found.append(("generalisation gap, largest, points (Table I)", largest, "gap_max", "constant"))
+    return found
+
+
+def _verdict(record: Record, printed: float, here: float | None, same_schedule: bool) -> str:
+    if record.left_out or not same_schedule:
+        return "not tested at the paper's scale"
+    if record.status == "diverged" or here is None or not math.isfinite(here):
+        return "not reproduced (the run diverged)"
+    return "in agreement" if abs(here - printed) <= TOLERANCE else "not in agreement"

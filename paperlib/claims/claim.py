@@ -2,45 +2,68 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import pandas as pd
 
-from paperlib.store import Frames as Tables
-from paperlib.store import Provenance
+from paperlib.store import Frames, Provenance
 
 Outcome = Literal["reproduced", "reproduced with a correction", "not reproduced"]
 UNTESTED = "not yet tested at the paper's scale"
 
 
-@dataclass(frozen=True)
-class Claim:
+class Measured(NamedTuple):
+    """The tables that were measured for a claim and, if they come from a stored run, where that run was made."""
+
+    tables: Frames
+    source: Provenance | None = None
+
+
+class Claim(ABC):
     """A claim of the paper, how it is measured, and the rule that judges it.
 
-    ``measure`` takes a preset and the seeds and returns tables; from these ``figures`` takes the numbers to quote, one
-    value a seed, and ``judge`` the outcome.  ``accelerated``: it is measured on a CUDA device where there is one.
-
-    ``seeds``: how many a preset takes by default.
-
-    ``scaled``: the claim is about trained networks, has a ``paper`` preset, and only that one decides it.  Such a claim is measured
-    on a stored run, and ``measure`` returns where that was made as well.
+    There is one subclass per claim.  Its thresholds are constants of the class: :attr:`rule` writes them into its
+    sentence and :meth:`judge` compares with them, so that each of them stands once.
     """
 
-    where: str
-    statement: str
-    rule: str
-    measure: Callable[[str, list[int]], Tables | tuple[Tables, Provenance]]
-    figures: Callable[[Tables], dict[str, pd.Series]]
-    judge: Callable[[Tables], Outcome]
-    accelerated: bool = False
-    scaled: bool = False
-    seeds: Callable[[str], int] = lambda preset: 5
+    name: ClassVar[str]
+    """The key in ``paperlib.claims.CLAIMS``, such as ``"T1"``."""
+    where: ClassVar[str]
+    """Where the paper makes the claim."""
+    statement: ClassVar[str]
+    """What the paper claims."""
+    accelerated: ClassVar[bool] = False
+    """Whether it is measured on a CUDA device where there is one."""
+    scaled: ClassVar[bool] = False
+    """Whether it is about trained networks.  Such a claim has a ``paper`` preset, and only that one decides it."""
 
     @property
     def presets(self) -> tuple[str, ...]:
+        """The presets at which it can be measured."""
         return ("smoke", "desk", "paper") if self.scaled else ("smoke", "desk")
+
+    def seeds(self, preset: str) -> int:
+        """How many seeds a preset takes by default."""
+        return 5
+
+    @property
+    @abstractmethod
+    def rule(self) -> str:
+        """The sentence that says how :meth:`judge` decides."""
+
+    @abstractmethod
+    def measure(self, preset: str, seeds: list[int]) -> Measured:
+        """Measure the tables that the quantities and the outcome are taken from."""
+
+    @abstractmethod
+    def quantities(self, tables: Frames) -> dict[str, pd.Series]:
+        """The numbers to quote, by name: one value per seed."""
+
+    @abstractmethod
+    def judge(self, tables: Frames) -> Outcome:
+        """What the rule says of the tables."""
 
 
 def seeded(seeds: Iterable[int], study: Callable[[int], pd.DataFrame]) -> pd.DataFrame:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from paperlib.figures._style import DIVERGING, PALETTE, headline, mpl, page_style, subplots
@@ -17,29 +20,15 @@ SCALE = Normalize(-2, 2)
 CELL = ["c", "d"]
 
 
-def _heat_map(ax: Axes, cells: pd.DataFrame, small: bool = False):
-    """One panel: the ratio of each cell as a colour and a number; below it the spread, and the runs that died."""
+def _heat_map(ax: Axes, cells: pd.DataFrame, small: bool = False) -> AxesImage:
+    """One panel: the ratio of each cell as a colour and a number; below it the spread, and how many runs have died."""
     rows, columns = sorted(cells.c.unique()), sorted(cells.d.unique())
     colours = mpl.colormaps[DIVERGING].with_extremes(bad=".88")
     table = cells.pivot(index="c", columns="d", values="ratio").loc[rows, columns]
     with np.errstate(invalid="ignore"):
         image = ax.imshow(np.ma.masked_invalid(np.log2(table.to_numpy())), cmap=colours, norm=SCALE, aspect="auto")
     for cell in cells.itertuples():
-        x, y = columns.index(cell.d), rows.index(cell.c)
-        if not np.isfinite(cell.ratio):
-            ax.text(x, y, "dead", ha="center", va="center", fontsize=8, color=".3")
-            continue
-        dark = abs(np.log2(cell.ratio)) > 1.35
-        notes = []
-        if hasattr(cell, "spread") and np.isfinite(cell.spread):
-            notes.append(f"×{cell.spread:.2f}" if cell.spread < 10 else f"×{cell.spread:.0f}")
-        if getattr(cell, "dead", 0):
-            notes.append(f"†{cell.dead}")
-        ink = "white" if dark else "black"
-        number = f"{cell.ratio:.2f}" if cell.ratio < 10 else f"{cell.ratio:.0f}"
-        ax.text(x, y - 0.16 * bool(notes), number, ha="center", va="center", fontsize=8.5 - small, color=ink)
-        if notes:
-            ax.text(x, y + 0.22, " ".join(notes), ha="center", va="center", fontsize=6, color=ink)
+        _label(ax, columns.index(cell.d), rows.index(cell.c), cell, 8.5 - small)
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     ax.tick_params(length=0)
@@ -47,6 +36,24 @@ def _heat_map(ax: Axes, cells: pd.DataFrame, small: bool = False):
     for spine in ax.spines.values():
         spine.set_visible(False)
     return image
+
+
+def _label(ax: Axes, x: float, y: float, cell: Any, size: float) -> None:
+    """What is written into one cell, given as a named tuple of its row."""
+    centred: dict[str, Any] = {"ha": "center", "va": "center"}
+    if not np.isfinite(cell.ratio):
+        ax.text(x, y, "dead", fontsize=8, color=".3", **centred)
+        return
+    notes = []
+    if hasattr(cell, "spread") and np.isfinite(cell.spread):
+        notes.append(f"×{cell.spread:.2f}" if cell.spread < 10 else f"×{cell.spread:.0f}")
+    if getattr(cell, "dead", 0):
+        notes.append(f"†{cell.dead}")
+    ink = "white" if abs(np.log2(cell.ratio)) > 1.35 else "black"
+    number = f"{cell.ratio:.2f}" if cell.ratio < 10 else f"{cell.ratio:.0f}"
+    ax.text(x, y - 0.16 * bool(notes), number, fontsize=size, color=ink, **centred)
+    if notes:
+        ax.text(x, y + 0.22, " ".join(notes), fontsize=6, color=ink, **centred)
 
 
 def _factor_axis(ax: Axes) -> None:
@@ -59,7 +66,7 @@ def _factor_axis(ax: Axes) -> None:
     ax.set_ylim(low, high)
 
 
-def _colour_bar(figure: Figure, image, axes, label: str, **options) -> None:
+def _colour_bar(figure: Figure, image: AxesImage, axes: np.ndarray, label: str, **options: Any) -> None:
     bar = figure.colorbar(image, ax=axes, extend="both", ticks=[-2, -1, 0, 1, 2], **options)
     bar.ax.set_yticklabels(["¼", "½", "1", "2", "4"])
     bar.set_label(label)
@@ -76,10 +83,10 @@ def _nothing(title: str) -> Figure:
 
 
 def heat_maps(ratios: pd.DataFrame, titles: dict[str, str], columns: int = 3, title: str = "") -> Figure:
-    """The gradient-norm ratio over the numbers of channels, a panel a variant, all on one scale: white keeps the norm.
+    """The gradient-norm ratio over the numbers of channels, one panel per variant, on one scale: white keeps the norm.
 
-    Columns: ``variant``, ``c``, ``d``, ``ratio``, ``spread``, ``dead``.  ``titles`` names the variants, in the panels' order; those that
-    were not measured are left out.
+    Columns: ``variant``, ``c``, ``d``, ``ratio``, ``spread``, ``dead``.  ``titles`` names the variants, in the order of
+    the panels; those that were not measured are left out.  ``columns`` is the largest number of panels side by side.
     """
     titles = {v: name for v, name in titles.items() if v in set(ratios.variant)}
     n = len(titles)
@@ -88,9 +95,9 @@ def heat_maps(ratios: pd.DataFrame, titles: dict[str, str], columns: int = 3, ti
     columns = min(columns, n)
     lines = -(-n // columns)
     side = 0.55 * max(ratios.d.nunique(), 3)
+    size = (columns * (side + 0.25) + 0.9, lines * (side * 0.78 + 0.65) + 0.4)
     with page_style():
-        figure, axes = subplots(lines, columns, (columns * (side + 0.25) + 0.9, lines * (side * 0.78 + 0.65) + 0.4),
-                                squeeze=False, sharex=True, sharey=True)  # fmt: skip
+        figure, axes = subplots(lines, columns, size, squeeze=False, sharex=True, sharey=True)
         for ax, (variant, name) in zip(axes.flat, titles.items(), strict=False):
             image = _heat_map(ax, ratios[ratios.variant == variant])
             ax.set_title(name, fontsize=9, loc="left")
@@ -109,17 +116,17 @@ def heat_maps(ratios: pd.DataFrame, titles: dict[str, str], columns: int = 3, ti
 
 
 def factor_maps(factors: dict[str, pd.DataFrame], title: str = "") -> Figure:
-    """By how much each assumption is off, and what comes of them together: a row of heat maps for each stage.
+    """By how much each assumption is off: one row of heat maps per stage, one column per assumption.
 
-    ``factors`` maps a stage's name to a table with the columns ``c``, ``d``, ``assumption``, ``ratio``.
+    ``factors`` maps a stage's name to a table with the columns ``c``, ``d``, ``assumption`` and ``ratio``.
     """
     factors = {stage: table for stage, table in factors.items() if len(table)}
     if not factors:
         return _nothing(title)
     names = list(next(iter(factors.values())).assumption.drop_duplicates())
     side = 0.5 * max(next(iter(factors.values())).d.nunique(), 3)
+    size = (len(names) * (side + 0.15) + 0.9, len(factors) * (side * 0.8 + 0.55) + 0.6)
     with page_style():
-        size = (len(names) * (side + 0.15) + 0.9, len(factors) * (side * 0.8 + 0.55) + 0.6)
         figure, axes = subplots(len(factors), len(names), size, squeeze=False, sharex=True, sharey=True)
         for line, (stage, table) in zip(axes, factors.items(), strict=True):
             for ax, name in zip(line, names, strict=True):
@@ -135,9 +142,10 @@ def factor_maps(factors: dict[str, pd.DataFrame], title: str = "") -> Figure:
 
 
 def over_time(distances: pd.DataFrame, titles: dict[str, str], title: str = "") -> Figure:
-    """How far from 1 the ratios are while the networks train, one line a variant.
+    """How far from 1 the ratios are while the networks train, one line per variant.
 
-    Columns: ``variant``, ``step``, ``distance`` (a factor).
+    Columns: ``variant``, ``step``, ``distance`` (a factor).  ``titles`` names the variants; those that were not
+    measured are left out.
     """
     with page_style():
         figure, ax = subplots(1, 1, (7.5, 3.9))
@@ -145,8 +153,8 @@ def over_time(distances: pd.DataFrame, titles: dict[str, str], title: str = "") 
             part = distances[distances.variant == variant]
             if part.empty:
                 continue
-            ax.plot(part.step, part.distance, color=PALETTE[i], marker=MARKERS[i], ms=5, label=name,
-                    ls="-" if i < 3 else "--")  # fmt: skip
+            style = {"color": PALETTE[i], "marker": MARKERS[i], "ls": "-" if i < 3 else "--"}
+            ax.plot(part.step, part.distance, ms=5, label=name, **style)
         ax.set_ylim(bottom=1)
         _factor_axis(ax)
         ax.set_xticks(sorted(distances.step.unique()))
@@ -157,40 +165,48 @@ def over_time(distances: pd.DataFrame, titles: dict[str, str], title: str = "") 
     return figure
 
 
-def explanations(energy: pd.DataFrame, stages: dict[int, str], title: str = "") -> Figure:
+def explanations(shares: pd.DataFrame, stages: dict[int, str], title: str = "") -> Figure:
     """The share of energy in the row space over c/d, seed by seed, beside what two explanations predict.
 
-    Columns: ``c``, ``d``, ``step``, ``share``, ``white``, ``correlated``, ``small space``.  ``stages`` names the steps to show.
+    Columns: ``c``, ``d``, ``step``, ``share``, ``white``, ``correlated``, ``small space``.  ``stages`` names the steps
+    to show.
     """
-    if energy.empty:
+    if shares.empty:
         return _nothing(title)
-    cells = sorted(set(zip(energy.c, energy.d, strict=True)))
-    place = {cell: i for i, cell in enumerate(cells)}
+    cells = sorted(set(zip(shares.c, shares.d, strict=True)))
     jitter = np.random.default_rng(0)
+    size = (max(5.0, 0.45 * len(cells) + 0.6) * len(stages) * 0.9, 3.9)
     with page_style():
-        figure, axes = subplots(1, len(stages), (max(5.0, 0.45 * len(cells) + 0.6) * len(stages) * 0.9, 3.9),
-                                squeeze=False, sharey=True)  # fmt: skip
+        figure, axes = subplots(1, len(stages), size, squeeze=False, sharey=True)
         for ax, (step, name) in zip(axes[0], stages.items(), strict=True):
-            part = energy[energy.step == step]
             ax.axhline(1, color=".35", lw=1, zorder=1)
-            for n, (cell, rows) in enumerate(part.dropna(subset="share").groupby(CELL)):
-                x = place[cell]
-                wide, narrow = rows.correlated.mean(), rows["small space"].mean()
-                edges = [x - 0.4, x + 0.4]
-                ax.fill_between(edges, max(1 - wide, 0.02), 1 + wide, color=PALETTE[1], alpha=0.35, lw=0, zorder=2,
-                                label="± sd if gradients are correlated as measured" if n == 0 else None)  # fmt: skip
-                ax.fill_between(edges, 1 - narrow, 1 + narrow, color=PALETTE[4], lw=0, zorder=3,
-                                label="± sd if the space were small (one image)" if n == 0 else None)  # fmt: skip
-                shift = jitter.uniform(-0.25, 0.25, len(rows))
-                ax.plot(x + shift, rows.share, "o", color=PALETTE[0], ms=4, zorder=5, mec="white", mew=0.4,
-                        label="measured, a dot a seed" if n == 0 else None)  # fmt: skip
-                ax.plot(x + shift, rows.white, "_", color="black", ms=4, mew=1.2, zorder=4,
-                        label="white noise through the same layers" if n == 0 else None)  # fmt: skip
+            part = shares[shares.step == step].dropna(subset="share")
+            for n, (cell, rows) in enumerate(part.groupby(CELL)):
+                _explained(ax, cells.index(cell), rows, jitter, labelled=n == 0)
             ax.set_xticks(range(len(cells)), [f"{c}→{d}" for c, d in cells], fontsize=8)
             ax.grid(False, axis="x")
             ax.set_title(name, loc="left")
-        _factor_axis(axes[0][0])
-        axes[0][0].set_ylabel("energy in the row space\nover c/d")
-        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+        first = axes[0][0]
+        _factor_axis(first)
+        first.set_ylabel("energy in the row space\nover c/d")
+        figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
         headline(figure, title)
     return figure
+
+
+def _explained(ax: Axes, x: int, rows: pd.DataFrame, jitter: np.random.Generator, labelled: bool) -> None:
+    """One cell: the two predictions as bars, the runs as dots, and white noise as dashes."""
+
+    def label(text: str) -> str | None:
+        return text if labelled else None
+
+    edges, shift = [x - 0.4, x + 0.4], jitter.uniform(-0.25, 0.25, len(rows))
+    wide, narrow = rows.correlated.mean(), rows["small space"].mean()
+    ax.fill_between(edges, max(1 - wide, 0.02), 1 + wide, color=PALETTE[1], alpha=0.35, lw=0, zorder=2,
+                    label=label("± sd if gradients are correlated as measured"))  # fmt: skip
+    ax.fill_between(edges, 1 - narrow, 1 + narrow, color=PALETTE[4], lw=0, zorder=3,
+                    label=label("± sd if the space were small (one image)"))  # fmt: skip
+    ax.plot(x + shift, rows.share, "o", color=PALETTE[0], ms=4, zorder=5, mec="white", mew=0.4,
+            label=label("measured, a dot a seed"))  # fmt: skip
+    ax.plot(x + shift, rows.white, "_", color="black", ms=4, mew=1.2, zorder=4,
+            label=label("white noise through the same layers"))  # fmt: skip

@@ -5,6 +5,7 @@ import math
 
 import pandas as pd
 import pytest
+from verdicts import check_the_threshold
 
 from paperlib import claims, grid_runs
 from paperlib.claims import CLAIMS
@@ -65,8 +66,7 @@ def change(table, value, **where):
 
 
 def test_the_cells_that_fail_are_named():
-    from paperlib.claims.channel_grid import failures
-
+    failures = CLAIMS["F2"].failures
     table = ratios(few=9.0)["ratios"]
     assert failures(table, 100) == []  # the exceptions are not asked
     change(table, 1.0, c=32, d=2, variant="conv-relu", step=100)
@@ -93,9 +93,8 @@ def test_dead_runs_count_against_it_when_they_are_most():
     change(tables["ratios"], math.inf, c=32, d=2, variant="conv-relu")
     assert CLAIMS["F2"].judge(tables) == "not reproduced"
     tables = ratios()
-    change(
-        tables["ratios"], math.inf, c=32, d=2, variant="free"
-    )  # without a projection all have died: nearer than that
+    # Without a projection all have died: ours are nearer than that.
+    change(tables["ratios"], math.inf, c=32, d=2, variant="free")
     assert CLAIMS["F2"].judge(tables) == "reproduced"
 
 
@@ -135,15 +134,29 @@ def test_dead_runs_count_against_equation_7_when_they_are_most():
 
 
 def test_a_cell_fails_only_if_the_seeds_show_it():
-    from paperlib.claims.channel_grid import NEAR, _near
-
-    edge = math.log(NEAR)
-    assert _near(pd.Series([edge + 0.1, edge - 0.05, edge + 0.05, edge + 0.1, edge - 0.1]))
+    near, edge = CLAIMS["F2"].near, math.log(CLAIMS["F2"].NEAR)
+    assert near(pd.Series([edge + 0.1, edge - 0.05, edge + 0.05, edge + 0.1, edge - 0.1]))
     for sign in (1, -1):
-        assert not _near(sign * pd.Series([edge + 0.101, edge + 0.1, edge + 0.099, edge + 0.1, edge + 0.1]))
+        assert not near(sign * pd.Series([edge + 0.101, edge + 0.1, edge + 0.099, edge + 0.1, edge + 0.1]))
     # Fewer than five give no interval: their mean decides.
-    assert not _near(pd.Series([edge + 0.1, edge - 0.05, edge + 0.05]))
-    assert _near(pd.Series([edge - 0.01])) and not _near(pd.Series([edge + 0.01]))
+    assert not near(pd.Series([edge + 0.1, edge - 0.05, edge + 0.05]))
+    assert near(pd.Series([edge - 0.01])) and not near(pd.Series([edge + 0.01]))
+
+
+@pytest.mark.parametrize(
+    ("name", "constant", "value", "written", "tables", "outcome"),
+    [
+        ("F2", "SMALL", 1, "c ≤ 1, with", ratios(), "not reproduced"),
+        ("F2", "NEAR", 2.0, "1/2.0 to 2.0 (", ratios(end=1.6), "reproduced"),
+        ("F2", "ENOUGH", 6, "fewer than 6)", ratios(end=1.27), "reproduced with a correction"),
+        ("F2", "CONFIDENCE", 0.999, "the 99.9 % interval", ratios(end=1.6), "reproduced"),
+        ("P3", "NEAR", 2.5, "1/2.5 to 2.5 (", energy(end=2.0), "reproduced"),
+        ("P3", "ENOUGH", 6, "fewer than 6)", energy(end=1.3), "reproduced with a correction"),
+        ("P3", "CONFIDENCE", 0.5, "the 50 % interval", energy(end=1.4), "reproduced with a correction"),
+    ],
+)
+def test_each_threshold_is_in_the_rule_and_decides(name, constant, value, written, tables, outcome):
+    check_the_threshold(name, constant, value, written, tables, outcome)
 
 
 @pytest.mark.parametrize(
@@ -153,8 +166,8 @@ def test_nothing_measured_is_not_a_yes(claim, tables):
     assert CLAIMS[claim].judge(tables) == "not reproduced"
 
 
-def test_the_figures_are_one_value_a_seed():
-    found = CLAIMS["F2"].figures(ratios(end=1.2)) | CLAIMS["P3"].figures(energy(end=2.0))
+def test_the_quantities_are_one_value_per_seed():
+    found = CLAIMS["F2"].quantities(ratios(end=1.2)) | CLAIMS["P3"].quantities(energy(end=2.0))
     assert all(list(values.index) == [0, 1, 2, 3, 4] for values in found.values())
     assert found["single runs, median factor from 1, projected, at the end"][2] == pytest.approx(1.2)
     assert found["single runs, median factor from 1, not projected, at the end"][2] == pytest.approx(2.4)

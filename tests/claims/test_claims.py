@@ -1,39 +1,21 @@
-"""Claims: measured, stored, read back, and judged by their rules, which can say no."""
+"""Claims: measured, stored, read back, judged, and reported."""
 
 import json
-import math
 
 import pandas as pd
 import pytest
+from verdicts import EXPECTED
 
 from paperlib import __main__ as command
 from paperlib import claims
-from paperlib.claims import Figure
+from paperlib.claims import Quantity
 from paperlib.config import results_root
 from paperlib.errors import ConfigError, RecordError
 
 
-@pytest.fixture(scope="module")
-def findings():
-    return {name: claims.measure(name, preset="smoke", seeds=2) for name in claims.CLAIMS}
-
-
-EXPECTED = {
-    "T1": "reproduced",
-    "C1": "reproduced",
-    "T2": "reproduced with a correction",
-    "T3": "reproduced",
-    "P1": "reproduced with a correction",
-    "P2": "reproduced",
-    "O1": "reproduced with a correction",
-    "P3": None,  # at the smoke preset it may come out any way
-    "F2": None,
-}
-
-
 @pytest.mark.parametrize("name", claims.CLAIMS)
-def test_each_claim_is_measured_stored_and_read(findings, name, tmp_path):
-    finding = findings[name]
+def test_each_claim_is_measured_stored_and_read(measured, name, tmp_path):
+    finding = measured(name)
     if EXPECTED[name]:
         assert claims.verdict(finding) == claims.outcome(finding) == claims.spoken(finding) == EXPECTED[name]
     else:
@@ -41,18 +23,18 @@ def test_each_claim_is_measured_stored_and_read(findings, name, tmp_path):
         assert claims.spoken(finding) == f"{claims.UNTESTED} (at the smoke preset: {claims.outcome(finding)})"
     assert (finding.claim, finding.preset, finding.seeds) == (name, "smoke", [0, 1])
     assert finding.command == f"python -m paperlib measure {name} --preset smoke --seeds 2"
-    assert finding.figures
+    assert finding.quantities
     folder = claims.save(finding, tmp_path)
     assert folder == tmp_path / "claims" / name
     again = claims.read(folder)
-    assert again.figures == finding.figures
+    assert again.quantities == finding.quantities
     assert again.tables.keys() == finding.frames.keys()
     for table, frame in finding.frames.items():
         pd.testing.assert_frame_equal(again.frames[table], frame)
     assert claims.verdict(again) == claims.verdict(finding)
     # To be found by its seeds: the tables hold them, or do not depend on them.
-    for figure in finding.figures.values():
-        assert figure.n in (1, 2) and (figure.sd is None) == (figure.n == 1)
+    for quantity in finding.quantities.values():
+        assert quantity.n in (1, 2) and (quantity.sd is None) == (quantity.n == 1)
 
 
 @pytest.mark.parametrize("name", claims.CLAIMS)
@@ -62,152 +44,44 @@ def test_the_committed_findings_are_whole_and_at_the_desk_preset(name):
     assert finding.preset == "desk"
     assert len(finding.seeds) >= 5
     assert finding.git["commit"] and not finding.git["dirty"]
-    # Its figures are what its tables give now.
-    for label, values in claims.CLAIMS[name].figures(finding.frames).items():
-        assert finding.figures[label].mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-18)
+    # Its quantities are what its tables give now.
+    for label, values in claims.CLAIMS[name].quantities(finding.frames).items():
+        assert finding.quantities[label].mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-18)
 
 
-# One change of the measurements that each rule must notice.
-def _t1(t):
-    t["rates"].loc[t["rates"].schedule == "geometric", "distance"] *= 1000
-
-
-def _t1_other_schedule(t):
-    t["rates"].loc[t["rates"].schedule == "uniform", "distance"] *= 1000
-
-
-def _t1_lower(t):
-    t["rates"]["delta"] *= 0.1
-
-
-def _t1_rate(t):
-    t["rates"].loc[t["rates"].schedule == "geometric", "delta"] = 2 * t["rates"].L ** -0.5
-
-
-def _t1_inverse(t):
-    t["errors"].loc[1, "backward"] = 1e-9
-
-
-def _t1_composition(t):
-    t["errors"].loc[0, "forward"] = 1e-9
-
-
-def _c1(t):
-    t["tightness"].loc[3, "measured"] = 0.26
-
-
-def _c1_nothing(t):
-    t["tightness"] = t["tightness"][:0]
-
-
-def _t2_rate(t):
-    t["rates"].loc[t["rates"].L == 1024, "distance"] *= 1.2
-
-
-def _t2_bound(t):
-    t["rates"]["published"] = 0.5 * t["rates"].distance
-
-
-def _t2_no_bound(t):
-    t["rates"]["published"] = math.nan
-
-
-def _t2_floor(t):
-    t["targets"].loc[t["targets"].target == "det R < 0", "excess"] = 50.0
-
-
-def _t2_diverged(t):
-    t["targets"].loc[t["targets"].target == "det R < 0", "excess"] = math.nan
-
-
-def _t2_product(t):
-    t["rates"].loc[0, "error"] = 1e-11
-
-
-def _t3(t):
-    t["agreement"].loc[2, "difference"] = 1e-9
-
-
-def _p1(t):
-    t["one matrix"].loc[0, "lowest"] = 0.999
-
-
-def _p1_ten(t):
-    t["cropped"].loc[:, "highest"] = 1.05
-
-
-def _p2(t):
-    t["convergence"]["error"] = 0.3 ** t["convergence"].step  # linear
-
-
-def _p2_stuck(t):
-    t["convergence"]["error"] = 0.9
-
-
-def _o1(t):
-    t["seconds"]["library"] = t["seconds"].step
-
-
-SPOILT = [
-    _t1, _t1_other_schedule, _t1_lower, _t1_rate, _t1_composition, _t1_inverse, _c1, _c1_nothing, _t2_rate, _t2_bound,
-    _t2_no_bound, _t2_floor, _t2_diverged, _t2_product, _t3, _p1, _p1_ten, _p2, _p2_stuck, _o1,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("spoil", SPOILT)
-def test_the_rules_can_say_no(findings, spoil):
-    name = spoil.__name__.split("_")[1].upper()
-    tables = {k: frame.copy() for k, frame in findings[name].frames.items()}
-    assert claims.CLAIMS[name].judge(tables) == EXPECTED[name]
-    spoil(tables)
-    assert claims.CLAIMS[name].judge(tables) == "not reproduced"
-
-
-def test_corrections_are_found_in_the_tables(findings):
-    tables = {k: frame.copy() for k, frame in findings["T2"].frames.items()}
-    tables["targets"].loc[tables["targets"].target == "det R < 0", "excess"] = 0.0  # as if it could be reached
-    assert claims.CLAIMS["T2"].judge(tables) == "reproduced"
-    tables = {k: frame.copy() for k, frame in findings["P1"].frames.items()}
-    tables["cropped"][["lowest", "highest"]] = 1.0
-    assert claims.CLAIMS["P1"].judge(tables) == "reproduced"
-    tables = {"seconds": findings["O1"].frames["seconds"].copy()}
-    tables["seconds"]["newton-schulz"] = 0.1 * tables["seconds"].svd.clip(upper=tables["seconds"].step)
-    assert claims.CLAIMS["O1"].judge(tables) == "reproduced"
-
-
-def test_overview(findings):
-    table = claims.overview(findings.values())
+def test_overview(measured):
+    table = claims.overview(map(measured, claims.CLAIMS))
     assert list(table.claim.drop_duplicates()) == list(claims.CLAIMS)
     row = table[table.claim == "C1"].iloc[0]
     assert (row.seeds, row.preset, row.verdict) == (2, "smoke", "reproduced")
     assert "±" in row["mean ± sd"]
 
 
-def test_report(findings):
-    lines = claims.report([findings["T2"], findings["P2"]]).splitlines()
+def test_report(measured):
+    lines = claims.report([measured("T2"), measured("P2")]).splitlines()
     assert lines[0] == f"T2  reproduced with a correction: {claims.CLAIMS['T2'].rule}"
     assert lines[1].strip().startswith("python -m paperlib measure T2 --preset smoke --seeds 2  (")
     assert len(lines) == 4
 
 
-def test_figures_are_written_to_three_places_or_in_orders_of_magnitude():
-    assert str(Figure(mean=-1.00043, sd=9e-16, n=5)) == "-1.000 ± 0.000"
-    assert str(Figure(mean=4.6e-15, sd=3e-15, n=3)) == "5e-15 ± 3e-15"
-    assert str(Figure(mean=0.0, sd=None, n=1)) == "0.000"
+def test_quantities_are_written_to_three_places_or_in_orders_of_magnitude():
+    assert str(Quantity(mean=-1.00043, sd=9e-16, n=5)) == "-1.000 ± 0.000"
+    assert str(Quantity(mean=4.6e-15, sd=3e-15, n=3)) == "5e-15 ± 3e-15"
+    assert str(Quantity(mean=0.0, sd=None, n=1)) == "0.000"
 
 
-def test_read_all_is_in_the_order_of_the_paper(findings, tmp_path):
+def test_read_all_is_in_the_order_of_the_paper(measured, tmp_path):
     assert claims.read_all(tmp_path) == []
     for name in ("P2", "T1", "C1"):
-        claims.save(findings[name], tmp_path)
+        claims.save(measured(name), tmp_path)
     assert [f.claim for f in claims.read_all(tmp_path)] == ["T1", "C1", "P2"]
     assert [f.claim for f in claims.read_all(tmp_path, only=("P2", "T3", "C1"))] == ["C1", "P2"]
 
 
-def test_what_is_missing_or_damaged_is_said(findings, tmp_path):
+def test_what_is_missing_or_damaged_is_said(measured, tmp_path):
     with pytest.raises(RecordError, match="there is no finding at"):
         claims.read(tmp_path)
-    folder = claims.save(findings["C1"], tmp_path)
+    folder = claims.save(measured("C1"), tmp_path)
     file, table = folder / "finding.json", folder / "tightness.parquet"
     content, stored = file.read_bytes(), table.read_bytes()
     for damaged in (
@@ -227,7 +101,7 @@ def test_what_is_missing_or_damaged_is_said(findings, tmp_path):
     with pytest.raises(RecordError, match="names no tables"):
         claims.read(folder)
     file.write_bytes(content)
-    lacking = findings["C1"].model_copy(update={"frames": {}})
+    lacking = measured("C1").model_copy(update={"frames": {}})
     with pytest.raises(RecordError, match="has no 'tightness'"):
         claims.verdict(lacking)
     table.write_bytes(stored[:-1])
@@ -243,7 +117,7 @@ def test_what_is_missing_or_damaged_is_said(findings, tmp_path):
     full = tmp_path / "file"
     full.write_text("")
     with pytest.raises(RecordError, match="could not be written"):
-        claims.save(findings["C1"], full)
+        claims.save(measured("C1"), full)
 
 
 @pytest.mark.parametrize(

@@ -94,13 +94,13 @@ def test_dead_runs_stay_in_the_energy_table_without_a_share(table):
         math.nan,
         math.nan,
     ]
-    found = studies.energy(broken)
-    assert len(found) == len(studies.energy(table))
+    found = studies.energy_shares(broken)
+    assert len(found) == len(studies.energy_shares(table))
     assert found.share.isna().sum() == found.correlated.isna().sum() == 1
 
 
 def test_energy_takes_the_cells_that_lose_something(table):
-    found = studies.energy(table)
+    found = studies.energy_shares(table)
     assert sorted(set(zip(found.c, found.d, strict=True))) == [(2, 8), (4, 8)]
     row = found.iloc[0]
     source = table[(table.variant == "conv-relu") & (table.c == row.c) & (table.d == row.d)]
@@ -138,8 +138,8 @@ def test_the_correlated_prediction_is_what_untrained_networks_do():
 def test_a_grid_without_these_cells_gives_empty_tables(table):
     free = table[table.variant == "free"]
     assert list(studies.factors(free, "conv-relu").columns) == ["assumption", "c", "d", "ratio"]
-    assert studies.factors(free, "conv-relu").empty and studies.energy(free).empty
-    none = studies.energy(table[table.c >= table.d])
+    assert studies.factors(free, "conv-relu").empty and studies.energy_shares(free).empty
+    none = studies.energy_shares(table[table.c >= table.d])
     assert none.empty and studies.misfit(none).empty and studies.energy_summary(none, 0).empty
     assert list(studies.misfit(none)) == ["step", "correlated", "small space"]
     assert set(studies.distances(free).variant) == {"free"}
@@ -169,12 +169,12 @@ def test_energy_summary_and_misfit():
 
 
 def test_energy_means(table):
-    energy = studies.energy(table)
-    found = studies.energy_means(energy)
+    shares = studies.energy_shares(table)
+    found = studies.energy_means(shares)
     assert list(found.columns) == [(what, step) for what in ("share", "fresh", "white") for step in (0, 2)]
-    part = energy[(energy.c == 2) & (energy.d == 8) & (energy.step == 2)]
+    part = shares[(shares.c == 2) & (shares.d == 8) & (shares.step == 2)]
     assert found.loc[(2, 8), ("fresh", 2)] == pytest.approx(part.fresh.mean())
-    assert studies.energy(table.drop(columns="fresh_fraction")).fresh.isna().all()
+    assert studies.energy_shares(table.drop(columns="fresh_fraction")).fresh.isna().all()
 
 
 def test_activity_is_that_of_the_living_at_the_end(table):

@@ -1,0 +1,96 @@
+"""The rules of Theorems 1 and 2 and Corollary 1: what is measured meets them, and each change of it is noticed."""
+
+import math
+
+import pytest
+from verdicts import check_that_the_rule_says_no, check_the_threshold
+
+from paperlib.claims import CLAIMS
+
+
+# One change of the measurements that each rule must notice.
+def t1(t):
+    t["rates"].loc[t["rates"].schedule == "geometric", "distance"] *= 1000
+
+
+def t1_other_schedule(t):
+    t["rates"].loc[t["rates"].schedule == "uniform", "distance"] *= 1000
+
+
+def t1_lower(t):
+    t["rates"]["delta"] *= 0.1
+
+
+def t1_rate(t):
+    t["rates"].loc[t["rates"].schedule == "geometric", "delta"] = 2 * t["rates"].L ** -0.5
+
+
+def t1_inverse(t):
+    t["errors"].loc[1, "backward"] = 1e-9
+
+
+def t1_composition(t):
+    t["errors"].loc[0, "forward"] = 1e-9
+
+
+def c1(t):
+    t["tightness"].loc[3, "measured"] = 0.26
+
+
+def c1_nothing(t):
+    t["tightness"] = t["tightness"][:0]
+
+
+def t2_rate(t):
+    t["rates"].loc[t["rates"].L == 1024, "distance"] *= 1.2
+
+
+def t2_bound(t):
+    t["rates"]["published"] = 0.5 * t["rates"].distance
+
+
+def t2_no_bound(t):
+    t["rates"]["published"] = math.nan
+
+
+def t2_floor(t):
+    t["targets"].loc[t["targets"].target == "det R < 0", "excess"] = 50.0
+
+
+def t2_diverged(t):
+    t["targets"].loc[t["targets"].target == "det R < 0", "excess"] = math.nan
+
+
+def t2_product(t):
+    t["rates"].loc[0, "error"] = 1e-11
+
+
+SPOILT = [
+    t1, t1_other_schedule, t1_lower, t1_rate, t1_composition, t1_inverse, c1, c1_nothing, t2_rate, t2_bound,
+    t2_no_bound, t2_floor, t2_diverged, t2_product,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
+def test_the_rules_can_say_no(tables, spoil):
+    check_that_the_rule_says_no(tables, spoil)
+
+
+@pytest.mark.parametrize(
+    ("name", "constant", "value", "written", "outcome"),
+    [
+        ("T1", "COMPOSITION", 1e-20, "to 1e-20;", "not reproduced"),
+        ("T1", "SLOPE", 1.5, "at least 1.5 for", "not reproduced"),
+        ("T2", "SLOPE_MARGIN", 1e-09, "within 1e-09 of −1", "not reproduced"),
+        ("T2", "PRODUCT", 1e-30, "to 1e-30 of", "not reproduced"),
+        ("T2", "EXCESS_MARGIN", 1e-15, "within 1e-13 % of", "not reproduced"),
+    ],
+)
+def test_each_threshold_is_in_the_rule_and_decides(tables, name, constant, value, written, outcome):
+    check_the_threshold(name, constant, value, written, tables(name), outcome)
+
+
+def test_theorem_2_needs_no_correction_where_the_target_is_reached(tables):
+    reached = tables("T2")
+    reached["targets"].loc[reached["targets"].target == "det R < 0", "excess"] = 0.0
+    assert CLAIMS["T2"].judge(reached) == "reproduced"
