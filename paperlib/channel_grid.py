@@ -167,7 +167,7 @@ class Networks(nn.Module):
     def project(self) -> None:
         """Set the middle kernels' singular values to the variant's σ; nothing where it has none.
 
-        As :class:`paperlib.projection.NormPreserving` does it.  A kernel that has no projection is left as it is.
+        As :class:`paperlib.holding.NormPreserving` does it.  A kernel that has no projection is left as it is.
         """
         if self.variant.sigma is None:
             return

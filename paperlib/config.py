@@ -124,7 +124,7 @@ class RunConfig(Parameters):
     erase_relu: Flag = Field(False, description="drop the last ReLU of every block")
     project: Flag = Field(True, description="hold a ProcResNet's transition convolutions norm-preserving")
     reference_quirks: Flag = Field(
-        False, description="project as the authors' published code does, see :mod:`paperlib.reference`"
+        False, description="project as the authors' published code does, see :mod:`paperlib.published`"
     )
     dataset: Literal["cifar10", "cifar100"] = "cifar10"
     source: Literal["auto", "torchvision", "npm", "sample"] | None = Field(

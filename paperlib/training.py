@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paperlib import cifar, models, records
+from paperlib import cifar, models, published, records
 from paperlib.config import RunConfig
 from paperlib.errors import CheckpointError, ProjectionError, RecordError
 from paperlib.machine import keep_freed_memory, peak_memory, settings
@@ -84,8 +84,7 @@ def make_network(config: RunConfig) -> models.Network:
             config.depth,
             config.num_classes,
             config.erase_relu,
-            config.project,
-            config.resolve().reference_quirks,
+            config.project and not config.resolve().reference_quirks,
         )
     model.checkpoint_activations = bool(config.checkpoint_activations)
     return model.to(config.device, memory_format=_format(config))
@@ -189,8 +188,11 @@ class _Run:
         self.model = make_network(config)
         self.optimizer = make_optimizer(config, self.model)
         held = config.arch == "procresnet" and config.project
+        projector = published.Projector() if config.reference_quirks else None
         self.projection = (
-            NormPreserving(self.model, every=config.project_every).attach(self.optimizer) if held else None
+            NormPreserving(self.model, every=config.project_every, projector=projector).attach(self.optimizer)
+            if held
+            else None
         )
         self.probe = GradientNorms(self.model, every=config.probe_every) if config.probe_every else None
         self.state = _State(threads=config.threads)

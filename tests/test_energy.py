@@ -55,7 +55,7 @@ def test_the_spread_over_random_subspaces(d, r, values):
 
 
 def test_spread_at_its_ends():
-    assert relative_sd(64, 3) == pytest.approx(0.78, abs=0.01)  # Known figures
+    assert relative_sd(64, 3) == pytest.approx(0.78, abs=0.01)  # Known values
     assert relative_sd(128, 64) == pytest.approx(0.12, abs=0.01)
     assert relative_sd(8, 8) == relative_sd(8, 3, 8) == relative_sd(1, 1) == 0
     for bad in ((8, 0), (8, 9), (8, 3, 0.5), (8, 3, 9)):

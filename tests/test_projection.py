@@ -1,4 +1,4 @@
-"""The projection of one kernel: against the formulas taken literally, and the figures known for it."""
+"""The projection of one kernel: against the formulas taken literally, and the values known for it."""
 
 import math
 
@@ -146,8 +146,8 @@ def test_over_relaxation_is_ahead_of_the_plain_iteration(shape):
             assert off(project(weight, 16, passes=passes), 16) < off(plain, 16)
 
 
-def test_plain_alternation_gives_the_known_figures():
-    """Known figures: 16 -> 32 at n = 32, [.963, 1.037] after 50 projections; over-relaxed, closer."""
+def test_plain_alternation_gives_the_known_values():
+    """Known values: 16 -> 32 at n = 32, [.963, 1.037] after 50 projections; over-relaxed, closer."""
     plain = he(32, 16, 3)
     for _ in range(50):
         plain = project(plain, 32)

@@ -122,7 +122,7 @@ def test_the_reshaped_norm_is_no_bound_but_k_times_it_is():
 
 
 def test_an_exact_kernel_padded_with_zeros():
-    """Known figures: sv/σ in [.593, 1.000], and as many equal to 1 as there are inner pixels."""
+    """Known values: sv/σ in [.593, 1.000], and as many equal to 1 as there are inner pixels."""
     weight = oracle.kernel(64, 3, 3) * math.sqrt(2 / 576)
     weight = projection.project(weight, 16, passes=1000) / projection.target(weight.shape)
     matrix = oracle.operator(weight, (16, 16), padding="zeros")

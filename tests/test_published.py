@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from paperlib import models
+from paperlib.holding import NormPreserving
 from paperlib.projection import spread
-from paperlib.reference import STEPS, project_as_published, turn
+from paperlib.published import STEPS, Projector, project
 
 
 def literal(weight, n):
@@ -33,55 +34,66 @@ def literal(weight, n):
 @pytest.mark.parametrize("scale", [1.0, 0.01])
 def test_as_described(d, c, k, n, scale):
     weight = scale * oracle.kernel(d, c, k)
-    assert torch.allclose(project_as_published(weight, n), literal(weight, n), atol=1e-8)
+    assert torch.allclose(project(weight, n), literal(weight, n), atol=1e-8)
 
 
 def test_an_identity_kernel_vanishes_and_not_without_the_conjugation():
     w = torch.zeros(4, 4, 3, 3, dtype=torch.float64)
     w[:, :, 1, 1] = torch.eye(4)
-    assert project_as_published(w, 8).abs().max() < 1e-12
-    assert torch.allclose(project_as_published(w, 8, conjugated=False), w, atol=1e-3)
+    assert project(w, 8).abs().max() < 1e-12
+    assert torch.allclose(project(w, 8, conjugated=False), w, atol=1e-3)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_he_kernel_goes_to_its_corner(seed):
-    """Known figures; they are one sample's."""
+    """Known values; they are one sample's."""
     w = oracle.kernel(64, 3, 3, seed=seed) * math.sqrt(2 / 576)
-    out = project_as_published(w, 32)
+    out = project(w, 32)
     energy = out.square().sum((0, 1))
     assert energy[0, 0] / energy.sum() > 0.98
     low, high = spread(out, 32)
     assert 0.2 < low < high < 0.45
-    low, high = spread(project_as_published(w, 32, conjugated=False), 32)
+    low, high = spread(project(w, 32, conjugated=False), 32)
     assert 0.78 < low < high < 1.2
     for _ in range(5):  # again and again: a corner kernel is projected as it should be
-        out = project_as_published(out, 32)
+        out = project(out, 32)
     low, high = spread(out, 32)
     assert 0.98 < low < high < 1.02
 
 
 def test_1x1_kernels_are_right_and_wide_ones_have_the_other_target():
     w = oracle.kernel(12, 6, 1, dtype=torch.float32)
-    assert spread(project_as_published(w, 4), 4) == pytest.approx((1, 1), abs=1e-3)
+    assert spread(project(w, 4), 4) == pytest.approx((1, 1), abs=1e-3)
     w = oracle.kernel(4, 16, 1, dtype=torch.float32)
-    assert spread(project_as_published(w, 4), 4) == pytest.approx((0.5, 0.5), abs=1e-3)
+    assert spread(project(w, 4), 4) == pytest.approx((0.5, 0.5), abs=1e-3)
 
 
-def test_turns_are_random_and_repeatable():
-    turns = [turn(i, 2) for i in range(1, 4001)]
-    assert turns == [turn(i, 2) for i in range(1, 4001)]
-    assert sum(turns) / 4000 == pytest.approx(0.5, abs=0.03)
-    assert sum(a and b for a, b in zip(turns, turns[1:], strict=False)) / 3999 == pytest.approx(0.25, abs=0.03)
-    assert sum(turn(i, 5) for i in range(1, 4001)) / 4000 == pytest.approx(0.2, abs=0.03)
+def test_steps_that_are_due_are_random_and_repeatable():
+    due = [Projector().due(i, 2) for i in range(1, 4001)]
+    assert due == [Projector().due(i, 2) for i in range(1, 4001)]
+    assert sum(due) / 4000 == pytest.approx(0.5, abs=0.03)
+    assert sum(a and b for a, b in zip(due, due[1:], strict=False)) / 3999 == pytest.approx(0.25, abs=0.03)
+    assert sum(Projector().due(i, 5) for i in range(1, 4001)) / 4000 == pytest.approx(0.2, abs=0.03)
 
 
-def test_only_a_procresnet_has_quirks():
-    torch.manual_seed(0)
-    assert models.build("procresnet", 11, reference_quirks=True).reference_quirks
-    assert not models.build("procresnet", 11).reference_quirks
-    for arguments in ({"arch": "resnet"}, {"arch": "procresnet", "project": False}):
-        with pytest.raises(ValueError, match="reference_quirks"):
-            models.build(depth=11, reference_quirks=True, **arguments)
+@pytest.mark.parametrize("fill", [0.0, math.nan])
+def test_the_projector_does_not_trust_what_is_not_finite(fill):
+    weight = oracle.kernel(4, 2, 3)
+    weight[0, 0, 0, 0] = fill
+    kernel, ok = Projector()(weight, (8, 8), stride=1, relu=True)
+    assert torch.equal(kernel.nan_to_num(7), project(weight, 8).nan_to_num(7))
+    assert ok.item() == (fill == 0)
+
+
+def test_networks_start_and_are_held_by_the_papers_projection_unless_told_otherwise():
+    """A network knows nothing of the published projection, and no argument of ``build`` asks for it."""
+    model = models.build("procresnet", 11)
+    assert not isinstance(NormPreserving(model).projector, Projector)
+    projector = Projector()
+    assert NormPreserving(model, projector=projector).projector is projector
+    for arguments in ({"arch": "resnet"}, {"arch": "procresnet"}, {"arch": "procresnet", "project": False}):
+        with pytest.raises(TypeError, match="projector"):
+            models.build(depth=11, projector=projector, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -89,4 +101,4 @@ def test_only_a_procresnet_has_quirks():
 )
 def test_bad_input(weight, size, said):
     with pytest.raises(ValueError, match=said):
-        project_as_published(weight, size)
+        project(weight, size)
