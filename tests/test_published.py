@@ -2,7 +2,7 @@
 
 import math
 
-import oracle
+import cases
 import pytest
 import torch
 
@@ -33,7 +33,7 @@ def literal(weight, n):
 @pytest.mark.parametrize(("d", "c", "k", "n"), [(6, 3, 3, 5), (3, 6, 3, 4), (4, 4, 2, 4), (8, 4, 1, 3), (4, 8, 1, 3)])
 @pytest.mark.parametrize("scale", [1.0, 0.01])
 def test_as_described(d, c, k, n, scale):
-    weight = scale * oracle.kernel(d, c, k)
+    weight = scale * cases.kernel(d, c, k)
     assert torch.allclose(project(weight, n), literal(weight, n), atol=1e-8)
 
 
@@ -47,7 +47,7 @@ def test_an_identity_kernel_vanishes_and_not_without_the_conjugation():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_he_kernel_goes_to_its_corner(seed):
     """Known values; they are one sample's."""
-    w = oracle.kernel(64, 3, 3, seed=seed) * math.sqrt(2 / 576)
+    w = cases.he(64, 3, 3, seed)
     out = project(w, 32)
     energy = out.square().sum((0, 1))
     assert energy[0, 0] / energy.sum() > 0.98
@@ -62,9 +62,9 @@ def test_a_he_kernel_goes_to_its_corner(seed):
 
 
 def test_1x1_kernels_are_right_and_wide_ones_have_the_other_target():
-    w = oracle.kernel(12, 6, 1, dtype=torch.float32)
+    w = cases.kernel(12, 6, 1, dtype=torch.float32)
     assert spread(project(w, 4), 4) == pytest.approx((1, 1), abs=1e-3)
-    w = oracle.kernel(4, 16, 1, dtype=torch.float32)
+    w = cases.kernel(4, 16, 1, dtype=torch.float32)
     assert spread(project(w, 4), 4) == pytest.approx((0.5, 0.5), abs=1e-3)
 
 
@@ -78,7 +78,7 @@ def test_steps_that_are_due_are_random_and_repeatable():
 
 @pytest.mark.parametrize("fill", [0.0, math.nan])
 def test_the_projector_does_not_trust_what_is_not_finite(fill):
-    weight = oracle.kernel(4, 2, 3)
+    weight = cases.kernel(4, 2, 3)
     weight[0, 0, 0, 0] = fill
     kernel, ok = Projector()(weight, (8, 8), stride=1, relu=True)
     assert torch.equal(kernel.nan_to_num(7), project(weight, 8).nan_to_num(7))

@@ -1,4 +1,4 @@
-"""Chapter 2's cost: what projecting the transitions adds to a training step, beside textbook versions of the projection."""
+"""Chapter 2's cost: what projecting the transitions adds to a training step, beside textbook projections."""
 
 from __future__ import annotations
 
