@@ -63,7 +63,8 @@ def check_depth(depth: int) -> int:
     >>> check_depth(164)
     18
     """
-    n, rest = divmod(whole_number("depth", depth, least=11, unit="of the form 9n+2 (20, 83, 164, 1001, ...)") - 2, 9)
+    unit = "of the form 9n+2 (11 and 20 are the smallest)"
+    n, rest = divmod(whole_number("depth", depth, least=11, unit=unit) - 2, 9)
     if rest:
         near = 9 * n + 2
         raise ValueError(f"depth {depth} is not of the form 9n+2 (n >= 1): the nearest are {near} and {near + 9}")
