@@ -96,7 +96,9 @@ lines = []
 for label, conjugated in read.items():
     out = published.project(identity, 32, conjugated)
     same = bool((out - identity).abs().max() < 1e-6)
-    lines.append(f"{label}: energy {studies.tap_energy(out).sum():.1f}, unchanged: {same}")
+    lines.append(
+        f"{label}: energy {studies.tap_energy(out).sum():.1f}, unchanged: {same}"
+    )
 print("\n".join(lines))
 
 # %% [markdown]

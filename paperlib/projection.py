@@ -129,9 +129,9 @@ def _polar(flat: Tensor, lags: _Lags, method: Method) -> tuple[Tensor, Tensor]:
     return flat @ toeplitz, ok
 
 
-# In each alternating projection except the first and the last, this multiple of the step is taken.  Close to the target,
-# where the set of operators is nearly flat, any multiple below 2 converges, and this one about twice as fast as 1:
-# 3→64 is within 1.2 % after 10 passes in place of 2.9 % (the largest of 30 kernels).
+# In each alternating projection except the first and the last, this multiple of the step is taken.  Close to the
+# target, where the set of operators is nearly flat, any multiple below 2 converges, and this one about twice as fast as
+# 1: 3→64 is within 1.2 % after 10 passes in place of 2.9 % (the largest of 30 kernels).
 _RELAXATION = 1.8
 
 
