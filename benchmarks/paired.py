@@ -78,7 +78,7 @@ def ratios(slow: list[float], fast: list[float]) -> dict[str, float]:
 
 
 def arguments(description: str, rounds: int, **options: dict[str, Any]) -> argparse.Namespace:
-    """The options that every benchmark has, and further ones: ``reference={"metavar": ...}`` is ``--reference``."""
+    """The options that every benchmark has, and further ones: ``published={"metavar": ...}`` is ``--published``."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--depth", type=int, default=164)

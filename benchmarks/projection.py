@@ -1,11 +1,12 @@
-"""The projection of ProcResNet-166's three transitions, against textbook versions; its share of a training step; its growth.
+"""The projection of ProcResNet-166's transitions: against textbook versions, in a training step, and its growth.
 
-``svd``: all n² frequencies by FFT, a complex SVD at each, crop.  ``newton-schulz``: all n² frequencies, ten Newton-Schulz steps on the
-real form of the Gram matrix on the output's side, which is how the paper's formulas read when they are taken literally.  With
-``--reference FOLDER``, a checkout of zaeemzadeh/ProcResNet_PyTorch, the authors' own function as well.
+``svd`` takes an FFT, a complex SVD at each of the n² frequencies, and the crop.  ``newton-schulz`` takes all n²
+frequencies and ten Newton-Schulz steps on the real form of the Gram matrix on the output's side, which is how the
+paper's formulas read when they are taken literally.  With ``--published FOLDER``, a checkout of
+zaeemzadeh/ProcResNet_PyTorch, the authors' own function is measured as well.
 
-Every variant does the same work in each round, float32 kernels in, float32 kernels out.  Ours take turns with a training step; the slow ones
-with ten calls of ours, of which the median counts.
+Every variant does the same work in each round: float32 kernels in, float32 kernels out.  Ours takes turns with a
+training step.  Each of the slow ones takes turns with ten calls of ours, of which the median counts.
 """
 
 from __future__ import annotations
@@ -14,20 +15,25 @@ import importlib
 import math
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 import torch
 from paired import arguments, in_turns, ratios, report
 
+from paperlib.holding import NormPreserving
 from paperlib.polar import Method, inverse_sqrt
-from paperlib.projection import NormPreserving, project, spread
+from paperlib.projection import project, spread
 from paperlib.spectrum import transfer_matrices
 from paperlib.studies.overhead import disturb, newton_schulz_textbook, random_batch, seconds, svd_textbook
 from paperlib.training import benchmark_step
 
+Variant = Callable[[torch.Tensor, int, int], torch.Tensor]  # kernel, side of the output, stride -> projected kernel
+# Channels in, channels out, kernel, stride, side of the output.
 LAYERS = ((3, 64, 3, 1, 32), (64, 128, 1, 2, 16), (128, 256, 1, 2, 8))
 CHANNELS = (4, 8, 16, 32, 64, 128, 256, 512)
+Times = dict[str, list[float]]
 LONGEST = 30.0  # seconds of one call; a variant is not taken to more channels than that
 
 
@@ -36,22 +42,25 @@ def he(c: int, d: int, k: int, device: str) -> torch.Tensor:
     return (torch.randn(d, c, k, k, generator=generator) * math.sqrt(2 / (k * k * d))).to(device)
 
 
-def reference(folder: str):
+def published(folder: str) -> Variant:
     """The authors' function; SystemExit, in one sentence, if it is not there."""
     if not (Path(folder) / "models" / "procresnet.py").is_file():
         raise SystemExit(
-            f"--reference {folder}: no models/procresnet.py there; give a checkout of zaeemzadeh/ProcResNet_PyTorch"
+            f"--published {folder}: no models/procresnet.py there; give a checkout of zaeemzadeh/ProcResNet_PyTorch"
         )
     sys.path.insert(0, str(Path(folder).resolve()))
     try:
         function = importlib.import_module("models.procresnet").regularize_conv
     except (ImportError, AttributeError) as e:
-        raise SystemExit(f"--reference {folder}: its regularize_conv cannot be loaded ({e})") from e
-    return lambda weight, n: function(weight, (n, n), math.sqrt(weight.shape[0] / weight.shape[1]))
+        raise SystemExit(f"--published {folder}: its regularize_conv cannot be loaded ({e})") from e
+    return lambda weight, n, stride: function(weight, (n, n), math.sqrt(weight.shape[0] / weight.shape[1]))
 
 
 def growth(device: str) -> list[dict[str, float | None]]:
-    """Seconds of one projection of a c -> 2c 3x3 kernel at n = 16, by ours and by the SVD: best of three, where one takes long the first."""
+    """Seconds of one projection of a c -> 2c 3x3 kernel at n = 16, by ours and by the SVD.
+
+    The best of three calls counts, or the first where one takes long.
+    """
     rows, last = [], {"ours": 0.0, "svd": 0.0}
     for c in CHANNELS:
         weight = he(c, 2 * c, 3, device)
@@ -87,77 +96,87 @@ def exponents(rows: list[dict], name: str) -> list[float]:
     return [round(math.log2(b / a), 2) for a, b in zip(t, t[1:], strict=False)]
 
 
+def in_a_step(step: Callable[[], float], held: NormPreserving, ours: Callable[[], object], rounds: int) -> Times:
+    """Seconds of a training step and of ours, as the hook does it and on the full grid, in turns."""
+    calls = {"step": step, "ours, as the hook does it": held.project, "ours, full grid": ours}
+    taken: Times = {name: [] for name in calls}
+    step()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            disturb(held)
+            taken[name].append(seconds(call))
+    return taken
+
+
+def beside_ours(call: Callable[[], object], held: NormPreserving, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of a slow variant, and of ours beside it.
+
+    They take turns, ten calls of ours each time: one call of some milliseconds is at the mercy of the machine.
+    """
+    slow, ours = [], []
+    call()
+    for _ in range(rounds):
+        few = []
+        for _ in range(10):
+            disturb(held)
+            few.append(seconds(held.project))
+        ours.append(statistics.median(few))
+        slow.append(seconds(call))
+    return slow, ours
+
+
+def distance(variant: Variant, kernel: torch.Tensor) -> float:
+    """How far a variant leaves the exact case, 64 -> 128 with a 1x1 kernel, from the target."""
+    _, _, _, s, n = LAYERS[1]
+    low, high = spread(variant(kernel, n, s), n, s)
+    return float(f"{max(1 - low, high - 1):.1e}")
+
+
 if __name__ == "__main__":
     a = arguments(
-        __doc__, rounds=20, reference={"metavar": "FOLDER"}, slow={"type": int, "default": 5, "metavar": "ROUNDS"}
+        __doc__, rounds=20, published={"metavar": "FOLDER"}, slow={"type": int, "default": 5, "metavar": "ROUNDS"}
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     step = benchmark_step("procresnet", a.depth, *random_batch(a.batch_size))
     held = NormPreserving(step.model)
     kernels = [he(c, d, k, device) for c, d, k, _, _ in LAYERS]
 
-    variants = {
+    variants: dict[str, Variant] = {
         "ours, full grid": lambda w, n, s: project(w, n, s),
         "svd": lambda w, n, s: svd_textbook(w, n),
         "newton-schulz": lambda w, n, s: newton_schulz_textbook(w, n),
     }
-    if a.reference:
-        published = reference(a.reference)
-        variants["reference"] = lambda w, n, s: published(w, n)
+    if a.published:
+        variants["reference"] = published(a.published)  # its name in the committed results
 
-    def all_three(name: str):
+    def all_three(name: str) -> Callable[[], object]:
         return lambda: [variants[name](w, n, s) for w, (_, _, _, s, n) in zip(kernels, LAYERS, strict=True)]
 
-    step()
-    taken: dict[str, list[float]] = {"step": [], "ours, as the hook does it": [], "ours, full grid": []}
-    for _ in range(a.rounds):
-        for name, call in (
-            ("step", step),
-            ("ours, as the hook does it", held.project),
-            ("ours, full grid", all_three("ours, full grid")),
-        ):
-            disturb(held)
-            taken[name].append(seconds(call))
-    # A slow variant and ours take turns, ten of ours a time: one call of some milliseconds is at the mercy of the machine.
-    beside: dict[str, list[float]] = {"ours, full grid": taken["ours, as the hook does it"]}
+    taken = in_a_step(step, held, all_three("ours, full grid"), a.rounds)
+    hook = taken["ours, as the hook does it"]
+    over_ours = {"ours, full grid": ratios(taken["ours, full grid"], hook)}
     for name in [n for n in variants if n not in taken]:
-        call = all_three(name)
-        call()
-        taken[name], beside[name] = [], []
-        for _ in range(a.slow):
-            few = []
-            for _ in range(10):
-                disturb(held)
-                few.append(seconds(held.project))
-            beside[name].append(statistics.median(few))
-            taken[name].append(seconds(call))
-
-    # The exact case, 64 -> 128 with a 1x1 kernel: how far from the target each variant leaves it.
-    c, d, k, s, n = LAYERS[1]
-    accuracy = {}
-    for name, variant in variants.items():
-        low, high = spread(variant(kernels[1], n, s), n, s)
-        accuracy[name] = float(f"{max(1 - low, high - 1):.1e}")
-    ours, step_time = taken["ours, as the hook does it"], statistics.median(taken["step"])
-    every_second = {
-        name: round(100 * statistics.median(t) / 2 / step_time, 3) for name, t in taken.items() if name != "step"
-    }
+        taken[name], ours = beside_ours(all_three(name), held, a.slow)
+        over_ours[name] = ratios(taken[name], ours)
+    step_time = statistics.median(taken["step"])
     rows = growth(device)
-    figures = {
+    measured = {
         "depth": a.depth,
         "batch_size": a.batch_size,
         "precision": step.config.precision,
         "rounds": {"ours": a.rounds, "others": a.slow},
         "best_seconds": {name: round(min(t), 6) for name, t in taken.items()},
         "median_seconds": {name: round(statistics.median(t), 6) for name, t in taken.items()},
-        "over_ours": {name: ratios(taken[name], t) for name, t in beside.items()},
-        "percent_of_a_step": round(100 * statistics.median(ours) / step_time, 3),
-        "percent_when_every_second_step": every_second,
-        "distance_from_target": accuracy,
+        "over_ours": over_ours,
+        "percent_of_a_step": round(100 * statistics.median(hook) / step_time, 3),
+        "percent_when_every_second_step": {
+            name: round(100 * statistics.median(t) / 2 / step_time, 3) for name, t in taken.items() if name != "step"
+        },
+        "distance_from_target": {name: distance(variant, kernels[1]) for name, variant in variants.items()},
         "inverse_sqrt_milliseconds": methods(device, a.rounds),
         "growth": rows,
         "growth_exponents": {name: exponents(rows, name) for name in ("ours", "svd")},
     }
     # Where the checkout lies on this machine is nobody's business.
-    sys.argv = ["FOLDER" if word == a.reference else word for word in sys.argv]
-    report("projection", figures, a.save)
+    sys.argv = ["FOLDER" if word == a.published else word for word in sys.argv]
+    report("projection", measured, a.save)

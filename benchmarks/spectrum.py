@@ -1,4 +1,4 @@
-"""The singular values of a convolution: ``singular_values`` against two lines of NumPy, the FFT and the SVD at every frequency.
+"""The singular values of a convolution: ours against two lines of NumPy, the FFT and the SVD at every frequency.
 
 Both take the same float32 kernel; they take turns in one process, and must agree before they are timed.
 """

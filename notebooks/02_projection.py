@@ -178,8 +178,8 @@ print(
 # in each. On a CPU an eigen-decomposition of the small Gram matrix $P^{\mathsf H} P$ is faster than any of them (the [last section](what-it-costs) has the times). The library uses it there, and the quintic
 # on CUDA, where it never has to wait for an answer.
 #
-# Whichever it is, the Gram matrix has to be taken on the smaller side, and scaled before the first step. [Reading the reference
-# implementation](02b_reference.ipynb) shows what happens otherwise.
+# Whichever it is, the Gram matrix has to be taken on the smaller side, and scaled before the first step. [Reading the
+# published code](02b_published.ipynb) shows what happens otherwise.
 
 # %% [markdown]
 # ## Back to nine taps

@@ -84,7 +84,7 @@ studies.variants()
 
 # %% [markdown]
 # `conv-relu` is the paper's value for a convolution with a ReLU behind it, `conv` the one for a convolution alone, `published` that of the authors'
-# code (see [Reading the reference](02b_reference.ipynb)), which is the same as `conv` unless $c > d$.
+# code (see [Reading the published code](02b_published.ipynb)), which is the same as `conv` unless $c > d$.
 
 # %% tags=["nbval-ignore-output"]
 grid = run(config)

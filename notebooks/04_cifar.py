@@ -204,7 +204,7 @@ runs.provenance(record).style.set_properties(
 # epoch on; the ResNet's transitions do not, and the ProcResNet's, held by the projection, do. The Plain network is far from 1 everywhere and
 # does not learn. With bfloat16 activations it ends in a non-finite loss; with float32 ones it finishes its six epochs at chance level, so
 # where exactly such a network breaks depends on the arithmetic. (The paper reports that its Plain network of 164 layers stopped after about 10
-# epochs.) `procresnet-166-published` is the ProcResNet held as the authors' published code holds it ([what that means](02b_reference.ipynb)).
+# epochs.) `procresnet-166-published` is the ProcResNet held as the authors' published code holds it ([what that means](02b_published.ipynb)).
 
 # %%
 kept = [r for r in records.read_all(results_root()) if r.config.dataset == "cifar10"]

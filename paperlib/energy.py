@@ -11,35 +11,42 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paperlib._checks import conv_weight, finite
 from paperlib.projection import rank
-from paperlib.spectrum import check_finite, check_weight, polyphase, transfer_matrices
+from paperlib.spectrum import half_weights, polyphase, transfer_matrices
 
 
 @torch.no_grad()
 def energy_fraction(weight: Tensor, gradient: Tensor, stride: int = 1) -> Tensor:
     """The share of each gradient's energy that the convolution passes back to its input.
 
+    It is the squared norm of the gradient's part outside of the adjoint's null space, over its squared norm, for
+    circular padding; zero padding differs at the border only.  Equation 7 assumes r/d.
+
     Parameters
     ----------
-    weight : ``(d, c, kh, kw)``, real.
-    gradient : ``(N, d, h, w)``, the loss's gradient at the convolution's **output**.
-    stride : the convolution's stride.
+    weight : Tensor, (d, c, kh, kw)
+        The kernel, real.
+    gradient : Tensor, (N, d, h, w)
+        The loss's gradient at the convolution's **output**, real.
+    stride : int
+        The convolution's stride, the same both ways.
 
     Returns
     -------
-    ``(N,)``, float64, between 0 and 1: the squared norm of the gradient's part outside of the adjoint's null space,
-    over its squared norm; NaN for a zero gradient. For circular padding; zero padding differs at the border only.
-    Equation 7 assumes r/d.
+    Tensor, (N,), float64
+        The shares, between 0 and 1; NaN for a zero gradient.
 
     Raises
     ------
-    ValueError : shapes that do not belong together, a bad stride, a weight that is not finite, a complex gradient.
+    ValueError
+        For shapes that do not belong together, a bad stride, a weight that is not finite, or a complex gradient.
 
     Examples
     --------
@@ -47,17 +54,17 @@ def energy_fraction(weight: Tensor, gradient: Tensor, stride: int = 1) -> Tensor
     >>> round(energy_fraction(w, g).mean().item(), 2)  # isotropic gradients: 16 / 64
     0.25
     """
-    check_weight(weight)
+    conv_weight(weight)
     if gradient.ndim != 4 or gradient.shape[1] != weight.shape[0]:
         raise ValueError(
             f"gradient must be (N, {weight.shape[0]}, h, w) for this weight, not of shape {tuple(gradient.shape)}"
         )
     if gradient.is_complex():
         raise ValueError("gradient must be real, not complex")
-    check_finite(weight)
+    finite(weight)
     gradient = gradient.double()
     whole = gradient.square().sum((1, 2, 3))
-    if rank(tuple(weight.shape), stride) == weight.shape[0]:  # nothing is lost, whatever the gradient
+    if rank(weight.shape, stride) == weight.shape[0]:  # nothing is lost, whatever the gradient
         return whole / whole
     kernel = polyphase(weight.double(), stride)
     if kernel.shape[2:] == (1, 1):  # the same row space at every frequency, hence at every pixel
@@ -65,13 +72,9 @@ def energy_fraction(weight: Tensor, gradient: Tensor, stride: int = 1) -> Tensor
         return passed / whole
     h, w = gradient.shape[2:]
     spectrum = torch.fft.rfft2(gradient, norm="ortho").permute(2, 3, 1, 0)  # h, w//2+1, d, N
-    twice = torch.full((w // 2 + 1, 1), 2.0, dtype=torch.float64, device=gradient.device)
-    twice[0] = 1
-    if w % 2 == 0:
-        twice[-1] = 1
     # torch's convolution is a correlation: at (u, v) it acts by the conjugate of the kernel's transform.
     basis = _range(transfer_matrices(weight.double(), (h, w), stride).conj())
-    passed = ((basis.mH @ spectrum).abs().square().sum(2) * twice).sum((0, 1))
+    passed = ((basis.mH @ spectrum).abs().square().sum(2) * half_weights(w, gradient)[:, None]).sum((0, 1))
     return passed / whole
 
 
@@ -85,9 +88,22 @@ def _range(matrices: Tensor) -> Tensor:
 def effective_rank(gradient: Tensor) -> float:
     """How many directions in channel space the gradients use: (Σλ)² / Σλ² over the eigenvalues of their second moment.
 
-    ``gradient`` is ``(N, d, h, w)``; every position of every image counts as one vector of d numbers.  d for
-    isotropic gradients, 1 if all are multiples of one another (the participation ratio).  Raises ``ValueError`` for
-    another number of dimensions; NaN if all are zero or one is not finite.
+    This participation ratio is d for isotropic gradients, and 1 if all are multiples of one another.
+
+    Parameters
+    ----------
+    gradient : Tensor, (N, d, h, w)
+        The gradients.  Every position of every image counts as one vector of d numbers.
+
+    Returns
+    -------
+    float
+        The effective rank, between 1 and d; NaN if all gradients are zero or one is not finite.
+
+    Raises
+    ------
+    ValueError
+        For another number of dimensions.
 
     Examples
     --------
@@ -98,20 +114,37 @@ def effective_rank(gradient: Tensor) -> float:
         raise ValueError(f"gradient must be (N, d, h, w), not of shape {tuple(gradient.shape)}")
     vectors = gradient.double().transpose(0, 1).flatten(1)
     moment = vectors @ vectors.T
-    rank = (moment.trace().square() / moment.square().sum()).item()
-    return min(max(rank, 1.0), float(len(moment))) if math.isfinite(rank) else math.nan  # but for rounding
+    ratio = (moment.trace().square() / moment.square().sum()).item()
+    return min(max(ratio, 1.0), float(len(moment))) if math.isfinite(ratio) else math.nan  # in its range after rounding
 
 
 def relative_sd(d: int, r: int, gradient_rank: float = 1.0) -> float:
-    """The standard deviation of the energy fraction over its mean r/d, for a random r-dimensional subspace of d
-    dimensions.
+    """How much the energy fraction varies over random r-dimensional subspaces of d dimensions: its standard deviation
+    over its mean r/d.
 
-    sqrt(2 (d-r) (d-m) / (r m (d-1) (d+2))) with m for ``gradient_rank``.  Exact for a uniformly random subspace and
-    gradients whose second moment has the participation ratio m (:func:`effective_rank`), whatever its eigenvalues
-    [derived: the variance of tr ΠM over random projections Π].  It is zero for isotropic gradients (m = d), and
-    largest for one direction (m = 1).
+    It is sqrt(2 (d-r) (d-m) / (r m (d-1) (d+2))), where m is the ``gradient_rank``: zero for isotropic gradients
+    (m = d), and largest for one direction (m = 1).  This is exact for a uniformly random subspace and gradients whose
+    second moment has the participation ratio m (:func:`effective_rank`), whatever its eigenvalues [derived: the
+    variance of tr ΠM over random projections Π].
 
-    Raises ``ValueError`` for r or ``gradient_rank`` outside of 1 to d.
+    Parameters
+    ----------
+    d : int
+        The number of dimensions.
+    r : int
+        The dimension of the subspace, from 1 to d.
+    gradient_rank : float
+        The effective rank m of the gradients, from 1 to d.
+
+    Returns
+    -------
+    float
+        The relative standard deviation.
+
+    Raises
+    ------
+    ValueError
+        For ``r`` or ``gradient_rank`` outside of 1 to d.
 
     Examples
     --------
@@ -130,17 +163,24 @@ def output_gradients(model: nn.Module, images: Tensor, labels: Tensor, names: It
 
     Parameters
     ----------
-    model : a classifier; a copy of it is used, in training mode, so that neither weights nor running averages change.
-    images, labels : a batch, as the model takes it.
-    names : names of submodules (``model.named_modules()``) that return one tensor.
+    model : nn.Module
+        A classifier.  A copy of it is used, in training mode, so that neither weights nor running averages change.
+    images : Tensor, (N, channels, H, W)
+        A batch, as the model takes it.
+    labels : Tensor, (N,), int64
+        Its labels.
+    names : iterable of str
+        Names of submodules (``model.named_modules()``) that return one tensor.
 
     Returns
     -------
-    For each name the gradient, of the output's shape.
+    dict of str to Tensor
+        For each name the gradient, of the output's shape.
 
     Raises
     ------
-    ValueError : a name that is not there, or a module that the loss does not depend on.
+    ValueError
+        For a name that is not there, or a module that the loss does not depend on.
 
     Examples
     --------
@@ -155,10 +195,10 @@ def output_gradients(model: nn.Module, images: Tensor, labels: Tensor, names: It
         raise ValueError(f"{type(model).__name__} has no submodule {missing[0]!r}")
     gradients: dict[str, Tensor] = {}
 
-    def watch(name: str):
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         # A hook on the tensor, registered at once: it sees the gradient of this very value even if it is changed in
         # place later.
-        def keep(_, __, output: Tensor) -> None:
+        def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
             output.register_hook(lambda g: gradients.__setitem__(name, g.detach()))
 
         return keep

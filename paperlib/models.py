@@ -1,12 +1,13 @@
 """The networks of the paper: Plain, ResNet and ProcResNet for CIFAR-sized images.
 
-All three share one bottleneck (batch norm, ReLU and convolution, three times) with 3n of them in three
-stages of 16, 32 and 64 channels, expanded fourfold: depth 9n+2 [He2016]_.  They differ in what happens around it:
+All three are made of one bottleneck block (batch norm, ReLU and convolution, three times).  There are 3n blocks in
+three stages of 16, 32 and 64 channels, expanded fourfold, which makes a depth of 9n+2 [He2016]_.  The networks differ
+in what happens around a block:
 
-* ``resnet``: an identity skip around every block, but the three that change the number of channels;
-* ``plain``: the same layers with no skip at all (the paper's Figure 1e);
-* ``procresnet``: only identity skips; the dimensions change in three stand-alone convolutions whose kernels are
-  held norm-preserving (the paper's Figure 1d).  It has two layers more: depth 164 is "ProcResNet-166".
+* ``resnet``: an identity skip goes around every block except the three that change the number of channels.
+* ``plain``: the same layers, with no skip at all (the paper's Figure 1e).
+* ``procresnet``: there are only identity skips.  The dimensions change in three stand-alone convolutions whose kernels
+  are held norm-preserving (the paper's Figure 1d).  It has two layers more: depth 164 is "ProcResNet-166".
 
 .. [He2016] He, Zhang, Ren, Sun: *Identity mappings in deep residual networks*, arXiv 1603.05027.
 """
@@ -14,19 +15,22 @@ stages of 16, 32 and 64 channels, expanded fourfold: depth 9n+2 [He2016]_.  They
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from paperlib import projection
+from paperlib._checks import one_of, whole_number
+from paperlib.projection import project as project_kernel
 
 Arch = Literal["plain", "resnet", "procresnet"]
 Kind = Literal["transition", "residual"]
+Skip = Literal["identity", "projection", "none"]
 EXPANSION = 4
 WIDTHS = (16, 32, 64)
 
@@ -35,8 +39,15 @@ WIDTHS = (16, 32, 64)
 class Block:
     """One block of a network: where the gradient's norm is compared before and after.
 
-    ``kind`` is ``"transition"`` where the number of channels changes, else ``"residual"`` (in a Plain network
-    too, whose blocks sit in the same places but have no skip).
+    Attributes
+    ----------
+    name : str
+        Its name in the network's chain.
+    kind : {"transition", "residual"}
+        ``"transition"`` where the number of channels changes, else ``"residual"`` (in a Plain network, too, whose
+        blocks sit in the same places but have no skip).
+    module : nn.Module
+        The block itself.
     """
 
     name: str
@@ -45,12 +56,17 @@ class Block:
 
 
 def check_depth(depth: int) -> int:
-    """Return n for a depth 9n+2; raise ValueError, naming the nearest depths that exist, for any other."""
-    if not isinstance(depth, int) or isinstance(depth, bool):
-        raise ValueError(f"depth must be a whole number of the form 9n+2 (20, 83, 164, 1001, ...), not {depth!r}")
-    n, rest = divmod(depth - 2, 9)
-    if n < 1 or rest:
-        near = 11 if depth < 11 else 9 * n + 2
+    """The n of a depth 9n+2; ``ValueError``, which names the nearest depths that exist, for any other depth.
+
+    Examples
+    --------
+    >>> check_depth(164)
+    18
+    """
+    unit = "of the form 9n+2 (11 and 20 are the smallest)"
+    n, rest = divmod(whole_number("depth", depth, least=11, unit=unit) - 2, 9)
+    if rest:
+        near = 9 * n + 2
         raise ValueError(f"depth {depth} is not of the form 9n+2 (n >= 1): the nearest are {near} and {near + 9}")
     return n
 
@@ -58,9 +74,26 @@ def check_depth(depth: int) -> int:
 class Bottleneck(nn.Module):
     """BN-ReLU-1x1, BN-ReLU-3x3, BN-ReLU-1x1, with the skip that ``skip`` names.
 
-    Input ``(N, c_in, H, W)``; output ``(N, 4·width, H/stride, W/stride)``.  A transition's projection skip starts
-    at the first pre-activation, as in He et al.'s own code.  ``erase_relu`` drops the last ReLU of the branch, the one
-    before the last convolution (EraseReLU, arXiv 1709.07634, in its pre-activation form).
+    The input is ``(N, c_in, H, W)``, the output ``(N, 4·width, H/stride, W/stride)``.
+
+    Parameters
+    ----------
+    c_in : int
+        Channels of the input.
+    width : int
+        Channels inside the block; the output has four times as many.
+    stride : int
+        The stride of the 3×3 convolution.
+    skip : {"identity", "projection", "none"}
+        What goes around the branch.  A projection skip starts at the first pre-activation, as in He et al.'s own code.
+    erase_relu : bool
+        Drop the last ReLU of the branch, the one before the last convolution (EraseReLU, arXiv 1709.07634, in its
+        pre-activation form).
+
+    Examples
+    --------
+    >>> Bottleneck(16, 32, stride=2, skip="projection")(torch.zeros(1, 16, 8, 8)).shape
+    torch.Size([1, 128, 4, 4])
     """
 
     def __init__(
@@ -68,9 +101,9 @@ class Bottleneck(nn.Module):
         c_in: int,
         width: int,
         stride: int = 1,
-        skip: Literal["identity", "projection", "none"] = "identity",
+        skip: Skip = "identity",
         erase_relu: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         c_out = EXPANSION * width
         self.bn1 = nn.BatchNorm2d(c_in)
@@ -79,7 +112,9 @@ class Bottleneck(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, c_out, 1, bias=False)
-        self.shortcut = nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False) if skip == "projection" else None
+        self.shortcut: nn.Conv2d | None = None
+        if skip == "projection":
+            self.shortcut = nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False)
         self.identity = skip == "identity"
         self.erase_relu = erase_relu
 
@@ -105,12 +140,18 @@ class Network(nn.Module):
     """A stem convolution, a chain of blocks, and a head (BN, ReLU, mean over the image, linear).
 
     Call it on a float tensor ``(N, 3, H, W)`` (H and W divisible by 4); it returns logits ``(N, num_classes)``.
-    ``blocks`` lists every block in forward order.  With ``checkpoint_activations`` set, a block's inner activations
-    are recomputed in the backward pass instead of kept: about a fifth of the memory for about a third more time;
-    gradients are the same.
+    :func:`build` makes it.
+
+    Attributes
+    ----------
+    blocks : list of Block
+        Every block in forward order.
+    checkpoint_activations : bool
+        Recompute a block's inner activations in the backward pass instead of keeping them.  This takes about a fifth
+        of the memory, and about a third more time; the gradients are the same.
     """
 
-    def __init__(self, stem: nn.Module, chain: list[Block], channels: int, num_classes: int):
+    def __init__(self, stem: nn.Module, chain: list[Block], channels: int, num_classes: int) -> None:
         super().__init__()
         self.stem = stem
         self.chain = nn.ModuleDict({b.name: b.module for b in chain})
@@ -118,10 +159,10 @@ class Network(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
         self.fc = nn.Linear(channels, num_classes)
         self.checkpoint_activations = False
-        self.reference_quirks = False  # how NormPreserving is to hold it
 
     @property
     def blocks(self) -> list[Block]:
+        """Every block in forward order."""
         return [Block(name, self._kinds[name], module) for name, module in self.chain.items()]
 
     def transition_convs(self, image_size: int = 32) -> list[tuple[nn.Conv2d, int]]:
@@ -138,17 +179,19 @@ class Network(nn.Module):
         for block in self.chain.values():
             # A block returns what it got or a new tensor, never its input changed in place, so recomputing is safe.
             if self.checkpoint_activations and torch.is_grad_enabled():
-                x = checkpoint(
-                    block,
-                    x,
-                    use_reentrant=False,
-                    preserve_rng_state=False,
-                    context_fn=lambda block=block: (contextlib.nullcontext(), _frozen_statistics(block)),
-                )
+                contexts = functools.partial(_recomputing, block)
+                x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
             else:
                 x = block(x)
         x = F.relu(self.bn(x), inplace=True)
         return self.fc(x.mean(dim=(2, 3)))
+
+
+def _recomputing(
+    block: nn.Module,
+) -> tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractContextManager[Any]]:
+    """What a block runs in at first, and what it runs in when it is run again for the backward pass."""
+    return contextlib.nullcontext(), _frozen_statistics(block)
 
 
 @contextlib.contextmanager
@@ -157,46 +200,46 @@ def _frozen_statistics(block: nn.Module) -> Iterator[None]:
 
     A momentum of 0 leaves the running averages as they are, and the recomputed graph as it was.
     """
-    norms = [(m, m.momentum, m.num_batches_tracked.clone()) for m in block.modules() if isinstance(m, nn.BatchNorm2d)]
-    for m, _, _ in norms:
-        m.momentum = 0.0
+    kept = []
+    for norm in block.modules():
+        if isinstance(norm, nn.BatchNorm2d) and norm.num_batches_tracked is not None:
+            kept.append((norm, norm.momentum, norm.num_batches_tracked, norm.num_batches_tracked.clone()))
+            norm.momentum = 0.0
     try:
         yield
     finally:
-        for m, momentum, counted in norms:
-            m.momentum = momentum
-            m.num_batches_tracked.copy_(counted)
+        for norm, momentum, counter, counted in kept:
+            norm.momentum = momentum
+            counter.copy_(counted)
 
 
-def build(
-    arch: Arch,
-    depth: int,
-    num_classes: int = 10,
-    erase_relu: bool = False,
-    project: bool = True,
-    reference_quirks: bool = False,
-) -> Network:
+def build(arch: Arch, depth: int, num_classes: int = 10, erase_relu: bool = False, project: bool = True) -> Network:
     """Build one network of the paper, with He et al.'s (2015) initialisation.
 
     Parameters
     ----------
-    arch : ``"plain"``, ``"resnet"`` or ``"procresnet"``
-    depth : the *base* network's depth 9n+2 (20, 83, 164, 1001, ...).  ``build("procresnet", 164)`` is ProcResNet-166.
-    num_classes : 10 for CIFAR-10, 100 for CIFAR-100.
-    erase_relu : drop the last ReLU of every block (Table II's "ErasedReLU").
-    project : for ProcResNet, start from projected transition kernels.  Keeping them so during training is
-        the optimiser hook's work: :class:`paperlib.projection.NormPreserving`.  ``False`` is Table III's second row.
-    reference_quirks : for ProcResNet, treat the transitions as the authors' published code does
-        (:mod:`paperlib.reference`): not projected at the start, and by its projection when held.
+    arch : {"plain", "resnet", "procresnet"}
+        Which of the three.
+    depth : int
+        The *base* network's depth 9n+2 (20, 83, 164, 1001, ...).  ``build("procresnet", 164)`` is ProcResNet-166.
+    num_classes : int
+        10 for CIFAR-10, 100 for CIFAR-100.
+    erase_relu : bool
+        Drop the last ReLU of every block (Table II's "ErasedReLU").
+    project : bool
+        For a ProcResNet: start from projected transition kernels.  To keep them so during training is the work of
+        :class:`paperlib.holding.NormPreserving`.  ``False`` is Table III's second row, and also the start of the
+        authors' published code.
 
     Returns
     -------
-    Network, float32, on the CPU, in training mode.  Weights come from torch's global generator: seed it first.
+    Network
+        In float32, on the CPU, in training mode.  Its weights come from torch's global generator: seed it first.
 
     Raises
     ------
-    ValueError : unknown ``arch``; ``depth`` not of the form 9n+2; ``num_classes`` < 1; ``reference_quirks`` without
-        projected transitions.
+    ValueError
+        For an unknown ``arch``, a ``depth`` that is not of the form 9n+2, or ``num_classes`` below 1.
 
     Examples
     --------
@@ -209,39 +252,35 @@ def build(
     >>> round(parameter_count(build("resnet", 164)) / 1e6, 2)  # Table II: 1.71M
     1.7
     """
-    if arch not in get_args(Arch):
-        raise ValueError(f"arch {arch!r} is unknown: choose one of {', '.join(get_args(Arch))}")
-    if not isinstance(num_classes, int) or num_classes < 1:
-        raise ValueError(f"num_classes must be a whole number of at least 1, not {num_classes!r}")
-    if reference_quirks and not (arch == "procresnet" and project):
-        raise ValueError(
-            "reference_quirks is about a ProcResNet's projection: use it with arch 'procresnet' and project=True"
-        )
+    one_of("arch", arch, get_args(Arch))
+    whole_number("num_classes", num_classes)
     n = check_depth(depth)
-    chain: list[Block] = []
-    stem: nn.Module = nn.Identity() if arch == "procresnet" else nn.Conv2d(3, 16, 3, padding=1, bias=False)
-    c = 3 if arch == "procresnet" else 16
+    stem = nn.Identity() if arch == "procresnet" else nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
+    model = Network(stem, list(_chain(arch, n, erase_relu)), EXPANSION * WIDTHS[-1], num_classes)
+    initialise(model)
+    if arch == "procresnet" and project:
+        with torch.no_grad():
+            for conv, size in model.transition_convs():
+                conv.weight.copy_(project_kernel(conv.weight, size, conv.stride[0]))
+    return model
+
+
+def _chain(arch: Arch, n: int, erase_relu: bool) -> Iterator[Block]:
+    """The blocks between stem and head: in each stage n bottlenecks, in a ProcResNet behind a convolution."""
+    c = 3 if arch == "procresnet" else WIDTHS[0]
     for stage, width in enumerate(WIDTHS, 1):
         stride = 1 if stage == 1 else 2
         if arch == "procresnet":
             k = 3 if stage == 1 else 1
             conv = nn.Conv2d(c, EXPANSION * width, k, stride=stride, padding=k // 2, bias=False)
-            chain.append(Block(f"transition{stage}", "transition", conv))
+            yield Block(f"transition{stage}", "transition", conv)
             c = EXPANSION * width
         for i in range(1, n + 1):
             changes = i == 1 and arch != "procresnet"
-            skip = "none" if arch == "plain" else "projection" if changes else "identity"
+            skip: Skip = "none" if arch == "plain" else "projection" if changes else "identity"
             module = Bottleneck(c, width, stride if changes else 1, skip, erase_relu)
-            chain.append(Block(f"stage{stage}_block{i}", "transition" if changes else "residual", module))
+            yield Block(f"stage{stage}_block{i}", "transition" if changes else "residual", module)
             c = EXPANSION * width
-    model = Network(stem, chain, c, num_classes)
-    initialise(model)
-    model.reference_quirks = reference_quirks
-    if arch == "procresnet" and project and not reference_quirks:
-        with torch.no_grad():
-            for conv, size in model.transition_convs():
-                conv.weight.copy_(projection.project(conv.weight, size, conv.stride[0]))
-    return model
 
 
 def initialise(model: nn.Module) -> None:
@@ -258,28 +297,34 @@ def initialise(model: nn.Module) -> None:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Number of trainable parameters."""
+    """The number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def describe(model: Network, image_size: int = 32) -> list[dict[str, object]]:
-    """One dict a block, in forward order: ``name``, ``kind``, ``stage``, ``skip``, ``channels``, ``size``,
-    ``parameters``.
+def describe(model: Network, image_size: int = 32) -> list[dict[str, Any]]:
+    """One dict per block, in forward order.
 
-    ``skip`` is ``"identity"``, ``"projection"``, ``"none"``, or ``"convolution"`` for a ProcResNet's transition,
-    which is one convolution and no branch; ``channels`` and ``size`` (the side) are those of the block's output.
+    The keys are ``name``, ``kind``, ``stage``, ``skip``, ``channels``, ``size`` and ``parameters``.  ``skip`` is
+    ``"identity"``, ``"projection"``, ``"none"``, or ``"convolution"`` for a ProcResNet's transition, which is one
+    convolution and no branch; ``channels`` and ``size`` (the side) are those of the block's output.
+
+    Examples
+    --------
+    >>> row = describe(build("procresnet", 20))[0]
+    >>> row["name"], row["skip"], row["channels"], row["size"], row["parameters"]
+    ('transition1', 'convolution', 64, 32, 1728)
     """
     rows, stage, size = [], 0, image_size
     for block in model.blocks:
         module = block.module
         stage += block.kind == "transition"
-        last = module if isinstance(module, nn.Conv2d) else module.conv3
-        stride = module.stride[0] if isinstance(module, nn.Conv2d) else module.conv2.stride[0]
-        size //= stride
-        if isinstance(module, nn.Conv2d):
-            skip = "convolution"
+        if isinstance(module, Bottleneck):
+            skip = "identity" if module.identity else "projection" if module.shortcut else "none"
+            strided, last = module.conv2, module.conv3
         else:
-            skip = "identity" if module.identity else "none" if module.shortcut is None else "projection"
+            assert isinstance(module, nn.Conv2d)
+            skip, strided, last = "convolution", module, module
+        size //= strided.stride[0]
         rows.append(
             {
                 "name": block.name,

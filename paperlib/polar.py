@@ -1,8 +1,8 @@
 """The polar factor of a matrix: the closest matrix with orthonormal columns (or rows) [Gower2004]_, and ways to it.
 
 For a tall P it is U = P (PᴴP)^(-1/2), for a wide one (PPᴴ)^(-1/2) P (equation 8): the singular values become 1, the
-singular vectors stay.  Everything here works on batches and on either side takes the *smaller* Gram matrix; the
-larger one is singular.
+singular vectors stay.  Everything here works on batches, and takes the *smaller* of the two Gram matrices; the larger
+one is singular.
 
 Two ways to the inverse square root.  ``"eigh"`` decomposes the Gram matrix.  The others need matrix products alone:
 an odd polynomial, applied again and again, drives every singular value to 1 (:func:`coefficients`).  The paper's is
@@ -11,7 +11,8 @@ singular values are known to lie, the same products get there in fewer steps [Ch
 
 .. [Gower2004] Gower, Dijksterhuis: *Procrustes problems*, Oxford University Press, 2004.
 .. [Higham1997] Higham: *Stable iterations for the matrix square root*, Numerical Algorithms 15, 1997.
-.. [ChenChow2014] Chen, Chow: *A stable scaling of Newton-Schulz for improving the sign function computation of a Hermitian matrix*, 2014.
+.. [ChenChow2014] Chen, Chow: *A stable scaling of Newton-Schulz for improving the sign function computation of a
+   Hermitian matrix*, 2014.
 .. [Amsel2025] Amsel, Persson, Musco, Gower: *The Polar Express*, arXiv 2505.16932.
 """
 
@@ -19,21 +20,27 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from paperlib._checks import one_of, whole_number
+
+Polynomial = tuple[float, float, float]  # (a, b, c) of a x + b x³ + c x⁵
+NEWTON_SCHULZ: Polynomial = (1.5, -0.5, 0.0)
 Products = Literal["newton-schulz", "scaled-newton-schulz", "quintic"]
 Method = Literal["eigh", "newton-schulz", "scaled-newton-schulz", "quintic"]
+Iteration = Literal["newton-schulz", "scaled-newton-schulz", "quintic", "qdwh"]
 # Below this part of the largest singular value one counts as zero: float32's resolution of it.
 RANK_TOLERANCE = 1e-7
 # The products are prepared for singular values down to this part of their upper bound.
 PREPARED_FOR = 1e-5
 
 
-def _minimax_quintic(lower: float, upper: float) -> tuple[float, float, float]:
+def _minimax_quintic(lower: float, upper: float) -> Polynomial:
     """The odd polynomial a x + b x³ + c x⁵ that is closest to 1 on [lower, upper], by Remez's exchange."""
     if lower > 0.999 * upper:  # the interval's ends merge: the limit is the Taylor polynomial, scaled
         r = 2 / (lower + upper)
@@ -53,14 +60,31 @@ def _minimax_quintic(lower: float, upper: float) -> tuple[float, float, float]:
 
 
 @functools.lru_cache(maxsize=64)
-def coefficients(method: Products, lower: float, steps: int) -> tuple[tuple[float, float, float], ...]:
+def coefficients(method: Products, lower: float, steps: int) -> tuple[Polynomial, ...]:
     """Coefficients (a, b, c) of a x + b x³ + c x⁵ for each of ``steps`` steps, for singular values in [lower, 1].
 
     ``"newton-schulz"`` is (3/2, -1/2, 0) always.  ``"scaled-newton-schulz"`` scales x before each such step so that
     both ends of the interval land on one value, which makes it the best cubic; ``"quintic"`` is the best polynomial
     of degree five.  Both converge to the plain form.
 
-    Raises ``ValueError`` for an unknown method, ``lower`` outside (0, 1] or ``steps`` < 0.
+    Parameters
+    ----------
+    method : {"newton-schulz", "scaled-newton-schulz", "quintic"}
+        Which polynomials.
+    lower : float
+        The lower end of the interval, above 0 and at most 1.
+    steps : int
+        How many steps, at least 0.
+
+    Returns
+    -------
+    tuple of (float, float, float)
+        The coefficients (a, b, c) of each step.
+
+    Raises
+    ------
+    ValueError
+        For an unknown method, ``lower`` outside of (0, 1], or ``steps`` below 0.
 
     Examples
     --------
@@ -74,14 +98,13 @@ def coefficients(method: Products, lower: float, steps: int) -> tuple[tuple[floa
     scaled-newton-schulz: 2e-06 after 6
     quintic: 2e-07 after 4
     """
-    if method not in get_args(Products):
-        raise ValueError(f"method {method!r} is unknown: choose one of {', '.join(get_args(Products))}")
-    if not 0 < lower <= 1 or steps < 0:
-        raise ValueError(f"lower must be above 0 and at most 1, and steps at least 0, not {lower!r} and {steps!r}")
+    one_of("method", method, get_args(Products))
+    if not 0 < lower <= 1:
+        raise ValueError(f"lower must be above 0 and at most 1, not {lower!r}")
     out, lo, hi = [], float(lower), 1.0
-    for _ in range(steps):
+    for _ in range(whole_number("steps", steps, least=0)):
         if method == "newton-schulz":
-            a, b, c = 1.5, -0.5, 0.0
+            a, b, c = NEWTON_SCHULZ
         elif method == "scaled-newton-schulz":
             r = math.sqrt(3 / (hi * hi + hi * lo + lo * lo))  # p(lo) = p(hi)
             a, b, c = 1.5 * r, -0.5 * r**3, 0.0
@@ -107,8 +130,36 @@ def steps_needed(method: Products, lower: float, error: float = 1e-15) -> int:
     return steps
 
 
-def _identity(gram: Tensor) -> Tensor:
+def identity_like(gram: Tensor) -> Tensor:
+    """The identity matrix ``(n, n)`` that fits a batch ``(..., n, n)``."""
     return torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+
+
+def _of_square(square: Tensor, polynomial: Polynomial) -> Tensor:
+    """a + b·M + c·M² for a batch of square matrices M: a step's polynomial of x, over x, at M = x²."""
+    a, b, c = polynomial
+    out = b * square
+    out.diagonal(dim1=-2, dim2=-1).add_(a)
+    return out + c * (square @ square) if c else out
+
+
+def coupled_step(y: Tensor, z: Tensor, polynomial: Polynomial = NEWTON_SCHULZ) -> tuple[Tensor, Tensor]:
+    """One step of the coupled iteration of equation 9, on batches ``(..., n, n)``.
+
+    It starts from a scaled Gram matrix Y = G and the identity Z.  Then Y goes to G^(1/2) and Z to G^(-1/2).  Because
+    they are coupled, rounding errors do not grow from step to step.
+
+    Examples
+    --------
+    >>> g = torch.diag(torch.tensor([1.0, 0.25], dtype=torch.float64))
+    >>> y, z = g, identity_like(g)
+    >>> for _ in range(10):
+    ...     y, z = coupled_step(y, z)
+    >>> [round(x, 6) for x in z.diagonal().tolist()]
+    [1.0, 2.0]
+    """
+    step = _of_square(z @ y, polynomial)
+    return y @ step, step @ z
 
 
 def _norm_bound(gram: Tensor) -> Tensor:
@@ -122,16 +173,26 @@ def inverse_sqrt(gram: Tensor, method: Method = "eigh") -> tuple[Tensor, Tensor]
 
     Parameters
     ----------
-    gram : ``(..., n, n)``, float64 or complex128: Gram matrices square the condition number, and float32 would lose
-        its small half.
-    method : ``"eigh"``, or products alone: a fixed number of steps of :func:`coefficients`, which on CUDA never waits
-        for the device.
+    gram : Tensor, (..., n, n)
+        The matrices, in float64 or complex128: Gram matrices square the condition number, and float32 would lose its
+        small half.
+    method : {"eigh", "newton-schulz", "scaled-newton-schulz", "quintic"}
+        ``"eigh"`` decomposes.  The others are products alone, a fixed number of steps of :func:`coefficients`, which
+        on CUDA never wait for the device.
 
     Returns
     -------
-    The roots, ``(..., n, n)``, and a boolean scalar tensor: every matrix was finite, of full rank to working
-    precision, and (for the products) the result, put to the test, is an inverse square root to 1e-6.  Where it is
-    false the roots mean nothing.
+    roots : Tensor, (..., n, n)
+        The inverse square roots.
+    ok : Tensor, (), bool
+        Whether every matrix was finite and of full rank to working precision, and (for the products) the result, put
+        to the test, is an inverse square root to 1e-6.  Where it is false the roots mean nothing.
+
+    Examples
+    --------
+    >>> root, ok = inverse_sqrt(torch.diag(torch.tensor([4.0, 0.25], dtype=torch.float64)), "quintic")
+    >>> [round(x, 6) for x in root.diagonal().tolist()], ok.item()
+    ([0.5, 2.0], True)
     """
     if method == "eigh":
         finite = torch.isfinite(torch.view_as_real(gram) if gram.is_complex() else gram).all()
@@ -140,17 +201,10 @@ def inverse_sqrt(gram: Tensor, method: Method = "eigh") -> tuple[Tensor, Tensor]
         values, vectors = torch.linalg.eigh(gram)
         ok = (values[..., 0] > RANK_TOLERANCE**2 * values[..., -1]).all()
         return (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mH, ok
-    # Coupled as in equation 9: y -> sqrt(g), z -> 1 / sqrt(g), which keeps rounding errors from growing.
-    scale = _norm_bound(gram)
-    y = gram / scale
-    one = _identity(gram)
-    z = one.expand_as(gram)
-    for a, b, c in coefficients(method, PREPARED_FOR, steps_needed(method, PREPARED_FOR)):
-        m = z @ y
-        step = a * one + b * m
-        if c:
-            step = step + c * (m @ m)
-        y, z = y @ step, step @ z
+    scale, one = _norm_bound(gram), identity_like(gram)
+    y, z = gram / scale, one
+    for polynomial in coefficients(method, PREPARED_FOR, steps_needed(method, PREPARED_FOR)):
+        y, z = coupled_step(y, z, polynomial)
     ok = ((z @ (gram / scale) @ z - one).abs() < 1e-6).all()  # false for NaN, too
     return z * scale.rsqrt(), ok
 
@@ -160,17 +214,21 @@ def polar_factor(matrix: Tensor, method: Method = "eigh") -> Tensor:
 
     Parameters
     ----------
-    matrix : a batch ``(..., p, q)`` of full-rank real or complex matrices.
-    method : see :func:`inverse_sqrt`.
+    matrix : Tensor, (..., p, q)
+        Full-rank real or complex matrices.
+    method : {"eigh", "newton-schulz", "scaled-newton-schulz", "quintic"}
+        See :func:`inverse_sqrt`.
 
     Returns
     -------
-    The polar factors, in the input's shape and dtype; computed in float64.
+    Tensor, (..., p, q)
+        The polar factors, in the input's dtype; computed in float64.
 
     Raises
     ------
-    ValueError : a matrix that is not finite, or rank-deficient to working precision: the closest orthogonal matrix is
-        then not unique.
+    ValueError
+        For a matrix that is not finite, or rank-deficient to working precision: the closest orthogonal matrix is then
+        not unique.
 
     Examples
     --------
@@ -191,13 +249,27 @@ def polar_factor(matrix: Tensor, method: Method = "eigh") -> Tensor:
     return (root @ m if wide else m @ root).to(matrix.dtype)
 
 
-def polar_iterates(matrix: Tensor, method: Literal[Products, "qdwh"], steps: int, lower: float) -> list[Tensor]:
-    """The matrix, scaled to a norm of at most 1, and what each step of an iteration makes of it: to look at, not to
-    use.
+def polar_iterates(matrix: Tensor, method: Iteration, steps: int, lower: float) -> list[Tensor]:
+    """The matrix, scaled to a norm of at most 1, and what each step of an iteration makes of it.
 
-    ``lower`` is the smallest singular value that the scaled matrix may have.  ``"qdwh"`` is the rational iteration of
-    Nakatsukasa, Bai and Gygi (2010), which converges cubically but solves a linear system in each step.  In the
-    matrix's own precision.
+    These iterates are there to be looked at; :func:`polar_factor` is there to be used.
+
+    Parameters
+    ----------
+    matrix : Tensor, (..., p, q)
+        The matrices; the iteration is run in their precision.
+    method : {"newton-schulz", "scaled-newton-schulz", "quintic", "qdwh"}
+        One of :func:`coefficients`, or the rational iteration of Nakatsukasa, Bai and Gygi (2010), which converges
+        cubically but solves a linear system in each step.
+    steps : int
+        How many steps.
+    lower : float
+        The smallest singular value that the scaled matrix may have.
+
+    Returns
+    -------
+    list of Tensor, (..., p, q)
+        The scaled matrix and the ``steps`` iterates.
 
     Examples
     --------
@@ -208,20 +280,24 @@ def polar_iterates(matrix: Tensor, method: Literal[Products, "qdwh"], steps: int
     tall = matrix if matrix.shape[-2] >= matrix.shape[-1] else matrix.mH
     x = tall / torch.linalg.matrix_norm(tall, 2)[..., None, None]
     out = [x]
-    one = _identity(x.mH @ x)
     if method == "qdwh":
-        lo = lower
-        for _ in range(steps):
-            d = (4 * (1 - lo**2) / lo**4) ** (1 / 3)
-            a = math.sqrt(1 + d) + 0.5 * math.sqrt(8 - 4 * d + 8 * (2 - lo**2) / (lo**2 * math.sqrt(1 + d)))
-            b = (a - 1) ** 2 / 4
-            c = a + b - 1
-            x = b / c * x + (a - b / c) * torch.linalg.solve(one + c * (x.mH @ x), x.mH).mH
-            lo = min(1.0, lo * (a + b * lo**2) / (1 + c * lo**2))
+        for a, b, c in _qdwh_weights(lower, steps):
+            gram = x.mH @ x
+            x = b / c * x + (a - b / c) * torch.linalg.solve(identity_like(gram) + c * gram, x.mH).mH
             out.append(x)
     else:
-        for a, b, c in coefficients(method, lower, steps):
-            m = x.mH @ x
-            x = x @ (a * one + b * m + c * (m @ m))
+        for polynomial in coefficients(method, lower, steps):
+            x = x @ _of_square(x.mH @ x, polynomial)
             out.append(x)
     return out if tall is matrix else [x.mH for x in out]
+
+
+def _qdwh_weights(lower: float, steps: int) -> Iterator[tuple[float, float, float]]:
+    """(a, b, c) of x (a + b x²) / (1 + c x²) in each step, for singular values in [``lower``, 1]."""
+    for _ in range(steps):
+        d = (4 * (1 - lower**2) / lower**4) ** (1 / 3)
+        a = math.sqrt(1 + d) + 0.5 * math.sqrt(8 - 4 * d + 8 * (2 - lower**2) / (lower**2 * math.sqrt(1 + d)))
+        b = (a - 1) ** 2 / 4
+        c = a + b - 1
+        yield a, b, c
+        lower = min(1.0, lower * (a + b * lower**2) / (1 + c * lower**2))

@@ -24,8 +24,3 @@ def operator(weight, size, stride=1, padding="circular"):
 def singular_values(weight, size, stride=1, padding="circular"):
     """All of them, largest first."""
     return torch.linalg.svdvals(operator(weight, size, stride, padding))
-
-
-def kernel(d, c, kh, kw=None, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(d, c, kh, kw or kh, generator=generator, dtype=torch.float64).to(dtype)

@@ -2,6 +2,7 @@
 
 import math
 
+import cases
 import oracle
 import pytest
 import torch
@@ -15,30 +16,30 @@ from paperlib.energy import effective_rank, energy_fraction, output_gradients, r
 )
 def test_against_the_dense_adjoint(d, c, k, stride):
     """The norm of the part outside of the adjoint's null space, by the operator's own singular vectors."""
-    weight = oracle.kernel(d, c, k)
+    weight = cases.kernel(d, c, k)
     matrix = oracle.operator(weight, (4, 5), stride)
     u, s, _ = torch.linalg.svd(matrix, full_matrices=False)
     basis = u[:, s > 1e-9 * s[0]]
-    gradient = oracle.kernel(6, d, 4, 5, seed=1)
+    gradient = cases.kernel(6, d, 4, 5, seed=1)
     flat = gradient.flatten(1)
     expected = (flat @ basis).square().sum(1) / flat.square().sum(1)
     assert torch.allclose(energy_fraction(weight, gradient, stride), expected, atol=1e-10)
 
 
 def test_what_is_passed_and_what_is_lost():
-    weight = oracle.kernel(6, 2, 1)
-    inside = torch.einsum("dc,nchw->ndhw", weight[:, :, 0, 0], oracle.kernel(3, 2, 4))
+    weight = cases.kernel(6, 2, 1)
+    inside = torch.einsum("dc,nchw->ndhw", weight[:, :, 0, 0], cases.kernel(3, 2, 4))
     assert torch.allclose(energy_fraction(weight, inside), torch.ones(3, dtype=torch.float64))
     null = torch.linalg.svd(weight[:, :, 0, 0]).U[:, 2:]
-    outside = torch.einsum("dr,nrhw->ndhw", null, oracle.kernel(3, 4, 4))
+    outside = torch.einsum("dr,nrhw->ndhw", null, cases.kernel(3, 4, 4))
     assert torch.allclose(energy_fraction(weight, outside), torch.zeros(3, dtype=torch.float64), atol=1e-12)
     assert energy_fraction(weight, torch.zeros(1, 6, 4, 4)).isnan().all()
 
 
 def test_isotropic_gradients_have_r_of_d():
     for d, c, k, stride, expected in ((64, 3, 3, 1, 3 / 64), (32, 16, 1, 2, 0.5), (16, 2, 3, 2, 0.5)):
-        gradient = oracle.kernel(200, d, 6)
-        assert energy_fraction(oracle.kernel(d, c, k), gradient, stride).mean().item() == pytest.approx(
+        gradient = cases.kernel(200, d, 6)
+        assert energy_fraction(cases.kernel(d, c, k), gradient, stride).mean().item() == pytest.approx(
             expected, rel=0.03
         )
 
@@ -55,7 +56,7 @@ def test_the_spread_over_random_subspaces(d, r, values):
 
 
 def test_spread_at_its_ends():
-    assert relative_sd(64, 3) == pytest.approx(0.78, abs=0.01)  # Known figures
+    assert relative_sd(64, 3) == pytest.approx(0.78, abs=0.01)  # Known values
     assert relative_sd(128, 64) == pytest.approx(0.12, abs=0.01)
     assert relative_sd(8, 8) == relative_sd(8, 3, 8) == relative_sd(1, 1) == 0
     for bad in ((8, 0), (8, 9), (8, 3, 0.5), (8, 3, 9)):
@@ -93,7 +94,7 @@ def test_bad_shapes():
     with pytest.raises(ValueError, match="gradient must be"):
         energy_fraction(torch.ones(4, 2, 1, 1), torch.ones(1, 3, 2, 2))
     assert math.isclose(
-        energy_fraction(torch.ones(2, 4, 1, 1) + oracle.kernel(2, 4, 1), torch.ones(1, 2, 2, 2)).item(), 1
+        energy_fraction(torch.ones(2, 4, 1, 1) + cases.kernel(2, 4, 1), torch.ones(1, 2, 2, 2)).item(), 1
     )
 
 

@@ -1,7 +1,9 @@
-"""NormPreserving in networks: any optimiser, compiled, distributed, in mixed precision; what it refuses; what it leaves."""
+"""NormPreserving in networks: any optimiser, compiled, distributed, in mixed precision; what it refuses and leaves."""
 
 import copy
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,8 +12,9 @@ from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import prune
 
-from paperlib import models
+from paperlib import models, projection, published
 from paperlib.errors import ProjectionError
+from paperlib.holding import Exact
 from paperlib.probes import GradientNorms
 from paperlib.projection import NormPreserving, spread, target
 
@@ -163,6 +166,7 @@ def _train(rank: int, path: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_distributed(tmp_path):
     multiprocessing.spawn(_train, (str(tmp_path),), nprocs=2)
     one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
@@ -340,18 +344,59 @@ def test_relu_and_targets():
     assert relu["target"] == pytest.approx(math.sqrt(2) * plain["target"]) == math.sqrt(2) * target((12, 3, 1, 1))
 
 
-def test_reference_quirks_follow_the_model():
-    model = models.build("procresnet", 11, reference_quirks=True)
-    assert NormPreserving(model).reference_quirks
-    assert not NormPreserving(model, reference_quirks=False).reference_quirks
+def test_the_projector_is_handed_in():
+    model = models.build("procresnet", 11, project=False)
+    assert isinstance(NormPreserving(model).projector, Exact)
+    projector = published.Projector()
+    held = NormPreserving(model, projector=projector)
+    assert held.projector is projector
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     first = model.chain["transition1"].weight
-    with NormPreserving(model).attach(optimizer):
+    with held.attach(optimizer):
         for _ in range(4):
             model(torch.randn(4, 3, 32, 32)).square().mean().backward()
             optimizer.step()
     energy = first.detach().square().sum((0, 1))
     assert (energy[0, 0] / energy.sum()).item() > 0.9
+    with pytest.raises(ValueError, match="not both"):
+        NormPreserving(model, method="eigh", projector=projector)
+    with pytest.raises(ValueError, match="choose one of eigh, newton-schulz"):
+        NormPreserving(model, method="svd")
+
+
+def test_an_export_is_projected_by_the_same_projector():
+    class Halving:
+        def __call__(self, weight, size, stride, relu):
+            return weight / 2, torch.tensor(True)
+
+        def due(self, step, every):
+            return step == 3
+
+    model = network()
+    before = model[0].weight.detach().clone()
+    held = NormPreserving(model, convs=HELD, projector=Halving())
+    assert torch.equal(held.export()[0].weight, before / 2)
+    for _ in range(4):
+        held.step()
+    assert torch.equal(model[0].weight, before / 2)
+
+
+IN_EITHER_ORDER = """
+import sys
+for first in ("holding", "projection"):
+    for name in ("holding", "projection"):
+        sys.modules.pop(f"paperlib.{name}", None)
+    __import__(f"paperlib.{first}")
+    from paperlib.holding import NormPreserving
+    from paperlib.projection import NormPreserving as exported
+    assert exported is NormPreserving
+"""
+
+
+def test_the_name_is_exported_by_projection_too():
+    subprocess.run([sys.executable, "-c", IN_EITHER_ORDER], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'Norm'"):
+        _ = projection.Norm
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

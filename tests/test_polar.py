@@ -69,7 +69,7 @@ def test_products_that_do_not_converge_say_so():
     [("newton-schulz", 10, 5e-4), ("scaled-newton-schulz", 6, 2.5e-6), ("quintic", 4, 2e-7), ("qdwh", 3, 5e-13)],
 )
 def test_worst_cases_from_a_twentieth(method, steps, error):
-    """Figures known from an independent computation."""
+    """Values known from an independent computation."""
     x = torch.diag(torch.linspace(0.05, 1, 500, dtype=torch.float64))
     found = (torch.linalg.svdvals(polar_iterates(x, method, steps, 0.05)[-1]) - 1).abs().max().item()
     assert error / 2 < found < 1.1 * error

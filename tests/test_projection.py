@@ -1,7 +1,8 @@
-"""The projection of one kernel: against the formulas taken literally, and the figures known for it."""
+"""The projection of one kernel: against the formulas taken literally, and the values known for it."""
 
 import math
 
+import cases
 import oracle
 import pytest
 import torch
@@ -10,10 +11,6 @@ from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 
 from paperlib.projection import delta_orthogonal, project, project_unchecked, rank, spread, target
-
-
-def he(d, c, k, seed=0, dtype=torch.float64):
-    return oracle.kernel(d, c, k, seed=seed, dtype=dtype) * math.sqrt(2 / (d * k * k))
 
 
 def literally(weight, size):
@@ -58,7 +55,7 @@ def test_target():
 )
 def test_as_the_formulas_say(d, c, kh, kw, h, w, seed):
     assume(kh <= h and kw <= w)
-    weight = oracle.kernel(d, c, kh, kw, seed)
+    weight = cases.kernel(d, c, kh, kw, seed)
     s = torch.linalg.svdvals(torch.fft.fft2(weight, s=(h, w)).permute(2, 3, 0, 1))
     assume((s[..., -1] / s.max()).min() > 1e-2)
     assert torch.allclose(project(weight, (h, w)), literally(weight, (h, w)), atol=1e-10)
@@ -76,10 +73,10 @@ def test_as_the_formulas_say(d, c, kh, kw, h, w, seed):
     relu=st.booleans(),
 )
 def test_one_matrix_kernels_are_exact(d, c, k, stride, h, seed, relu):
-    """k <= stride: 1x1 kernels and patch embeddings; also a kernel as large as the map, which nothing is cropped from."""
+    """k <= stride: 1x1 kernels and patch embeddings; also a kernel as large as the map, where nothing is cropped."""
     if k > stride:
         k = stride
-    weight = oracle.kernel(d, c, k, seed=seed)
+    weight = cases.kernel(d, c, k, seed=seed)
     assume((lambda s: s[-1] / s[0] > 1e-3)(torch.linalg.svdvals(weight.flatten(1))))
     values = oracle.singular_values(project(weight, h, stride, relu), (h, h), stride)
     r, sigma = rank(weight.shape, stride) * h * h, target(weight.shape, stride, relu)
@@ -90,14 +87,14 @@ def test_one_matrix_kernels_are_exact(d, c, k, stride, h, seed, relu):
 @pytest.mark.parametrize(("d", "c"), [(8, 3), (3, 8)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_before_the_crop_every_value_is_on_target(d, c, dtype):
-    weight = oracle.kernel(d, c, 5, dtype=dtype)
+    weight = cases.kernel(d, c, 5, dtype=dtype)
     low, high = spread(project(weight, 5), 5)
     assert max(1 - low, high - 1) < (1e-5 if dtype == torch.float32 else 1e-12)
 
 
 def test_a_tap_that_is_zero_may_be_filled():
     """Equation 8 knows the kernel's shape alone: a zero tap is a tap."""
-    weight = he(8, 3, 3)
+    weight = cases.he(8, 3, 3)
     weight[:, 0, 0, 0] = 0
     weight[:, :, 2, 1] = 0
     assert torch.allclose(project(weight, 6), literally(weight, (6, 6)), atol=1e-10)
@@ -108,7 +105,7 @@ def test_a_tap_that_is_zero_may_be_filled():
 @pytest.mark.parametrize("k", [3, 5])
 def test_the_unread_taps_of_a_strided_kernel_stay_unread(d, c, k):
     """Its polyphase form is larger than the kernel; what lies beyond the edge must not come back between two passes."""
-    weight = oracle.kernel(d, c, k)
+    weight = cases.kernel(d, c, k)
     once = project(project(weight, 5, stride=2), 5, stride=2)
     # Two passes by hand on the small grid are the same as two at once, if the support is the kernel's in between.
     two, _ = project_unchecked(weight, (5, 5), 2, False, 2, "eigh")
@@ -120,7 +117,7 @@ def test_the_unread_taps_of_a_strided_kernel_stay_unread(d, c, k):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 32])
 def test_many_passes_are_for_every_map_whatever_the_size_given(size):
-    low, high = spread(project(he(64, 3, 3), size, passes=100), 32)
+    low, high = spread(project(cases.he(64, 3, 3), size, passes=100), 32)
     assert max(1 - low, high - 1) < 1e-4
 
 
@@ -132,34 +129,34 @@ def off(weight, size):
 @pytest.mark.parametrize("seed", range(10))
 def test_he_kernel_after_one_ten_and_fifty_passes(seed):
     """3 -> 64, 3x3, n = 32: the known ±2.5 % and ±0.1 %, which is for one kernel and without relaxation, and closer."""
-    weight = he(64, 3, 3, seed, torch.float32)
+    weight = cases.he(64, 3, 3, seed, torch.float32)
     for passes, least, most in ((1, 0.05, 0.25), (10, 0.003, 0.0125), (50, 0.0, 1e-4)):
         assert least < off(project(weight, 32, passes=passes), 32) < most
 
 
 @pytest.mark.parametrize("shape", [(64, 3), (32, 16), (3, 64), (24, 20)])
 def test_over_relaxation_is_ahead_of_the_plain_iteration(shape):
-    weight = plain = he(*shape, 3)
+    weight = plain = cases.he(*shape, 3)
     for passes in range(1, 21):
         plain = project(plain, 16)
         if passes in (10, 20):
             assert off(project(weight, 16, passes=passes), 16) < off(plain, 16)
 
 
-def test_plain_alternation_gives_the_known_figures():
-    """Known figures: 16 -> 32 at n = 32, [.963, 1.037] after 50 projections; over-relaxed, closer."""
-    plain = he(32, 16, 3)
+def test_plain_alternation_gives_the_known_values():
+    """Known values: 16 -> 32 at n = 32, [.963, 1.037] after 50 projections; over-relaxed, closer."""
+    plain = cases.he(32, 16, 3)
     for _ in range(50):
         plain = project(plain, 32)
     assert spread(plain, 32) == pytest.approx((0.963, 1.037), abs=0.01)
-    assert spread(project(he(32, 16, 3), 32, passes=50), 32) == pytest.approx((0.975, 1.025), abs=0.006)
+    assert spread(project(cases.he(32, 16, 3), 32, passes=50), 32) == pytest.approx((0.975, 1.025), abs=0.006)
 
 
 def test_square_kernels_stall_unless_they_start_right():
-    low, _ = spread(project(he(16, 16, 3), 32, passes=200), 32)
+    low, _ = spread(project(cases.he(16, 16, 3), 32, passes=200), 32)
     assert low < 0.3
     start = delta_orthogonal((16, 16, 3, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    noise = oracle.kernel(16, 16, 3)
+    noise = cases.kernel(16, 16, 3)
     low, high = spread(project(start + 0.05 * start.norm() / noise.norm() * noise, 32), 32)
     assert low > 0.998
     assert high < 1.002
@@ -174,7 +171,7 @@ def test_four_hundred_noisy_steps(shape, bounds, grid):
     weight = (
         delta_orthogonal((*shape, 3, 3), generator=generator, dtype=torch.float64)
         if square
-        else project(he(*shape, 3), size, passes=100)
+        else project(cases.he(*shape, 3), size, passes=100)
     )
     for step in range(400):
         noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
@@ -189,7 +186,7 @@ def test_four_hundred_noisy_steps(shape, bounds, grid):
 @pytest.mark.parametrize(("d", "c", "off"), [(32, 2, 1e-4), (16, 2, 1e-3), (6, 4, 0.4)])
 def test_strided_3x3_kernels(d, c, off):
     """The folded formula: tall ones (d > 4c) converge, wide ones come closer and stall."""
-    weight = oracle.kernel(d, c, 3)
+    weight = cases.kernel(d, c, 3)
     values = oracle.singular_values(project(weight, 4, 2, passes=100), (4, 4), 2)[: rank(weight.shape, 2) * 16]
     assert (values / target(weight.shape, 2) - 1).abs().max() < off
 
@@ -219,9 +216,9 @@ def test_spatial_orientation_is_kept():
 
 @pytest.mark.parametrize(("d", "c"), [(7, 4), (4, 7)])
 def test_changes_of_channel_basis_commute(d, c):
-    weight = oracle.kernel(d, c, 3)
-    u = torch.linalg.qr(oracle.kernel(d, d, 1)[:, :, 0, 0]).Q
-    v = torch.linalg.qr(oracle.kernel(c, c, 1, seed=1)[:, :, 0, 0]).Q
+    weight = cases.kernel(d, c, 3)
+    u = torch.linalg.qr(cases.kernel(d, d, 1)[:, :, 0, 0]).Q
+    v = torch.linalg.qr(cases.kernel(c, c, 1, seed=1)[:, :, 0, 0]).Q
 
     def turned(w):
         return torch.einsum("ed,dcij,cb->ebij", u, w, v)
@@ -231,13 +228,13 @@ def test_changes_of_channel_basis_commute(d, c):
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e30])
 def test_the_scale_does_not_matter(scale):
-    weight = oracle.kernel(6, 3, 3, dtype=torch.float32)
+    weight = cases.kernel(6, 3, 3, dtype=torch.float32)
     assert torch.allclose(project(scale * weight, 5), project(weight, 5), atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_dtype_layout_and_input_are_kept(dtype):
-    weight = oracle.kernel(6, 3, 3, dtype=dtype).permute(0, 1, 3, 2).requires_grad_()
+    weight = cases.kernel(6, 3, 3, dtype=dtype).permute(0, 1, 3, 2).requires_grad_()
     before = weight.detach().clone()
     out = project(weight, 5)
     assert (out.dtype, out.shape, out.requires_grad) == (dtype, weight.shape, False)
@@ -259,7 +256,10 @@ def test_products_that_do_not_converge_are_done_again():
     ("shape", "stride"), [((64, 3, 3, 3), 1), ((128, 64, 1, 1), 2), ((8, 32, 3, 3), 1), ((64, 3, 7, 7), 2)]
 )
 def test_the_products_ask_nothing_of_the_device(shape, stride, device):
-    """Fake tensors have no values: whatever the host wanted to read would raise.  The stand-in for CUDA where there is none."""
+    """Fake tensors have no values: whatever the host wanted to read would raise.
+
+    They stand in for CUDA where there is none.
+    """
     with FakeTensorMode():
         kernel, ok = project_unchecked(torch.empty(shape, device=device), (8, 8), stride, False, 1, "quintic", "small")
         assert (kernel.shape, kernel.device.type, ok.shape) == (shape, device, ())
@@ -300,5 +300,5 @@ def test_bad_input(arguments, said):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("shape", "stride"), [((64, 3, 3, 3), 1), ((128, 64, 1, 1), 2), ((16, 4, 3, 3), 2)])
 def test_cuda_agrees(shape, stride):
-    weight = oracle.kernel(*shape[:3], dtype=torch.float32)
+    weight = cases.kernel(*shape[:3], dtype=torch.float32)
     assert torch.allclose(project(weight.cuda(), 8, stride).cpu(), project(weight, 8, stride), atol=1e-5)

@@ -2,14 +2,16 @@
 
 import math
 
+import cases
 import numpy as np
 import oracle
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse.linalg import ArpackNoConvergence
 
-from paperlib import projection
+from paperlib import projection, spectrum
 from paperlib.spectrum import (
     dense,
     from_polyphase,
@@ -44,15 +46,15 @@ def test_one_dimension_is_a_circulant_matrix():
 @pytest.mark.parametrize("size", [(5, 5), (6, 6), (4, 7), (1, 3), (2, 2)])
 @pytest.mark.parametrize(("d", "c"), [(1, 1), (4, 2), (2, 5)])
 def test_two_dimensions(k, size, d, c):
-    agrees(oracle.kernel(d, c, k), size)
+    agrees(cases.kernel(d, c, k), size)
 
 
 @pytest.mark.parametrize("stride", [2, 3])
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7])
 @pytest.mark.parametrize("size", [(3, 3), (2, 4)])
 def test_strides(stride, k, size):
-    agrees(oracle.kernel(3, 2, k), size, stride)
-    agrees(oracle.kernel(9, 2, k), size, stride)
+    agrees(cases.kernel(3, 2, k), size, stride)
+    agrees(cases.kernel(9, 2, k), size, stride)
 
 
 @settings(max_examples=60, deadline=None)
@@ -67,7 +69,7 @@ def test_strides(stride, k, size):
     seed=st.integers(0, 99),
 )
 def test_any_shape(d, c, kh, kw, h, w, stride, seed):
-    weight = oracle.kernel(d, c, kh, kw, seed)
+    weight = cases.kernel(d, c, kh, kw, seed)
     agrees(weight, (h, w), stride)
     assert torch.equal(from_polyphase(polyphase(weight, stride), tuple(weight.shape), stride), weight)
     assert torch.allclose(
@@ -77,20 +79,20 @@ def test_any_shape(d, c, kh, kw, h, w, stride, seed):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_lower_precisions_are_computed_in_float32(dtype):
-    weight = oracle.kernel(6, 4, 3, dtype=dtype)
+    weight = cases.kernel(6, 4, 3, dtype=dtype)
     assert singular_values(weight, 5).dtype == torch.float32
     agrees(weight, (5, 5), tolerance=1e-5)
 
 
 def test_transfer_matrices_are_the_fft():
-    weight = oracle.kernel(4, 3, 3, 5)
+    weight = cases.kernel(4, 3, 3, 5)
     fft = torch.fft.rfft2(weight, s=(8, 6)).permute(2, 3, 0, 1)
     assert torch.allclose(transfer_matrices(weight, (8, 6)), fft, atol=1e-12)
 
 
 @pytest.mark.parametrize(("k", "stride"), [(1, 1), (3, 1), (3, 2), (1, 2)])
 def test_gradients(k, stride):
-    weight = oracle.kernel(3, 2, k).requires_grad_()
+    weight = cases.kernel(3, 2, k).requires_grad_()
     assert torch.autograd.gradcheck(lambda w: singular_values(w, (3, 4), stride), weight)
     assert torch.autograd.gradcheck(lambda w: operator_norm(w, 3, "circular", stride), weight)
     assert torch.autograd.gradcheck(lambda w: operator_norm(w, 3, "zeros", stride), weight, atol=1e-5)
@@ -108,22 +110,22 @@ def test_gradients(k, stride):
     seed=st.integers(0, 99),
 )
 def test_norms_with_zero_padding(d, c, k, h, w, stride, seed):
-    weight = oracle.kernel(d, c, k, seed=seed)
+    weight = cases.kernel(d, c, k, seed=seed)
     exact = oracle.singular_values(weight, (h, w), stride, "zeros")[0].item()
     assert operator_norm(weight, (h, w), "zeros", stride).item() == pytest.approx(exact, rel=1e-9, abs=1e-12)
     assert operator_norm_bound(weight, (h, w), stride).item() >= exact * (1 - 1e-12)
 
 
 def test_the_reshaped_norm_is_no_bound_but_k_times_it_is():
-    weight = oracle.kernel(6, 6, 3)
+    weight = cases.kernel(6, 6, 3)
     reshaped = torch.linalg.matrix_norm(weight.flatten(1), 2).item()
     exact = operator_norm(weight, 8, "zeros").item()
     assert reshaped < exact < 3 * reshaped
 
 
 def test_an_exact_kernel_padded_with_zeros():
-    """Known figures: sv/σ in [.593, 1.000], and as many equal to 1 as there are inner pixels."""
-    weight = oracle.kernel(64, 3, 3) * math.sqrt(2 / 576)
+    """Known values: sv/σ in [.593, 1.000], and as many equal to 1 as there are inner pixels."""
+    weight = cases.he(64, 3, 3)
     weight = projection.project(weight, 16, passes=1000) / projection.target(weight.shape)
     matrix = oracle.operator(weight, (16, 16), padding="zeros")
     values = torch.linalg.eigvalsh(matrix.T @ matrix).sqrt()
@@ -134,14 +136,42 @@ def test_an_exact_kernel_padded_with_zeros():
 
 @pytest.mark.parametrize("scale", [1e-200, 1e-100, 1e100, 1e200])
 def test_norms_of_kernels_of_any_size(scale):
-    weight = oracle.kernel(4, 4, 3)
+    weight = cases.kernel(4, 4, 3)
     for padding in ("circular", "zeros"):
         exact = operator_norm(weight, 6, padding).item()
         assert operator_norm(scale * weight, 6, padding).item() / scale == pytest.approx(exact, rel=1e-9)
 
 
+def test_the_iteration_is_repeatable_and_never_above_the_exact_norm():
+    for seed, (d, c) in enumerate([(24, 3), (3, 24), (8, 8)]):
+        weight = cases.kernel(d, c, 3, seed=seed)
+        exact = oracle.singular_values(weight, (8, 8), padding="zeros")[0].item()
+        norms = [operator_norm(weight, 8, "zeros", tolerance=t).item() for t in (1e-9, 1e-9, 1e-3)]
+        assert norms[0] == norms[1]
+        assert max(norms) <= exact * (1 + 1e-14)
+        assert norms == pytest.approx([exact, exact, exact], rel=2e-3)
+        with torch.inference_mode():
+            assert operator_norm(weight, 8, "zeros").item() == norms[0]
+
+
+def test_a_kernel_that_the_border_hides_has_norm_zero():
+    weight = torch.zeros(16, 16, 7, 7)
+    weight[:, :, 0, 0] = 1  # three pixels away from the one it is for
+    assert operator_norm(weight, 3, "zeros").item() == 0
+    assert operator_norm(weight, 4, "zeros").item() == pytest.approx(16)
+
+
+def test_an_iteration_that_does_not_converge_says_so(monkeypatch):
+    def gives_up(*arguments, **options):
+        raise ArpackNoConvergence("no", [], [])
+
+    monkeypatch.setattr(spectrum, "svds", gives_up)
+    with pytest.raises(RuntimeError, match="did not converge to 1e-09: ask for a larger tolerance"):
+        operator_norm(cases.kernel(8, 8, 3), 8, "zeros")
+
+
 def test_numpy_integers_are_integers():
-    weight = oracle.kernel(3, 2, 3)
+    weight = cases.kernel(3, 2, 3)
     assert torch.equal(singular_values(weight, np.int64(4), np.int64(2)), singular_values(weight, 4, 2))
 
 
@@ -178,6 +208,6 @@ def test_bad_input(call, said):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_agrees():
-    weight = oracle.kernel(8, 4, 3)
+    weight = cases.kernel(8, 4, 3)
     assert torch.allclose(singular_values(weight.cuda(), 6, 2).cpu(), singular_values(weight, 6, 2), atol=1e-10)
     assert operator_norm(weight.cuda(), 6, "zeros").item() == pytest.approx(operator_norm(weight, 6, "zeros").item())

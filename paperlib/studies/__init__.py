@@ -1,7 +1,7 @@
-"""The small experiments of the book's chapters: each a function that returns a tidy data frame, for the chapter to print
-and to draw.
+"""The small experiments of the book's chapters.
 
-One module a chapter: ``paperlib.studies.norm_preservation`` (chapter 1), ``projection`` (2), ``reference`` (2b) and ``channel_grid`` (3).
-Everything is seeded and in float64, so that it comes out alike everywhere.  Training runs are not here but in
-:mod:`paperlib.training` and :mod:`paperlib.grid_runs`; chapter 3's functions only sum up what a grid has measured.
+Each is a function that returns a tidy data frame, for the chapter to print and to draw.  There is one module per
+chapter: ``paperlib.studies.norm_preservation`` (chapter 1), ``projection`` (2), ``published`` (2b), ``channel_grid``
+(3) and ``runs`` (4).  Everything is seeded and in float64, so that it comes out alike everywhere.  Training is not here
+but in :mod:`paperlib.training` and :mod:`paperlib.channel_grid`; the last two modules only sum up what was recorded.
 """

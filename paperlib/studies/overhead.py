@@ -1,4 +1,4 @@
-"""Chapter 2's cost: what projecting the transitions adds to a training step, beside textbook versions of the projection."""
+"""Chapter 2's cost: what projecting the transitions adds to a training step, beside textbook projections."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from paperlib.projection import NormPreserving, target
+from paperlib.holding import NormPreserving
+from paperlib.polar import coupled_step, identity_like
+from paperlib.projection import target
 from paperlib.training import benchmark_step
 
 
 def svd_textbook(weight: Tensor, n: int) -> Tensor:
-    """Equation 8 by FFT, a complex SVD at each of the n² frequencies, and the crop; shapes as in
-    :func:`paperlib.projection.project`."""
+    """Equation 8 by FFT, a complex SVD at each of the n² frequencies, and the crop.
+
+    The shapes are those of :func:`paperlib.projection.project`.
+    """
     k = weight.shape[-1]
     p = torch.fft.fft2(weight, s=(n, n)).permute(2, 3, 0, 1)
     u, _, v = torch.linalg.svd(p, full_matrices=False)
     kernel = torch.fft.ifft2((u @ v).permute(2, 3, 0, 1)).real[..., :k, :k]
-    return target(tuple(weight.shape)) * kernel
+    return target(weight.shape) * kernel
 
 
 def newton_schulz_textbook(weight: Tensor, n: int, steps: int = 10) -> Tensor:
-    """Equations 8 and 9 taken literally: all n² frequencies, Newton-Schulz on the real form of the Gram matrix on the
-    output's side, and the crop; shapes as in :func:`paperlib.projection.project`.
+    """Equations 8 and 9 taken literally.
+
+    That is Newton-Schulz at all n² frequencies, on the real form of the Gram matrix on the output's side, and the
+    crop.  The shapes are those of :func:`paperlib.projection.project`.
 
     Examples
     --------
@@ -39,14 +45,12 @@ def newton_schulz_textbook(weight: Tensor, n: int, steps: int = 10) -> Tensor:
     real = torch.cat([torch.cat([p.real, -p.imag], 2), torch.cat([p.imag, p.real], 2)], 1)
     gram = real @ real.mT
     scale = torch.linalg.matrix_norm(gram)[:, None, None]
-    y, one = gram / scale, torch.eye(2 * d, device=weight.device)
-    z = one.expand_as(y)
+    y, z = gram / scale, identity_like(gram)
     for _ in range(steps):
-        t = 1.5 * one - 0.5 * (z @ y)
-        y, z = y @ t, t @ z
+        y, z = coupled_step(y, z)
     out = (z / scale.sqrt()) @ real
     p = torch.complex(out[:, :d, :c], out[:, d:, :c]).reshape(n, n, d, c)
-    return target(tuple(weight.shape)) * torch.fft.ifft2(p.permute(2, 3, 0, 1)).real[..., :k, :k]
+    return target(weight.shape) * torch.fft.ifft2(p.permute(2, 3, 0, 1)).real[..., :k, :k]
 
 
 def random_batch(size: int) -> tuple[Tensor, Tensor]:
@@ -68,7 +72,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def disturb(held: NormPreserving) -> None:
-    """Move each held kernel by 1 % of its norm: what the optimiser's step leaves, a kernel near the target, not on it."""
+    """Move each held kernel by 1 % of its norm, as an optimiser's step does: near the target, but not on it."""
     with torch.no_grad():
         for _, conv, _ in held.convs:
             w = conv.weight
@@ -78,8 +82,22 @@ def disturb(held: NormPreserving) -> None:
 def overhead(depth: int = 164, batch_size: int = 128, rounds: int = 5) -> pd.DataFrame:
     """A training step of a ProcResNet, and projecting its three transitions by this library and by the textbook.
 
-    The four take turns; the first two, which take least, are run once before.  On a CUDA device where there is one.  Columns: ``round``, ``step``, ``library``,
-    ``svd``, ``newton-schulz``, in seconds.  ``depth`` is the base network's.
+    The four take turns; the first two, which take least, are run once before.  They run on a CUDA device where there
+    is one.
+
+    Parameters
+    ----------
+    depth : int
+        The base network's depth 9n+2.
+    batch_size : int
+        Images in a training step.
+    rounds : int
+        How many turns.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns: ``round``, and in seconds ``step``, ``library``, ``svd`` and ``newton-schulz``.
     """
     step = benchmark_step("procresnet", depth, *random_batch(batch_size))
     held = NormPreserving(step.model)

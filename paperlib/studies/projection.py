@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from paperlib.energy import effective_rank, energy_fraction, output_gradients, relative_sd
-from paperlib.polar import polar_factor, polar_iterates
-from paperlib.projection import project, project_unchecked, rank, spread
+from paperlib.holding import Exact
+from paperlib.polar import Iteration, polar_factor, polar_iterates
+from paperlib.projection import project, rank, spread
 from paperlib.spectrum import dense, operator_norm, operator_norm_bound, singular_values
 from paperlib.trunk import trunk_convs
 
-SIZE = int | tuple[int, int]
+Size = int | tuple[int, int]
 
 
 def he_kernel(d: int, c: int, k: int, seed: int = 0, drawn: torch.dtype = torch.float64) -> Tensor:
@@ -25,7 +26,7 @@ def he_kernel(d: int, c: int, k: int, seed: int = 0, drawn: torch.dtype = torch.
 
 
 # c, d, k, size, stride: odd and even kernels, rectangular maps, more channels on either side, and strides.
-THEOREM3_CASES: tuple[tuple[int, int, int, SIZE, int], ...] = (
+THEOREM3_CASES: tuple[tuple[int, int, int, Size, int], ...] = (
     (3, 4, 3, 6, 1),
     (5, 3, 3, (4, 6), 1),
     (3, 4, 2, 5, 1),
@@ -37,7 +38,7 @@ THEOREM3_CASES: tuple[tuple[int, int, int, SIZE, int], ...] = (
 )
 
 
-def theorem3(cases: Iterable[tuple[int, int, int, SIZE, int]] = THEOREM3_CASES, seed: int = 0) -> pd.DataFrame:
+def theorem3(cases: Iterable[tuple[int, int, int, Size, int]] = THEOREM3_CASES, seed: int = 0) -> pd.DataFrame:
     """Theorem 3 against a dense SVD, for random kernels of the cases ``(c, d, k, size, stride)``.
 
     Columns: ``kernel``, ``stride``, ``output``, ``values`` (how many singular values) and ``difference``, the largest
@@ -66,9 +67,11 @@ def theorem3(cases: Iterable[tuple[int, int, int, SIZE, int]] = THEOREM3_CASES, 
     return pd.DataFrame(rows)
 
 
-def sorted_spectra(kernels: dict[str, Tensor], size: SIZE, unit: float = 1.0) -> pd.DataFrame:
-    """The singular values of some kernels, largest first: columns ``kernel``, ``share`` (of the values that are
-    larger), ``value`` (over ``unit``)."""
+def sorted_spectra(kernels: dict[str, Tensor], size: Size, unit: float = 1.0) -> pd.DataFrame:
+    """The singular values of some kernels, largest first.
+
+    Columns: ``kernel``, ``share`` (of the values that are larger), ``value`` (over ``unit``).
+    """
     parts = []
     for name, weight in kernels.items():
         values = singular_values(weight.detach().double(), size).flatten().sort(descending=True).values / unit
@@ -78,12 +81,11 @@ def sorted_spectra(kernels: dict[str, Tensor], size: SIZE, unit: float = 1.0) ->
 
 
 def zero_padding(weight: Tensor, sizes: Iterable[int]) -> pd.DataFrame:
-    """What zero padding makes of a kernel that is exactly norm-preserving with circular padding, on maps of several
-    sides.
+    """What zero padding makes of a kernel that is exactly norm-preserving with circular padding.
 
-    ``weight`` is such a kernel with d ≥ c, scaled to singular values of 1.  Columns: ``size``, ``lowest``,
-    ``highest``, ``kept`` (the share of singular values within 1e-6 of 1) and ``interior`` (the share of the pixels
-    that no border touches).
+    ``weight`` is such a kernel with d ≥ c, scaled to singular values of 1; ``sizes`` are the sides of the feature
+    maps.  Columns: ``size``, ``lowest``, ``highest``, ``kept`` (the share of singular values within 1e-6 of 1) and
+    ``interior`` (the share of the pixels that no border touches).
     """
     rows = []
     for n in sizes:
@@ -127,17 +129,18 @@ def operator_norms(cases: Iterable[tuple[int, int, int, int]]) -> pd.DataFrame:
 
 
 def polar_convergence(lower: float, steps: int = 12, seed: int = 0) -> pd.DataFrame:
-    """How far from orthogonal a matrix with singular values between ``lower`` and 1 is after each step of four
-    iterations.
+    """How far from orthogonal a matrix is after each step of four iterations.
 
-    Columns: ``method``, ``step``, ``products`` (matrix products so far; a step of ``qdwh`` takes one and a linear
-    solve, counted as one) and ``error``, the largest distance of a singular value from 1.
+    Its singular values lie between ``lower`` and 1.  Columns: ``method``, ``step``, ``products`` (matrix products so
+    far; a step of ``qdwh`` takes one and a linear solve, counted as one) and ``error``, the largest distance of a
+    singular value from 1.
     """
     generator = torch.Generator().manual_seed(seed)
     u, v = (polar_factor(torch.randn(n, 40, generator=generator, dtype=torch.float64).reshape(n, 40)) for n in (80, 40))
     matrix = u * torch.linspace(lower, 1, 40, dtype=torch.float64) @ v.T
     rows = []
-    for method, products in (("newton-schulz", 2), ("scaled-newton-schulz", 2), ("quintic", 3), ("qdwh", 2)):
+    cost: dict[Iteration, int] = {"newton-schulz": 2, "scaled-newton-schulz": 2, "quintic": 3, "qdwh": 2}
+    for method, products in cost.items():
         for step, x in enumerate(polar_iterates(matrix, method, steps, lower)):
             error = (torch.linalg.svdvals(x) - 1).abs().max().item()
             rows.append({"method": method, "step": step, "products": products * step, "error": error})
@@ -145,11 +148,11 @@ def polar_convergence(lower: float, steps: int = 12, seed: int = 0) -> pd.DataFr
 
 
 def alternating(starts: dict[str, Tensor], size: int, passes: Iterable[int], relaxed: bool = True) -> pd.DataFrame:
-    """The spread of the singular values after some numbers of alternating projections: columns ``kernel``,
-    ``passes``, ``lowest``, ``highest``.
+    """The spread of the singular values after some numbers of alternating projections.
 
-    Values are over the target and on a map of side ``size``; 0 passes is the start.  ``relaxed=False`` is the plain
-    iteration, one call of :func:`paperlib.projection.project` on the last one's result.
+    Columns: ``kernel``, ``passes``, ``lowest``, ``highest``.  Values are over the target and on a feature map of side
+    ``size``; 0 passes is the start.  ``relaxed=False`` is the plain iteration: each call of
+    :func:`paperlib.projection.project` is on the result of the one before.
     """
     rows = []
     for name, start in starts.items():
@@ -169,19 +172,19 @@ def alternating(starts: dict[str, Tensor], size: int, passes: Iterable[int], rel
 def noisy_steps(
     starts: dict[str, Tensor], size: int, noise: float = 0.01, steps: int = 400, seed: int = 0
 ) -> pd.DataFrame:
-    """A stand-in for training: ``steps`` times random noise of ``noise`` times the kernel's norm, then one projection
-    as the hook does it.
+    """A stand-in for training: in each step random noise, then one projection as the optimiser's hook does it.
 
-    Columns: ``kernel``, ``step``, ``lowest``, ``highest`` (over the target), every tenth step.
+    The noise has ``noise`` times the kernel's norm.  Columns: ``kernel``, ``step``, ``lowest``, ``highest`` (over the
+    target), for every tenth step.
     """
-    rows = []
+    rows, projector = [], Exact("eigh")
     for name, weight in starts.items():
         generator = torch.Generator().manual_seed(seed)
         for step in range(steps + 1):
             if step:
                 direction = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
                 weight = weight + noise * weight.norm() / direction.norm() * direction
-                weight, _ = project_unchecked(weight, (size, size), 1, False, 1, "eigh", "small")
+                weight, _ = projector(weight, (size, size), stride=1, relu=False)
             if step % 10 == 0:
                 low, high = spread(weight, size)
                 rows.append({"kernel": name, "step": step, "lowest": low, "highest": high})
@@ -192,7 +195,7 @@ def repair(starts: dict[str, Tensor], size: int, noises: Iterable[float], seed: 
     """What one projection repairs of a small random disturbance of norm-preserving kernels.
 
     Columns: ``kernel``, ``noise`` (over the kernel's norm), ``disturbed`` and ``projected``: the largest distance of a
-    singular value from the target, over it.  (``seed`` should not be one that a kernel was drawn with.)
+    singular value from the target, over the target.  (``seed`` should not be one that a kernel was drawn with.)
     """
     rows = []
     for name, start in starts.items():
@@ -209,21 +212,25 @@ def repair(starts: dict[str, Tensor], size: int, noises: Iterable[float], seed: 
 
 
 def energy_in_networks(networks: dict[str, nn.Module], images: Tensor, labels: Tensor) -> pd.DataFrame:
-    """Equation 7's assumption at the convolutions that the gradient cannot get around, in some networks, for one batch.
+    """Equation 7's assumption in some networks, for one batch, at the convolutions that the gradient cannot get around.
 
-    Columns: ``network``, ``convolution``, ``assumed`` (the share r/d), ``measured`` (the share of the whole batch's
-    gradient energy that is passed on), ``sd`` (of the share over the images), ``ratio`` (measured over assumed),
-    ``effective_rank`` of the gradients and ``predicted_sd``, of that ratio, for a random row space and gradients of
-    that rank.  1×1 and 3×3 kernels alike; those that lose nothing (c ≥ d) are left out.
+    Kernels of 1×1 and 3×3 taps are treated alike; those that lose nothing (c ≥ d) are left out.  Columns:
+
+    * ``network`` and ``convolution``;
+    * ``assumed``: the share r/d;
+    * ``measured``: the share of the whole batch's gradient energy that is passed on;
+    * ``sd``: the standard deviation of the share over the images;
+    * ``ratio``: measured over assumed;
+    * ``effective_rank`` of the gradients;
+    * ``predicted_sd``: that of the ratio, for a random row space and gradients of that rank.
     """
     rows = []
     for network, model in networks.items():
-        convs = [t for t in trunk_convs(model, images[:2]) if rank(*_geometry(t.conv)) < t.conv.out_channels]
-        for t, gradient in zip(
-            convs, output_gradients(model, images, labels, [t.name for t in convs]).values(), strict=True
-        ):
-            shape, stride = _geometry(t.conv)
-            d, r = shape[0], rank(shape, stride)
+        convs = [t for t in trunk_convs(model, images[:2]) if _rank(t.conv) < t.conv.out_channels]
+        gradients = output_gradients(model, images, labels, [t.name for t in convs])
+        for t in convs:
+            gradient, stride = gradients[t.name], t.conv.stride[0]
+            d, r = t.conv.out_channels, _rank(t.conv)
             energy = gradient.double().square().sum((1, 2, 3))
             share = energy_fraction(t.conv.weight, gradient, stride)
             measured = ((share * energy).sum() / energy.sum()).item()
@@ -243,37 +250,41 @@ def energy_in_networks(networks: dict[str, nn.Module], images: Tensor, labels: T
     return pd.DataFrame(rows)
 
 
-def _geometry(conv: nn.Conv2d) -> tuple[tuple[int, ...], int]:
-    return tuple(conv.weight.shape), conv.stride[0]
+def _rank(conv: nn.Conv2d) -> int:
+    return rank(conv.weight.shape, conv.stride[0])
 
 
 def energy_by_channels(
     gradients: dict[str, Tensor], channels: Iterable[int], kernels: int = 100, seed: int = 0
 ) -> pd.DataFrame:
-    """How the share of the gradient's energy in a random kernel's row space varies from kernel to kernel, by the
-    number of input channels.
+    """How the share of the gradient's energy in a random kernel's row space varies, by the number of input channels.
 
     Parameters
     ----------
-    gradients : by a name, gradients ``(N, d, h, w)`` at a convolution's output.
-    channels : numbers of input channels c < d; the kernels are random 1×1 ones from c to d.
-    kernels : how many for each c.
+    gradients : dict of str to Tensor, (N, d, h, w)
+        Sets of gradients at a convolution's output, each under a name.
+    channels : iterable of int
+        Numbers of input channels c < d; the kernels are random 1×1 ones from c to d.
+    kernels : int
+        How many kernels for each c.
+    seed : int
+        Of the kernels.
 
     Returns
     -------
-    One row for each name and c: ``gradients``, ``channels``, ``effective_rank``, ``mean`` and ``sd`` (over the
-    kernels) of the gradients' energy fraction over c/d, and ``predicted``, the standard deviation that
-    :func:`paperlib.energy.relative_sd` gives for that effective rank.
+    pd.DataFrame
+        One row for each name and c: ``gradients``, ``channels``, ``effective_rank``, ``mean`` and ``sd`` (over the
+        kernels) of the gradients' energy fraction over c/d, and ``predicted``, the standard deviation that
+        :func:`paperlib.energy.relative_sd` gives for that effective rank.
     """
     rows = []
     for name, gradient in gradients.items():
         d = gradient.shape[1]
-        # All positions and images together: the fraction depends on their second moment alone.
+        # All positions and images together: the fraction depends on their second moment alone.  So d "images" of one
+        # pixel, with the same moment, stand for them.
         vectors = gradient.double().transpose(0, 1).flatten(1)
         values, directions = torch.linalg.eigh(vectors @ vectors.T)
-        summary = (directions * values.clamp_min(0).sqrt()).T[
-            ..., None, None
-        ]  # d "images" of one pixel, the same moment
+        summary = (directions * values.clamp_min(0).sqrt()).T[..., None, None]
         m = effective_rank(gradient)
         for c in channels:
             generator = torch.Generator().manual_seed(seed)

@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # Reading the reference implementation
+# # Reading the published code
 #
 # The authors of the paper {cite}`zaeemzadeh2020` have published a PyTorch implementation,
 # [ProcResNet_PyTorch](https://github.com/zaeemzadeh/ProcResNet_PyTorch). Code answers what a paper leaves open: how many steps, in which
@@ -28,7 +28,7 @@
 #
 # Three things should be said first.
 #
-# * No code of the authors is run here. `paperlib.reference` computes what their function computes, [from the formulas](../book/api/reference.md),
+# * No code of the authors is run here. `paperlib.published` computes what their function computes, [from the formulas](../book/api/published.md),
 #   and can leave the first point out (`conjugated=False`), so that the others can be seen alone.
 # * A ProcResNet has three transitions. Two of them have 1 × 1 kernels, and those come out of the published code as they should.
 # * The paper itself points to another repository, [ProcResNet](https://github.com/zaeemzadeh/ProcResNet), which the PyTorch one calls the original
@@ -57,12 +57,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from paperlib.figures import audit
+from paperlib import published
+from paperlib.figures import audit as draw
 from paperlib.polar import polar_factor
 from paperlib.projection import project, target
-from paperlib.reference import project_as_published
 from paperlib.spectrum import singular_values
-from paperlib.studies import reference as studies
+from paperlib.studies import published as studies
 
 torch.set_num_threads(1)  # many small matrices: more threads wait for each other
 
@@ -94,9 +94,11 @@ identity = studies.centre_tap(16)
 read = {"not conjugated": False, "as published": True}
 lines = []
 for label, conjugated in read.items():
-    out = project_as_published(identity, 32, conjugated)
+    out = published.project(identity, 32, conjugated)
     same = bool((out - identity).abs().max() < 1e-6)
-    lines.append(f"{label}: energy {studies.energy(out).sum():.1f}, unchanged: {same}")
+    lines.append(
+        f"{label}: energy {studies.tap_energy(out).sum():.1f}, unchanged: {same}"
+    )
 print("\n".join(lines))
 
 # %% [markdown]
@@ -107,7 +109,7 @@ print("\n".join(lines))
 start = studies.initial_kernel(64, 3, 3)
 kernels = {"He-initialised": start}
 for label, conjugated in read.items():
-    kernels[f"projected, {label}"] = project_as_published(start, 32, conjugated)
+    kernels[f"projected, {label}"] = published.project(start, 32, conjugated)
 table = pd.DataFrame({label: studies.summary(w, 32) for label, w in kernels.items()}).T
 shown(table, **kernel_style)
 
@@ -116,22 +118,22 @@ shown(table, **kernel_style)
 # to 3 × 3 taps takes something away; that is a property of Algorithm 1, not of the code. As published, they lie between 0.316 and 0.401, and
 # 99 % of the energy that is left is in one corner tap.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The nine taps of two kernels before and after the projection: the share of each tap in the kernel's energy, in per cent. Top: a kernel that is norm-preserving already. Bottom: the first transition of a ProcResNet at its start.", "name": "fig-audit-taps"}, "image": {"alt": "Two rows of three 3 by 3 grids. The identity keeps its central tap without the conjugation, and has nothing left with it. The He-initialised kernel has about a ninth in each tap, before and after the projection; with the conjugation 99 per cent is in the upper left tap."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The nine taps of two kernels before and after the projection: the share of each tap in the kernel's energy, in per cent. Top: a kernel that is norm-preserving already. Bottom: the first transition of a ProcResNet at its start.", "name": "fig-published-taps"}, "image": {"alt": "Two rows of three 3 by 3 grids. The identity keeps its central tap without the conjugation, and has nothing left with it. The He-initialised kernel has about a ninth in each tap, before and after the projection; with the conjugation 99 per cent is in the upper left tap."}}
 kernels_by_stage = {
     name: {
         "before": kernel,
-        "projected,\nnot conjugated": project_as_published(kernel, 32, False),
-        "projected,\nas published": project_as_published(kernel, 32),
+        "projected,\nnot conjugated": published.project(kernel, 32, False),
+        "projected,\nas published": published.project(kernel, 32),
     }
     for name, kernel in {
         "identity, 16 → 16": identity,
         "He-initialised, 3 → 64": start,
     }.items()
 }
-audit.tap_energy(studies.taps(kernels_by_stage))
+draw.tap_energy(studies.taps(kernels_by_stage))
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of the first transition, over the target, before and after the projection. Dashed: the target.", "name": "fig-audit-values"}, "image": {"alt": "Three histograms one under the other. Before: around 0.3. Projected without the conjugation: around 1. Projected as published: around 0.36."}}
-audit.singular_value_shares(
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of the first transition, over the target, before and after the projection. Dashed: the target.", "name": "fig-published-values"}, "image": {"alt": "Three histograms one under the other. Before: around 0.3. Projected without the conjugation: around 1. Projected as published: around 0.36."}}
+draw.singular_value_shares(
     pd.concat(
         pd.DataFrame(
             {
@@ -208,7 +210,7 @@ real = a.real.to(a.dtype)
 both = [studies.polar_from_blocks(real, sign) for sign in (1, -1)]
 lines = [f"a real matrix, read either way, gives the same: {close(*both)}"]
 for c, d, k, stride, n in studies.LAYERS[1:]:
-    out = project_as_published(studies.initial_kernel(d, c, k), n)
+    out = published.project(studies.initial_kernel(d, c, k), n)
     found = studies.summary(out, n, stride)
     lines.append(
         f"{c} → {d}, as published: sv/σ from {found['lowest']:.3f} to {found['highest']:.3f}"
@@ -276,8 +278,8 @@ for side in ("input side", "output side"):
     growth = (double[40] / double[20]) ** (1 / 20)
     print(f"{side}, float64: from step 20 to 40 times {growth:.1f} a step")
 
-# %% mystnb={"figure": {"caption": "The error of the polar factor of a 128 → 256 matrix over the steps of the Newton-Schulz iteration, with the Gram matrix on the side of the input (128 × 128) and of the output (256 × 256). Dotted: the ten steps of the published code.", "name": "fig-audit-gram"}, "image": {"alt": "Error on a logarithmic axis against steps. On the input side it falls to the precision and stays. On the output side it falls until step ten, then rises steadily, in float32 until it explodes near step 25, in float64 near step 50."}}
-audit.gram_sides(sides, taken=10)
+# %% mystnb={"figure": {"caption": "The error of the polar factor of a 128 → 256 matrix over the steps of the Newton-Schulz iteration, with the Gram matrix on the side of the input (128 × 128) and of the output (256 × 256). Dotted: the ten steps of the published code.", "name": "fig-published-gram"}, "image": {"alt": "Error on a logarithmic axis against steps. On the input side it falls to the precision and stays. On the output side it falls until step ten, then rises steadily, in float32 until it explodes near step 25, in float64 near step 50."}}
+draw.gram_sides(sides, taken=10)
 
 # %% [markdown]
 # After ten steps in float32 both sides have an error below 1e-5: for the published settings it makes no difference to the result. It is a reason not to take more steps to
@@ -347,7 +349,7 @@ shown(small, **style).set_index(["layer", "factor"])
 # %%
 lines = []
 for label, kernel in {
-    "σ as published": project_as_published(start, 32, conjugated=False),
+    "σ as published": published.project(start, 32, conjugated=False),
     "σ with √2": project(start, 32, relu=True),
 }.items():
     plain, behind = (studies.backward_ratio(kernel, 32, relu=r) for r in (False, True))
@@ -367,8 +369,8 @@ print(f"{drawn['count'].sum():,} projections in 10,000 steps")
 print(f"longest wait: {drawn.wait.max()} steps without a projection")
 drawn.set_index("wait")[["count"]].T
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "How many steps pass without a projection between two steps with one: with probability 1/2 after each step, over 10,000 steps, and after every second step. Grey: what is expected, half as often with each further step.", "name": "fig-audit-waits"}, "image": {"alt": "Shares on a logarithmic axis over the number of steps without a projection. At random, they fall along a straight line: half of the waits have none, a quarter one, and so on, up to twelve. Every second step: always one."}}
-audit.waiting_times(waits)
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How many steps pass without a projection between two steps with one: with probability 1/2 after each step, over 10,000 steps, and after every second step. Grey: what is expected, half as often with each further step.", "name": "fig-published-waits"}, "image": {"alt": "Shares on a logarithmic axis over the number of steps without a projection. At random, they fall along a straight line: half of the waits have none, a quarter one, and so on, up to twelve. Every second step: always one."}}
+draw.waiting_times(waits)
 
 # %% [markdown]
 # About half of the projections follow directly on another one, and three times in 10,000 steps the kernels were left alone for ten steps or more. How far they move in that time depends on the
@@ -392,17 +394,18 @@ audit.waiting_times(waits)
 #
 # ## Running it
 #
-# Points 1, 4, 5, 6 and 7 can be switched on; 2 and 3, which change the cost, are left out. The network starts from kernels that have not been projected, and `NormPreserving` and
-# `train` hold it as the published code does:
+# Points 1, 4, 5, 6 and 7 can be switched on; 2 and 3, which change the cost, are left out. The network starts from kernels that have not been projected, and `NormPreserving`
+# holds them as the published code does:
 #
 # ```python
-# model = models.build("procresnet", 164, reference_quirks=True)
+# model = models.build("procresnet", 164, project=False)
+# held = NormPreserving(model, projector=published.Projector())
 # ```
 #
 # For one whole training run, with its record and its figures:
 #
 # ```bash
-# papermill notebooks/04_cifar.ipynb out.ipynb -p arch procresnet -p reference_quirks True
+# papermill notebooks/04_cifar.ipynb out.ipynb -p arch procresnet -p projector published
 # ```
 #
 # What the points do to a training has not been measured at the paper's scale. [Chapter 4](04_cifar.ipynb) has one short run of each network on record, with one seed: too little to tell them apart.

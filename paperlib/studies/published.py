@@ -1,7 +1,7 @@
-"""Chapter 2b: what the points in which the authors' published projection differs from the paper change, one by one.
+"""Chapter 2b: the points in which the authors' published projection differs from the paper, and what each changes.
 
-Everything here is made from the formulas (:mod:`paperlib.reference`); none of the authors' code is run.  Singular values are
-over the target, so that 1 keeps the norm.
+Everything here is made from the formulas (:mod:`paperlib.published`); none of the authors' code is run.  Singular
+values are over the target, so that 1 keeps the norm.
 """
 
 from __future__ import annotations
@@ -15,20 +15,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paperlib import models
-from paperlib.polar import polar_factor
-from paperlib.projection import NormPreserving, project, spread, target
-from paperlib.reference import project_as_published, turn
+from paperlib import models, published
+from paperlib.holding import NormPreserving
+from paperlib.polar import coupled_step, identity_like, polar_factor
+from paperlib.projection import project, spread, target
 from paperlib.spectrum import transfer_matrices
 from paperlib.studies.projection import he_kernel
 
+# Channels in, channels out, kernel, stride, side of the output.
 Layer = tuple[int, int, int, int, int]
-# The transitions of ProcResNet-166: channels in, channels out, kernel, stride, side of the output.
+# The transitions of ProcResNet-166.
 LAYERS: tuple[Layer, ...] = ((3, 64, 3, 1, 32), (64, 128, 1, 2, 16), (128, 256, 1, 2, 8))
 
 
+def layer_name(c: int, d: int, k: int) -> str:
+    """What the tables call a layer.
+
+    Examples
+    --------
+    >>> layer_name(3, 64, 3)
+    '3 → 64, 3×3'
+    """
+    return f"{c} → {d}, {k}×{k}"
+
+
 def initial_kernel(d: int, c: int, k: int) -> Tensor:
-    """The He-initialised kernel ``(d, c, k, k)`` that this chapter looks at: drawn in float32, as a network's is; float64."""
+    """The He-initialised kernel ``(d, c, k, k)`` of this chapter: drawn in float32 as a network's is, then float64."""
     return he_kernel(d, c, k, drawn=torch.float32)
 
 
@@ -39,14 +51,16 @@ def centre_tap(channels: int, k: int = 3) -> Tensor:
     return kernel
 
 
-def energy(kernel: Tensor) -> Tensor:
+def tap_energy(kernel: Tensor) -> Tensor:
     """The sum of squares of each tap, ``(kh, kw)``."""
     return kernel.detach().square().sum((0, 1))
 
 
 def summary(kernel: Tensor, size: int, stride: int = 1) -> dict[str, float]:
-    """A kernel in four numbers: ``lowest`` and ``highest`` singular value over the target, ``energy``, and the share of
-    it in the ``corner`` tap (0, 0).
+    """A kernel in four numbers: ``lowest``, ``highest``, ``energy`` and ``corner``.
+
+    They are the smallest and the largest singular value over the target, the sum of squares, and the share of that sum
+    in the corner tap (0, 0).
 
     Examples
     --------
@@ -54,16 +68,19 @@ def summary(kernel: Tensor, size: int, stride: int = 1) -> dict[str, float]:
     {'lowest': 1.0, 'highest': 1.0, 'energy': 4.0, 'corner': 0.0}
     """
     low, high = spread(kernel, size, stride)
-    e = energy(kernel)
-    return {"lowest": low, "highest": high, "energy": e.sum().item(), "corner": (e[0, 0] / e.sum()).item()}
+    energy = tap_energy(kernel)
+    corner = energy[0, 0] / energy.sum()
+    return {"lowest": low, "highest": high, "energy": energy.sum().item(), "corner": corner.item()}
 
 
 def taps(kernels: dict[str, dict[str, Tensor]]) -> pd.DataFrame:
-    """The energy of every tap of some kernels at some stages: columns ``kernel``, ``stage``, ``row``, ``column``,
-    ``energy``."""
+    """The energy of every tap of some kernels at some stages.
+
+    Columns: ``kernel``, ``stage``, ``row``, ``column``, ``energy``.
+    """
     return pd.DataFrame(
         [
-            {"kernel": name, "stage": stage, "row": i, "column": j, "energy": energy(kernel)[i, j].item()}
+            {"kernel": name, "stage": stage, "row": i, "column": j, "energy": tap_energy(kernel)[i, j].item()}
             for name, stages in kernels.items()
             for stage, kernel in stages.items()
             for i, j in product(*map(range, kernel.shape[2:]))
@@ -72,8 +89,9 @@ def taps(kernels: dict[str, dict[str, Tensor]]) -> pd.DataFrame:
 
 
 def polar_from_blocks(matrix: Tensor, sign: int) -> Tensor:
-    """The polar factor of a complex R + iI by way of the real matrix [[R, I], [−I, R]], whose upper half (R', I') is read
-    back as R' + ``sign`` · iI'.
+    """The polar factor of a complex R + iI by way of the real matrix [[R, I], [−I, R]].
+
+    The upper half (R', I') of the real matrix's factor is read back as R' + ``sign`` · iI'.
 
     Examples
     --------
@@ -89,17 +107,17 @@ def polar_from_blocks(matrix: Tensor, sign: int) -> Tensor:
 def repeated_calls(
     start: Tensor, size: int, noises: Iterable[float], shown: Sequence[int], seed: int = 1
 ) -> pd.DataFrame:
-    """The published projection called again and again, with random noise of ``noise`` times the kernel's norm between two
-    calls.
+    """The published projection called again and again, with random noise between two calls.
 
-    Columns: ``noise``, ``calls`` (those in ``shown``), and those of :func:`summary`.
+    The noise has ``noise`` times the kernel's norm.  Columns: ``noise``, ``calls`` (those in ``shown``), and those of
+    :func:`summary`.
     """
     rows = []
     for noise in noises:
         generator = torch.Generator().manual_seed(seed)
         kernel = start
         for call in range(1, max(shown) + 1):
-            kernel = project_as_published(kernel, size)
+            kernel = published.project(kernel, size)
             if call in shown:
                 rows.append({"noise": noise, "calls": call} | summary(kernel, size))
             step = torch.randn(kernel.shape, generator=generator, dtype=kernel.dtype)
@@ -108,20 +126,21 @@ def repeated_calls(
 
 
 def in_training(steps: int, seed: int = 0) -> pd.DataFrame:
-    """The first transition of a ProcResNet-13 held as the published code does it, in training on random images and labels.
+    """The first transition of a ProcResNet-13 that is held as the published code does it, in training.
 
-    In float64.  Columns: ``step``, ``projected`` (whether a projection followed), and those of :func:`summary`.
+    The training is on random images and labels, in float64.  Columns: ``step``, ``projected`` (whether a projection
+    followed), and those of :func:`summary`.
     """
-    torch_state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    try:
-        torch.set_default_dtype(torch.float64)
-        model = models.build("procresnet", 11, reference_quirks=True)
-        images, labels = torch.randn(32, 3, 32, 32), torch.randint(10, (32,))
-    finally:
-        torch.set_default_dtype(torch.float32)
-        torch.set_rng_state(torch_state)
-    held = NormPreserving(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            torch.set_default_dtype(torch.float64)
+            model = models.build("procresnet", 11, project=False)
+            images, labels = torch.randn(32, 3, 32, 32), torch.randint(10, (32,))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    projector = published.Projector()
+    held = NormPreserving(model, projector=projector)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     rows = []
     with held.attach(optimizer):
@@ -130,26 +149,24 @@ def in_training(steps: int, seed: int = 0) -> pd.DataFrame:
             F.cross_entropy(model(images), labels).backward()
             optimizer.step()
             now = summary(held.convs[0].conv.weight, held.convs[0].size[0])
-            rows.append({"step": step, "projected": turn(step, held.every)} | now)
+            rows.append({"step": step, "projected": projector.due(step, held.every)} | now)
     return pd.DataFrame(rows)
 
 
 def gram_sides(matrix: Tensor, steps: int = 60) -> pd.DataFrame:
     """The Newton-Schulz iteration for a tall matrix with the Gram matrix on either side, in float32 and float64.
 
-    Columns: ``side`` (``input side`` is the smaller one), ``precision``, ``steps``, ``error``: of the polar factor after so
-    many steps, relative to that of an eigen-decomposition.
+    Columns: ``side`` (``input side`` is the smaller one), ``precision``, ``steps``, and ``error``, how far the polar
+    factor is after so many steps from that of an eigen-decomposition, relative to it.
     """
     exact, rows = polar_factor(matrix.double()), []
     for side, dtype in product(("input side", "output side"), (torch.float32, torch.float64)):
         p = matrix.to(dtype)
         gram = p @ p.T if side == "output side" else p.T @ p
         scale = math.sqrt(2) * gram.norm()
-        one = torch.eye(len(gram), dtype=dtype)
-        y, z = gram / scale, one
+        y, z = gram / scale, identity_like(gram)
         for step in range(1, steps + 1):
-            t = (3 * one - z @ y) / 2
-            y, z = y @ t, t @ z
+            y, z = coupled_step(y, z)
             out = (z @ p if side == "output side" else p @ z) / scale.sqrt()
             error = ((out.double() - exact).norm() / exact.norm()).item()
             rows.append({"side": side, "precision": str(dtype).removeprefix("torch."), "steps": step, "error": error})
@@ -164,19 +181,16 @@ def work(layers: Iterable[Layer] = LAYERS) -> pd.DataFrame:
     rows = []
     for c, d, k, _, n in layers:
         apart = {min((u, v), (-u % n, -v % n)) for u, v in product(range(n), repeat=2)}
-        needed = 1 if k == 1 else len(apart)
+        needed, products = (1, 1) if k == 1 else (len(apart), 4)  # four real products for a complex one
         rows.append(
             {
-                "layer": f"{c} → {d}, {k}×{k}",
+                "layer": layer_name(c, d, k),
                 "matrices used": n * n,
                 "matrices needed": needed,
                 "side used": 2 * d,
                 "side needed": min(c, d),
                 "work used": n * n * 3 * (2 * d) ** 3,
-                "work needed": needed
-                * 3
-                * min(c, d) ** 3
-                * (1 if k == 1 else 4),  # four real products for a complex one
+                "work needed": needed * 3 * min(c, d) ** 3 * products,
             }
         )
     return pd.DataFrame(rows)
@@ -201,19 +215,19 @@ def backward_ratio(kernel: Tensor, size: int, stride: int = 1, relu: bool = Fals
 def targets(layers: Iterable[Layer]) -> pd.DataFrame:
     """The published target √(d/c) beside equation 7's, and what each does to isotropic gradients (no conjugation).
 
-    Columns: ``layer``, ``published`` and ``equation 7``, and the :func:`backward_ratio` of each, ``gradient, published``
-    and ``gradient, equation 7``.
+    Columns: ``layer``, ``published`` and ``equation 7``, and the :func:`backward_ratio` of each,
+    ``gradient, published`` and ``gradient, equation 7``.
     """
     rows = []
     for c, d, k, stride, n in layers:
         kernel = initial_kernel(d, c, k)
         kernels = {
-            "published": project_as_published(kernel, n, conjugated=False),
+            "published": published.project(kernel, n, conjugated=False),
             "equation 7": project(kernel, n, stride),
         }
         sigmas = {"published": math.sqrt(d / c), "equation 7": target((d, c, k, k), stride)}
         ratios = {f"gradient, {name}": backward_ratio(w, n, stride) for name, w in kernels.items()}
-        rows.append({"layer": f"{c} → {d}, {k}×{k}"} | sigmas | ratios)
+        rows.append({"layer": layer_name(c, d, k), **sigmas, **ratios})
     return pd.DataFrame(rows)
 
 
@@ -227,11 +241,10 @@ def small_weights(layers: Iterable[Layer] = LAYERS, factors: Iterable[float] = (
         kernel = factor * initial_kernel(d, c, k)
         p = transfer_matrices(kernel, n)
         norms = math.sqrt(2) * torch.linalg.matrix_norm(p.mH @ p)
-        low, high = spread(project_as_published(kernel, n, conjugated=False), n, stride)
+        low, high = spread(published.project(kernel, n, conjugated=False), n, stride)
         scaled = (norms > 1).double().mean().item()
-        rows.append(
-            {"layer": f"{c} → {d}, {k}×{k}", "factor": factor, "scaled": scaled, "lowest": low, "highest": high}
-        )
+        row = {"layer": layer_name(c, d, k), "factor": factor, "scaled": scaled, "lowest": low, "highest": high}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -240,9 +253,10 @@ def waits(steps: int, every: int = 2) -> pd.DataFrame:
 
     Columns: ``schedule``, ``wait``, ``count``, ``share``, and ``expected``, the share of the geometric distribution.
     """
+    projector = published.Projector()
     found, since = [], 0
     for step in range(1, steps + 1):
-        if turn(step, every):
+        if projector.due(step, every):
             found.append(since)
             since = 0
         else:

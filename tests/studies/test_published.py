@@ -1,29 +1,29 @@
-"""Chapter 2b's experiments: that they measure what their columns say, against figures known from elsewhere."""
+"""Chapter 2b's experiments: that they measure what their columns say, against values known from elsewhere."""
 
 import math
 
 import pytest
 import torch
 
-from paperlib.figures import audit
+from paperlib.figures import audit as draw
 from paperlib.polar import polar_factor
-from paperlib.reference import project_as_published, turn
-from paperlib.studies import reference as studies
+from paperlib.published import Projector, project
+from paperlib.studies import published as studies
 
 
 def test_the_identity_vanishes_and_a_he_kernel_goes_to_its_corner():
-    """Figures known from an independent computation."""
+    """Values known from an independent computation."""
     identity, start = studies.centre_tap(16), studies.initial_kernel(64, 3, 3)
-    assert studies.energy(project_as_published(identity, 32)).sum() < 1e-9
-    out = studies.summary(project_as_published(start, 32), 32)
+    assert studies.tap_energy(project(identity, 32)).sum() < 1e-9
+    out = studies.summary(project(start, 32), 32)
     assert (out["lowest"], out["highest"]) == pytest.approx((0.316, 0.401), abs=1e-3)
     assert out["corner"] == pytest.approx(0.99, abs=5e-3)
-    mended = studies.summary(project_as_published(start, 32, conjugated=False), 32)
+    mended = studies.summary(project(start, 32, conjugated=False), 32)
     assert (mended["lowest"], mended["highest"]) == pytest.approx((0.864, 1.134), abs=1e-3)
-    table = studies.taps({"k": {"before": start, "after": project_as_published(start, 32)}})
+    table = studies.taps({"k": {"before": start, "after": project(start, 32)}})
     assert len(table) == 18
     assert table[table.stage == "before"].energy.sum() == pytest.approx(start.square().sum().item())
-    audit.tap_energy(table)
+    draw.tap_energy(table)
 
 
 def test_blocks_read_with_the_wrong_sign_give_the_conjugate():
@@ -49,7 +49,7 @@ def test_in_training_projects_when_the_published_code_would():
     table = studies.in_training(4)
     assert torch.equal(torch.rand(1), expected)  # the caller's generator is left alone
     assert torch.get_default_dtype() == torch.float32
-    assert table.projected.tolist() == [turn(i, 2) for i in range(1, 5)]
+    assert table.projected.tolist() == [Projector().due(i, 2) for i in range(1, 5)]
     first = table.projected.tolist().index(True)
     assert (table.corner[:first] < 0.2).all() and table.corner[first] > 0.98
 
@@ -63,7 +63,7 @@ def test_the_larger_side_blows_up():
     assert not error["output side", "float32", 35] < 1
     growth = (error["output side", "float64", 40] / error["output side", "float64", 25]) ** (1 / 15)
     assert growth == pytest.approx(1.5, abs=0.2)
-    audit.gram_sides(table, taken=10)
+    draw.gram_sides(table, taken=10)
 
 
 def test_work_counts():
@@ -83,7 +83,7 @@ def test_targets_differ_only_where_channels_are_reduced():
 
 
 def test_a_relu_halves_the_energy():
-    kernel = project_as_published(studies.initial_kernel(32, 4, 1), 8)
+    kernel = project(studies.initial_kernel(32, 4, 1), 8)
     plain, behind = (studies.backward_ratio(kernel, 8, relu=relu) for relu in (False, True))
     assert plain == pytest.approx(1, abs=0.05)
     assert behind == pytest.approx(plain / math.sqrt(2), rel=0.05)
@@ -103,4 +103,4 @@ def test_waits_are_geometric():
     assert drawn.share.iloc[0] == pytest.approx(drawn.expected.iloc[0], abs=0.05)
     fixed = table[table.schedule == "every 2 steps"]
     assert (fixed.wait.item(), fixed.share.item()) == (1, 1)
-    audit.waiting_times(table)
+    draw.waiting_times(table)

@@ -1,4 +1,4 @@
-"""Chapter 2's experiments: that they measure what their columns say, against figures known from elsewhere."""
+"""Chapter 2's experiments: that they measure what their columns say, against values known from elsewhere."""
 
 import math
 
