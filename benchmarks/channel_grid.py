@@ -12,7 +12,7 @@ import torch
 from paired import arguments, ratios, report
 
 from paperlib import cifar
-from paperlib.channel_grid import train_cell
+from paperlib.channel_grid import Cell, train_cell
 from paperlib.machine import keep_freed_memory
 
 SEEDS = range(10)
@@ -23,7 +23,8 @@ def steps_seconds(c: int, steps: int, together: bool, device: str, data: cifar.C
     took = []
     for stage in (steps, 0):
         began = time.perf_counter()
-        train_cell(c, c, seeds=SEEDS, data=data, stages=[stage], probe_images=10, device=device, together=together)
+        cell = Cell(c=c, d=c, seeds=SEEDS, stages=[stage], probe_images=10, device=device)
+        train_cell(cell, data, together=together)
         if device == "cuda":
             torch.cuda.synchronize()
         took.append(time.perf_counter() - began)

@@ -1,7 +1,7 @@
 """Paired timing: two or more workers, each in a process of its own, take turns; the ratio is taken pair by pair.
 
-A process of its own keeps one variant's allocator and thread settings out of the other's; taking turns keeps a machine whose
-speed drifts from favouring either.  Absolute times mean little on a shared machine: quote the ratio.
+A process of its own keeps one variant's allocator and thread settings out of the other's.  Taking turns keeps a machine
+whose speed drifts from favouring either.  Absolute times mean little on a shared machine: quote the ratio.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import multiprocessing
 
-from paperlib import records
+from paperlib.store import Provenance
+from paperlib.store.files import write_atomically
 from paperlib.studies.overhead import seconds
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -91,18 +91,19 @@ def arguments(description: str, rounds: int, **options: dict[str, Any]) -> argpa
 
 def report(name: str, figures: dict[str, Any], save: bool) -> None:
     """Print the figures with their provenance and, if asked, keep them."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    command = " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
+    made = Provenance.here(command, "cuda" if torch.cuda.is_available() else "cpu")
     content = {
         "benchmark": name,
-        "command": " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
-        "date": date.today().isoformat(),
-        "device": records.device_name(device),
-        "threads": torch.get_num_threads(),
-        "versions": records.versions(),
-        "git": records.git_state(),
+        "command": made.command,
+        "date": made.started[:10],
+        "device": made.device.name,
+        "threads": made.threads,
+        "versions": made.versions,
+        "git": {"commit": made.last.commit, "dirty": made.last.dirty},
         **figures,
     }
     text = json.dumps(content, indent=2)
     print(text)
     if save:
-        records.write_atomically(RESULTS / f"{name}.json", (text + "\n").encode())
+        write_atomically(RESULTS / f"{name}.json", (text + "\n").encode())

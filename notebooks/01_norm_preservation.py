@@ -34,8 +34,8 @@ import pandas as pd
 import torch
 
 from paperlib import claims, records
-from paperlib.config import results_root
 from paperlib.figures import norm_preservation as draw
+from paperlib.store import results_root
 from paperlib.studies import norm_preservation as studies
 from paperlib.theorems import RotationStretch, linear_factors, linear_map
 
@@ -62,9 +62,9 @@ for r in runs:
     ratios = last[last.run == r.label].log_ratio
     print(
         f"{r.label}: a block changes the norm by a factor of {math.exp(ratios.abs().median()):.2f} (median), "
-        f"all of them by 10^{-ratios.sum() / math.log(10):+.1f}; preset {r.config['preset']}, {r.device['name']}, commit {r.git['commit'][:7]}"
+        f"all of them by 10^{-ratios.sum() / math.log(10):+.1f}; preset {r.config.preset}, {r.provenance.device.name}, commit {r.provenance.last.commit[:7]}"
     )
-    print("   ", r.command)
+    print("   ", r.provenance.command)
 
 # %% [markdown]
 # The two residual networks are not told apart by this picture: after so few steps, and from one seed each, the held one is even further from 1 over all its blocks, and block by block it is

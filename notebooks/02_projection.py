@@ -37,11 +37,11 @@ import torch
 import torchvision
 
 from paperlib import augmentation, cifar, claims
-from paperlib.config import results_root
 from paperlib.energy import output_gradients
 from paperlib.figures import projection as draw
 from paperlib.projection import NormPreserving, delta_orthogonal, project, target
 from paperlib.spectrum import singular_values
+from paperlib.store import results_root
 from paperlib.studies import projection as studies
 from paperlib.training import RunConfig, train, trained_network
 

@@ -118,7 +118,7 @@ class Record(Stored):
     def label(self) -> str:
         """A short name that tells the runs of one plot apart: the network, the precision, and where it diverged."""
         precision = self.config.precision
-        notes = [precision] if precision != "bfloat16" else []
+        notes: list[str] = [precision] if precision != "bfloat16" else []
         if self.divergence:
             notes.append(f"diverged in epoch {self.divergence.epoch}")
         return f"{self.network} ({', '.join(notes)})" if notes else self.network

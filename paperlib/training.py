@@ -50,7 +50,7 @@ def make_network(config: ResolvedRun) -> models.Network:
         torch.manual_seed(config.seed)
         model = models.build(config.arch, config.depth, config.num_classes, config.erase_relu, projected)
     model.checkpoint_activations = config.checkpoint_activations
-    return model.to(config.device, memory_format=_format(config))
+    return model.to(config.device).to(memory_format=_format(config))
 
 
 def make_optimizer(config: ResolvedRun, model: nn.Module) -> torch.optim.SGD:
@@ -100,7 +100,8 @@ def _backward(
     values = torch.stack([loss.detach().double(), wrong.double(), grad_norm.double()]).tolist()
     if math.isfinite(values[0]) and not math.isfinite(values[2]):  # the squares may have left float32's range
         values[2] = torch.nn.utils.get_total_norm([grad.double() for grad in grads]).item()
-    return _Step(*values, finite=math.isfinite(values[0]) and math.isfinite(values[2]))
+    loss_value, errors, norm = values
+    return _Step(loss_value, errors, norm, math.isfinite(loss_value) and math.isfinite(norm))
 
 
 class BenchmarkStep:

@@ -10,8 +10,8 @@ import jupytext
 import nbformat
 import pytest
 
+from paperlib.channel_grid import GridConfig
 from paperlib.config import RunConfig
-from paperlib.grid_runs import GridConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -1,50 +1,67 @@
 """The printed tables beside what is found here: sizes, and a run's verdict by rule."""
 
+import pandas as pd
 import pytest
 
 from paperlib import paper, records
-from paperlib.config import RunConfig, results_root
+from paperlib.config import RunConfig
+from paperlib.store import results_root
 
 
 @pytest.fixture(scope="module")
 def record():
-    """A run that is smaller than the paper's protocol, of a network in Table I alone."""
-    finished = next(r for r in records.read_all(results_root()) if r.status == "finished")
-    return finished.model_copy(update={"network": "resnet-20"})
+    """A run that is smaller than the paper's protocol."""
+    return next(r for r in records.read_all(results_root()) if r.status == "finished")
 
 
-def test_verdicts_follow_the_rule(record):
-    def verdict(**changes):
-        r = record.model_copy(update=changes)
-        return list(paper.compare(r).verdict)
+@pytest.fixture(scope="module")
+def compared(record):
+    """What is compared of a run with these parameters, which ended with this test error and these gaps."""
 
-    full = RunConfig(preset="paper").resolve().model_dump()
-    assert set(verdict()) == {"not tested at the paper's scale"}
-    assert verdict(network="resnet-164", config=full)[0] == "not tested at the paper's scale"  # left_out is set
-    at_scale = {"network": "resnet-164", "config": full, "left_out": ""}
-    assert verdict(**at_scale, final={"test_error": 5.9})[0] == "in agreement"
-    assert verdict(**at_scale, final={"test_error": 6.0})[0] == "not in agreement"
-    assert verdict(**at_scale, final={}, status="diverged")[0] == "not reproduced (the run diverged)"
-    flat = at_scale | {"config": full | {"schedule": "constant"}}
-    assert verdict(**flat, final={"test_error": 5.5, "gap_mean": 5.0, "gap_max": 30.0}) == [
+    def compare(error=None, gaps=(), status="finished", **parameters):
+        gaps = gaps or ([] if error is None else [0.0])
+        # The training error is what makes the gap; the test error is the same in all epochs.
+        error = 50.0 if error is None else error
+        epochs = pd.DataFrame({"train_error": [error - gap for gap in gaps], "test_error": [error] * len(gaps)})
+        changes = {
+            "config": RunConfig(**{"preset": "paper", "device": "cpu"} | parameters).resolve(),
+            "status": status,
+            "frames": {"epochs": epochs, "blocks": record.blocks},
+        }
+        return paper.compare(record.model_copy(update=changes))
+
+    return compare
+
+
+def test_verdicts_follow_the_rule(record, compared):
+    def verdict(*arguments, **changes):
+        return list(compared(*arguments, **changes).verdict)
+
+    assert set(verdict(5.9, preset="desk")) == {"not tested at the paper's scale"}
+    assert set(paper.compare(record).verdict) == {"not tested at the paper's scale"}
+    assert verdict(5.9)[0] == "in agreement"
+    assert verdict(6.0)[0] == "not in agreement"
+    assert verdict(5.9, epochs=299)[0] == "not tested at the paper's scale"  # something is left out
+    assert verdict(status="diverged")[0] == "not reproduced (the run diverged)"
+    gaps = [-20.0, 30.0]  # 5 in the mean, and 30 at the most
+    assert verdict(5.5, gaps, schedule="constant") == [
         "not tested at the paper's scale",
         "in agreement",
         "not in agreement",
     ]
 
 
-def test_a_runs_quantities_stand_beside_the_printed_ones(record):
-    flat = RunConfig(preset="paper", schedule="constant").resolve().model_dump()
-    found = paper.compare(record.model_copy(update={"config": flat, "final": {"gap_mean": 5.126}}))
+def test_a_runs_quantities_stand_beside_the_printed_ones(compared):
+    found = compared(50.0, [5.126], depth=20, schedule="constant")
     assert found.quantity.tolist() == [
         f"generalisation gap, {which}, points (Table I)" for which in ("mean", "largest")
     ]
     assert found.paper.tolist() == [5.5, 23.1]
-    assert found["this run"][0] == 5.13 and not found["this run"].notna()[1]
-    elsewhere = paper.compare(record.model_copy(update={"network": "resnet-8"}))
+    assert found["this run"].tolist() == [5.13, 5.13]
+    assert not compared(depth=20, schedule="constant")["this run"].notna().any()
+    elsewhere = compared(depth=11)
     assert elsewhere.empty and list(elsewhere) == ["quantity", "paper", "this run", "verdict"]
-    hundred = {"network": "resnet-164", "config": flat | {"dataset": "cifar100", "schedule": "steps"}}
-    assert paper.compare(record.model_copy(update=hundred)).paper.tolist() == [24.33]  # Table I is of CIFAR-10 alone
+    assert compared(30.0, dataset="cifar100").paper.tolist() == [24.33]  # Table I is of CIFAR-10 alone
 
 
 def test_the_networks_have_the_printed_sizes():

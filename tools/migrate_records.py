@@ -1,7 +1,7 @@
 """Bring records of schema 1 (before the common store) to schema 2: ``python tools/migrate_records.py FOLDER``.
 
-Every ``record.json``, ``grid.json`` and ``finding.json`` below FOLDER is read in its old form, written in the new one, and
-read back.  Nothing is believed that can be checked: tables must have their recorded checksum before and the same one
+Every ``record.json``, ``grid.json`` and ``finding.json`` below FOLDER is read in its old form, written in the new one,
+and read back.  Nothing is believed that can be checked: tables must have their recorded checksum before and the same one
 after, and everything that is no longer stored, because it follows from the parameters or the tables, must follow from
 them exactly.  The old files go only when the new ones have been read.
 """
@@ -113,9 +113,7 @@ def grid(old: dict[str, Any], tables: dict[str, pd.DataFrame]) -> GridRecord:
 def finding(old: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Finding:
     """A finding: its figures are quantities now."""
     names = ("claim", "preset", "seeds")
-    return Finding(
-        **{n: old[n] for n in names}, quantities=old["figures"], provenance=provenance(old), frames=tables
-    )
+    return Finding(**{n: old[n] for n in names}, quantities=old["figures"], provenance=provenance(old), frames=tables)
 
 
 def migrate(path: Path) -> Path | None:

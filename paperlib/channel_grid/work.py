@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +223,7 @@ def _trained(key: Key, config: ResolvedGrid, parent: int | None = None) -> tuple
     return key, table.assign(seconds=time.monotonic() - began)
 
 
-def _each(missing: list[Key], config: ResolvedGrid) -> Iterator[tuple[Key, pd.DataFrame]]:
+def _each(missing: list[Key], config: ResolvedGrid) -> Generator[tuple[Key, pd.DataFrame], None, None]:
     """The missing cells' tables as they are done, by several processes if there are to be several."""
     workers = min(config.workers or 1, len(missing))
     if workers <= 1:

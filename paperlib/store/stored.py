@@ -27,7 +27,7 @@ from paperlib.store.provenance import Provenance
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Literal[2] = 2
 Frames = dict[str, pd.DataFrame]
 
 
@@ -64,7 +64,7 @@ class Stored(BaseModel):
     TABLES: ClassVar[tuple[str, ...]] = ()  # tables that there must be
 
     kind: str
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[2] = 2
     provenance: Provenance
     frames: Frames = Field(default_factory=dict, exclude=True, repr=False)
 

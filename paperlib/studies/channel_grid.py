@@ -1,6 +1,6 @@
 """Chapter 3: the channel grid's measurements, summed up over seeds.
 
-Everything takes the table of a grid (:attr:`paperlib.grid_runs.GridRecord.measurements`) and trains nothing.  Ratios
+Everything takes the table of a grid (:attr:`paperlib.channel_grid.GridRecord.measurements`) and trains nothing.  Ratios
 and factors are averaged as logarithms, so that twice and half cancel.  A spread is exp of the logarithm's standard
 deviation, to be read as "times or over".
 """

@@ -103,7 +103,7 @@ def overhead(depth: int = 164, batch_size: int = 128, rounds: int = 5) -> pd.Dat
     held = NormPreserving(step.model)
     kernels = [(conv.weight.detach().clone(), size[0]) for _, conv, size in held.convs]
 
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "step": step,
         "library": held.project,
         "svd": lambda: [svd_textbook(w, n) for w, n in kernels],
@@ -111,7 +111,7 @@ def overhead(depth: int = 164, batch_size: int = 128, rounds: int = 5) -> pd.Dat
     }
     step()
     held.project()
-    rows = []
+    rows: list[dict[str, float]] = []
     for i in range(rounds):
         disturb(held)
         rows.append({"round": i} | {name: seconds(call) for name, call in calls.items()})

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from verdicts import check_the_threshold
 
-from paperlib import claims, grid_runs
+from paperlib import claims
+from paperlib.channel_grid import GridConfig, run
 from paperlib.claims import CLAIMS
 
 CELLS = list(itertools.product((2, 8, 32), repeat=2))
@@ -178,13 +179,13 @@ def test_the_quantities_are_one_value_per_seed():
 def test_only_the_papers_scale_decides(tmp_path, monkeypatch):
     """And a finding says where its grid was made, not where it was read."""
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
-    config = grid_runs.GridConfig(preset="smoke", seeds=1)
-    made = grid_runs.run(config, quiet=True)
-    path = config.folder() / grid_runs.FILE
-    path.write_text(path.read_text().replace(made.started, "2026-01-01T00:00:00+00:00"))
+    made = run(GridConfig(preset="smoke", seeds=1), quiet=True)
+    made.provenance.last.started = "2026-01-01T00:00:00+00:00"
+    made.save(made.folder)
     finding = claims.measure("F2", preset="smoke", seeds=1)
-    assert (finding.started, finding.git, finding.threads) == ("2026-01-01T00:00:00+00:00", made.git, 1)
-    assert finding.wall_seconds == made.wall_seconds
+    assert finding.provenance.started == "2026-01-01T00:00:00+00:00"
+    assert [s.model_dump() for s in finding.provenance.sessions] == [s.model_dump() for s in made.provenance.sessions]
+    assert finding.provenance.command == "python -m paperlib measure F2 --preset smoke --seeds 1"
     assert claims.verdict(finding) == claims.UNTESTED == "not yet tested at the paper's scale"
     paper = finding.model_copy(update={"preset": "paper"})
     assert claims.verdict(paper) == claims.outcome(finding)

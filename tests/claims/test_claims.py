@@ -9,8 +9,9 @@ from verdicts import EXPECTED
 from paperlib import __main__ as command
 from paperlib import claims
 from paperlib.claims import Quantity
-from paperlib.config import results_root
 from paperlib.errors import ConfigError, RecordError
+from paperlib.store import results_root
+from paperlib.store.stored import sealed
 
 
 @pytest.mark.parametrize("name", claims.CLAIMS)
@@ -22,13 +23,14 @@ def test_each_claim_is_measured_stored_and_read(measured, name, tmp_path):
         assert claims.verdict(finding) == claims.UNTESTED
         assert claims.spoken(finding) == f"{claims.UNTESTED} (at the smoke preset: {claims.outcome(finding)})"
     assert (finding.claim, finding.preset, finding.seeds) == (name, "smoke", [0, 1])
-    assert finding.command == f"python -m paperlib measure {name} --preset smoke --seeds 2"
+    assert finding.provenance.command == f"python -m paperlib measure {name} --preset smoke --seeds 2"
     assert finding.quantities
     folder = claims.save(finding, tmp_path)
     assert folder == tmp_path / "claims" / name
     again = claims.read(folder)
     assert again.quantities == finding.quantities
-    assert again.tables.keys() == finding.frames.keys()
+    assert again == finding
+    assert again.frames.keys() == finding.frames.keys()
     for table, frame in finding.frames.items():
         pd.testing.assert_frame_equal(again.frames[table], frame)
     assert claims.verdict(again) == claims.verdict(finding)
@@ -43,7 +45,7 @@ def test_the_committed_findings_are_whole_and_at_the_desk_preset(name):
     assert claims.verdict(finding) == (EXPECTED[name] or claims.UNTESTED)
     assert finding.preset == "desk"
     assert len(finding.seeds) >= 5
-    assert finding.git["commit"] and not finding.git["dirty"]
+    assert all(session.commit and not session.dirty for session in finding.provenance.sessions)
     # Its quantities are what its tables give now.
     for label, values in claims.CLAIMS[name].quantities(finding.frames).items():
         assert finding.quantities[label].mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-18)
@@ -82,7 +84,7 @@ def test_what_is_missing_or_damaged_is_said(measured, tmp_path):
     with pytest.raises(RecordError, match="there is no finding at"):
         claims.read(tmp_path)
     folder = claims.save(measured("C1"), tmp_path)
-    file, table = folder / "finding.json", folder / "tightness.parquet"
+    file, (table,) = folder / "finding.json", folder.glob("tightness-*.parquet")
     content, stored = file.read_bytes(), table.read_bytes()
     for damaged in (
         b"{",
@@ -95,23 +97,27 @@ def test_what_is_missing_or_damaged_is_said(measured, tmp_path):
         with pytest.raises(RecordError, match="not a readable finding.*measure the claim again"):
             claims.read(folder)
     file.write_bytes(content.replace(b'"threads"', b'"threats"'))
-    with pytest.raises(RecordError, match="threads: Field required"):
+    with pytest.raises(RecordError, match="it was changed after it was saved"):
         claims.read(folder)
-    file.write_text(json.dumps({k: v for k, v in json.loads(content).items() if k != "tables"}))
-    with pytest.raises(RecordError, match="names no tables"):
+    renamed = json.loads(content.replace(b'"threads"', b'"threats"'))
+    file.write_text(json.dumps(sealed(renamed)))
+    with pytest.raises(RecordError, match=r"malformed at 'provenance\.sessions\.0\.threads': field required"):
+        claims.read(folder)
+    file.write_text(json.dumps(sealed({k: v for k, v in json.loads(content).items() if k != "tables"})))
+    with pytest.raises(RecordError, match="does not name its tables"):
         claims.read(folder)
     file.write_bytes(content)
     lacking = measured("C1").model_copy(update={"frames": {}})
     with pytest.raises(RecordError, match="has no 'tightness'"):
         claims.verdict(lacking)
     table.write_bytes(stored[:-1])
-    with pytest.raises(RecordError, match="not the table of its finding"):
+    with pytest.raises(RecordError, match="its checksum is not the recorded one"):
         claims.read(folder)
     table.unlink()
-    with pytest.raises(RecordError, match="cannot be read"):
+    with pytest.raises(RecordError, match="is missing"):
         claims.read(folder)
     table.write_bytes(stored)
-    file.write_text(json.dumps(json.loads(content) | {"claim": "X9"}))
+    file.write_text(json.dumps(sealed(json.loads(content) | {"claim": "X9"})))
     with pytest.raises(RecordError, match="'X9', which this paperlib does not know"):
         claims.verdict(claims.read(folder))
     full = tmp_path / "file"

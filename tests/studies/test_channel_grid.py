@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 import torch
 
-from paperlib import cifar, grid_runs
-from paperlib.channel_grid import VARIANTS
+from paperlib import cifar
+from paperlib.channel_grid import VARIANTS, GridConfig, run
 from paperlib.energy import relative_sd
 from paperlib.studies import channel_grid as studies
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    config = grid_runs.GridConfig(preset="smoke", in_channels="2 4", out_channels="2 8", seeds=3, stages="0 2")
-    return grid_runs.run(config, root=tmp_path_factory.mktemp("grid"), quiet=True).measurements
+    config = GridConfig(preset="smoke", in_channels="2 4", out_channels="2 8", seeds=3, stages="0 2")
+    return run(config, root=tmp_path_factory.mktemp("grid"), quiet=True).measurements
 
 
 def made(logs, **more):
