@@ -19,3 +19,10 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     """Remove the runs."""
     shutil.rmtree(_RUNS, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Files with slow tests first, so that none of several processes is left alone with one at the end."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.path.suffix == ".ipynb" or item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)

@@ -1,4 +1,4 @@
-"""The book's sources, and the check that `make book` runs on what it built (tests/check_book.py)."""
+"""The book's sources, and the check that `make book` runs on what it built (tools/check_book.py)."""
 
 from __future__ import annotations
 

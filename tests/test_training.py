@@ -396,22 +396,6 @@ def test_depth_1001_takes_a_step():
     assert not torch.equal(model.fc.weight, before)
 
 
-def test_progress_tells_the_time_left(tmp_path):
-    from paperlib.progress import Progress, duration
-
-    p = Progress(tmp_path, total=10, done=2, quiet=True)
-    p._began -= 8.0
-    p._reported -= 8.0
-    p.advance(4, "epoch 1/2")
-    state = json.loads((tmp_path / "progress.json").read_text())
-    assert state["seconds_left"] == pytest.approx(8.0, rel=0.1)
-    assert state["text"] == "epoch 1/2"
-    p.close("done")
-    assert not (tmp_path / "progress.json").exists()
-    assert duration(187) == "3:07"
-    assert duration(7387) == "2:03:07"
-
-
 def test_a_procresnet_that_blows_up_is_a_divergence(tmp_path):
     """Its projection fails first: a kernel that is not finite or has lost its rank."""
     config = tiny(arch="procresnet", lr=1e6, precision="float32")
