@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LARGEST = 1_000_000
 # The sample of CIFAR-10 is there once; a notebook has its pictures in it.
 EXCEPTIONS = {"cifar10_sample.png": 3_000_000, ".ipynb": 2_000_000}
-HOME = re.compile(rb"(?<![\w.~/-])(?:/(?:home|Users)/\w[\w.-]*/|/root/|[A-Za-z]:\\+Users\\)")
+HOME = re.compile(rb"(?<![\w.~/-])(?:/(?:home|Users)/\w[\w.-]*/|/(?:root)/|[A-Za-z]:\\+Users\\)")
 
 
 def tracked() -> list[Path]:
