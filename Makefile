@@ -1,48 +1,57 @@
-# Two commands: `make run` trains one network and leaves an executed notebook; `make test` runs every test.
-# Each makes .venv first, from the lock (requirements.txt).  Others: book, lint, notebooks, bench, lock, clean.
+# `make` lists what there is.  The first use of any target makes .venv, from the lock (requirements.txt).
 
 PYTHON ?= python3
 PRESET ?= $(or $(PAPERLIB_PRESET),desk)
 ARGS ?=
+WORKERS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: run test book lint notebooks bench lock clean
+.DEFAULT_GOAL := help
+.PHONY: help run test lint book notebooks bench lock clean
 .DELETE_ON_ERROR:
 
-run: $(INSTALLED)
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+run: $(INSTALLED)  ## train one network and leave an executed notebook (PRESET=smoke, ARGS="-p depth 20")
 	$(BIN)/python -m paperlib run -p preset $(PRESET) $(ARGS)
 
-test: $(INSTALLED)
-	$(BIN)/python -m pytest --nbval
+test: $(INSTALLED)  ## run every test, docstring and notebook, in two processes (WORKERS=2)
+	$(BIN)/python -m pytest --nbval -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## check style, types and docstrings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	find paperlib -name '*.py' -exec $(BIN)/python -m numpydoc lint {} +
+	$(BIN)/python tools/tracked_files.py sizes
+	$(BIN)/python tools/tracked_files.py paths
 
-book: $(INSTALLED)
+book: $(INSTALLED)  ## build the book into _build/html, warnings being errors
 	rm -rf _build/html
 	$(BIN)/jupyter-book build . -n -W --keep-going
-	$(BIN)/python tests/check_book.py _build/html
+	$(BIN)/python tools/check_book.py _build/html
 
-# One way only: the .py is the source, the .ipynb keeps its outputs until the cells are executed again.
-notebooks: $(INSTALLED)
-	for n in notebooks/*.py; do $(BIN)/jupytext --to ipynb --update "$$n" || exit; done
-	PAPERLIB_PRESET=desk PAPERLIB_RUNS="$(CURDIR)/results" $(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+notebooks: $(INSTALLED)  ## write the notebooks from their sources and execute them
+	$(BIN)/python tools/notebook_pairs.py update
+	PAPERLIB_PRESET=desk PAPERLIB_RUNS="$(CURDIR)/results" \
+		$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
-bench: $(INSTALLED)
+bench: $(INSTALLED)  ## run the benchmarks
 	for b in benchmarks/*.py; do $(BIN)/python "$$b" || exit; done
 
-# Needs uv (pip install uv).
-lock:
-	uv pip compile --universal --python-version 3.10 --all-extras --no-header --no-annotate pyproject.toml -o requirements.txt
+lock:  ## renew the lock from pyproject.toml (needs uv: pip install uv)
+	uv pip compile --universal --python-version 3.10 --all-extras --no-header --no-annotate \
+		pyproject.toml -o requirements.txt
+
+clean:  ## remove what runs, tests and builds leave
+	rm -rf out runs _build .pytest_cache .ruff_cache .mypy_cache
 
 $(INSTALLED): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed, this is " \
+		+ sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
-
-clean:
-	rm -rf out runs _build .pytest_cache .ruff_cache

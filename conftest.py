@@ -1,4 +1,4 @@
-"""Settings of every test run: the smallest preset, and runs that leave nothing behind."""
+"""Settings of every test run: the smallest preset, runs that leave nothing behind, and cores that are shared out."""
 
 import os
 import shutil
@@ -8,10 +8,21 @@ _RUNS = tempfile.mkdtemp(prefix="paperlib-test-runs-")
 
 
 def pytest_configure(config):
-    # nbval's kernels inherit these.  An explicit preset still wins: PAPERLIB_PRESET=desk pytest --nbval
-    os.environ.setdefault("PAPERLIB_PRESET", "smoke")
+    """Set what the tests, the processes that they start, and the kernels of the notebooks inherit."""
+    os.environ.setdefault("PAPERLIB_PRESET", "smoke")  # an explicit preset wins: PAPERLIB_PRESET=desk pytest --nbval
     os.environ["PAPERLIB_RUNS"] = _RUNS
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    if workers > 1:  # pytest -n: more threads than cores would wait for one another
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
 
 
 def pytest_unconfigure(config):
+    """Remove the runs."""
     shutil.rmtree(_RUNS, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Files with slow tests first, so that none of several processes is left alone with one at the end."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.path.suffix == ".ipynb" or item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)

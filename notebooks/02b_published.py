@@ -58,7 +58,7 @@ import torch
 import torch.nn.functional as F
 
 from paperlib import published
-from paperlib.figures import audit as draw
+from paperlib.figures import published as draw
 from paperlib.polar import polar_factor
 from paperlib.projection import project, target
 from paperlib.spectrum import singular_values

@@ -1,4 +1,4 @@
-"""What a run asks of the machine: threads, determinism, memory that is kept, full float32 on CUDA."""
+"""What a run asks of the machine: threads, deterministic kernels, memory that is kept, full float32 on CUDA."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -17,7 +18,8 @@ def keep_freed_memory() -> None:
     """Let the C library keep freed memory for the next step instead of giving it back to the system (glibc only).
 
     Activations of tens of megabytes are otherwise mapped and unmapped anew in every step, and each page is zeroed
-    by the kernel when it is first touched: 10 to 15 % of a ResNet-164 step on two cores.  It holds for the whole process.
+    by the operating system when it is first touched: 10 to 15 % of a ResNet-164 step on two cores.  The choice
+    stands for the whole process.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
@@ -36,8 +38,28 @@ def memory() -> float:
 
 
 @contextlib.contextmanager
+def _changed(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Within it, an attribute has another value."""
+    before = getattr(owner, name)
+    try:
+        setattr(owner, name, value)
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextlib.contextmanager
 def settings(device: str, threads: int | None = None, deterministic: bool = True) -> Iterator[None]:
-    """Within it: so many CPU threads, and deterministic kernels only; as before afterwards.
+    """Choose the number of CPU threads and the kind of kernels for what runs within; afterwards all is as before.
+
+    Parameters
+    ----------
+    device : str
+        What will be used, as torch names it: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    threads : int, optional
+        The number of CPU threads; None leaves it.
+    deterministic : bool
+        Whether only deterministic kernels may run.  Without it, cuDNN chooses the fastest by trying.
 
     Examples
     --------
@@ -46,26 +68,26 @@ def settings(device: str, threads: int | None = None, deterministic: bool = True
     1
     """
     before_threads = torch.get_num_threads()
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fill, benchmark = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     if device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed for deterministic matrix products
     try:
         if threads is not None:
             torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs memory traffic
-        torch.backends.cudnn.benchmark = not deterministic
-        yield
+        with (
+            # A debugging aid that costs memory traffic.
+            _changed(torch.utils.deterministic, "fill_uninitialized_memory", False),
+            _changed(torch.backends.cudnn, "benchmark", not deterministic),
+        ):
+            yield
     finally:
         torch.set_num_threads(before_threads)
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = fill
-        torch.backends.cudnn.benchmark = benchmark
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
-@contextlib.contextmanager
-def full_float32() -> Iterator[None]:
+def full_float32() -> contextlib.AbstractContextManager[None]:
     """Within it CUDA's convolutions multiply in float32, not in TF32's 11 bits, whatever was chosen for the process.
 
     Examples
@@ -74,17 +96,12 @@ def full_float32() -> Iterator[None]:
     ...     torch.backends.cudnn.conv.fp32_precision
     'ieee'
     """
-    conv = torch.backends.cudnn.conv
-    before = conv.fp32_precision
-    try:
-        conv.fp32_precision = "ieee"
-        yield
-    finally:
-        conv.fp32_precision = before
+    cudnn: Any = torch.backends.cudnn  # its types do not know ``conv``
+    return _changed(cudnn.conv, "fp32_precision", "ieee")
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most memory that was in use, in bytes: of the CUDA device, else of this process."""
+    """The most memory that was ever in use at once, in bytes: on the CUDA device, else in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -17,7 +17,15 @@ INTERVAL = 1.0  # seconds between two reports
 
 
 def duration(seconds: float) -> str:
-    """``3:07`` or ``2:03:07``."""
+    """A time in whole seconds, as text.
+
+    Unlike ``tqdm.format_interval`` it rounds, and writes no zero before the minutes: stored pages show times so.
+
+    Examples
+    --------
+    >>> duration(186.9), duration(7387)
+    ('3:07', '2:03:07')
+    """
     minutes, s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"
@@ -28,7 +36,7 @@ class _Line:
 
     def __init__(self) -> None:
         self.text = ""
-        self._handle = None
+        self._handle: Any = None  # IPython's, once the line is shown
 
     def __repr__(self) -> str:
         return self.text
@@ -52,10 +60,20 @@ def _in_notebook() -> bool:
 
 
 class Progress:
-    """Reports on ``total`` units of work, of which ``done`` were done in an earlier session.
+    """Reports on the work of one run, at most once a second.
 
-    The time left is estimated from this session's units alone.  ``folder`` gets ``progress.json``, about once a second, which
-    is removed at the end.  With ``quiet`` nothing is shown, but the file is still written.
+    The time left is estimated from what this session has done.
+
+    Parameters
+    ----------
+    folder : Path
+        Where ``progress.json`` is written; :meth:`close` removes it.
+    total : float
+        All units of work.
+    done : float
+        The units that were done in earlier sessions.
+    quiet : bool
+        Show nothing.  The file is still written.
     """
 
     def __init__(self, folder: Path, total: float, done: float, quiet: bool = False) -> None:
@@ -69,7 +87,7 @@ class Progress:
         self._bar = tqdm(total=total, initial=done, disable=True if quiet else None, bar_format=bar, dynamic_ncols=True)
 
     def advance(self, units: float, text: str) -> None:
-        """``units`` more are done; ``text`` says what is going on (epoch, loss, error)."""
+        """Count ``units`` more as done; ``text`` says what is going on (epoch, loss, error)."""
         self._done += units
         self._text = text
         self._bar.set_postfix_str(text, refresh=False)
@@ -78,6 +96,7 @@ class Progress:
             self._report()
 
     def state(self) -> dict[str, Any]:
+        """What ``progress.json`` holds: ``done``, ``total``, ``seconds_left`` (None before any work) and ``text``."""
         elapsed = time.monotonic() - self._began
         new = self._done - self._first
         left = elapsed / new * (self._total - self._done) if new else None
@@ -90,12 +109,12 @@ class Progress:
             write_atomically(self._file, json.dumps(state).encode())
         if self._line is not None:
             share = min(self._done / self._total, 1.0)
-            bar = "█" * round(20 * share) + "░" * (20 - round(20 * share))
+            bar = f"{'█' * round(20 * share):░<20}"
             left = "" if state["seconds_left"] is None else f"  {duration(state['seconds_left'])} left"
             self._line.show(f"{bar} {share:4.0%}  {self._text}{left}")
 
     def close(self, text: str) -> None:
-        """Show a last line and remove the file."""
+        """Show ``text`` as the last line and remove the file."""
         self._bar.set_postfix_str(text)
         self._bar.close()
         with contextlib.suppress(OSError):

@@ -1,20 +1,26 @@
-"""The book's sources, and the check that `make book` runs on what it built (tests/check_book.py)."""
+"""The book's sources, and the check that `make book` runs on what it built (tools/check_book.py)."""
 
 from __future__ import annotations
 
-import doctest
 import importlib.util
+import inspect
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
+from pydantic import BaseModel, Field
+from sphinx.ext.napoleon import Config
+from sphinx.ext.napoleon.docstring import NumpyDocstring
+
+from paperlib._checks import whole_number
 
 ROOT = Path(__file__).resolve().parent.parent
-CHECK = ROOT / "tests" / "check_book.py"
+CHECK = ROOT / "tools" / "check_book.py"
 
 
 def load(path: Path):
@@ -90,8 +96,51 @@ def test_config_runs_nothing_and_keeps_the_network_out():
     assert sphinx["nb_ipywidgets_js"] == {}
 
 
-def test_docstring_extension():
-    assert doctest.testmod(load(ROOT / "book" / "_ext" / "short_numpy.py")) == (0, 1)
+class Tea(BaseModel):
+    """A cup.
+
+    Examples
+    --------
+    >>> Tea(leaf="oolong").leaf
+    'oolong'
+    """
+
+    leaf: Literal["oolong", "assam"] = Field(description="what it is made from")
+    minutes: float = Field(3.0, description="how long it draws")
+    notes: list[str] = Field(default_factory=list)
+
+
+def rendered(what: str, obj: object, text: str) -> str:
+    """A docstring as Sphinx gets it: prepared by the extension, then read by napoleon with the book's settings."""
+    extension = load(ROOT / "book" / "_ext" / "docstrings.py")
+    lines = text.splitlines()
+    extension.prepare(None, what, "name", obj, None, lines)
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]
+    config = Config(**{name: value for name, value in settings.items() if name.startswith("napoleon_")})
+    return str(NumpyDocstring("\n".join(lines), config, what=what, name="name", obj=obj))
+
+
+def test_a_model_lists_its_fields_before_its_examples():
+    page = rendered("class", Tea, inspect.getdoc(Tea))
+    at = [page.index(text) for text in ("A cup.", "leaf", "how long it draws", "notes", "Examples")]
+    assert at == sorted(at)
+    for text in ("``{'oolong', 'assam'}, required``", "what it is made from", "default 3.0", "optional"):
+        assert text in page
+
+
+def test_types_in_docstrings_are_not_looked_up():
+    """A field ``:type:`` would be, and prose such as "Tensor, (d, c)" has no page."""
+    page = rendered("function", whole_number, inspect.getdoc(whole_number))
+    assert "**name** (*str*)" in page and ":raises ValueError:" in page
+    assert not re.search(r":(type|rtype|vartype)", page)
+    assert ":type" not in rendered("property", None, "The mean: of each channel.\n\nMore.")
+    assert ":vartype" not in rendered("class", None, "A thing.\n\nAttributes\n----------\nside : int\n    Its side.")
+
+
+def test_a_model_s_signature_is_short():
+    extension = load(ROOT / "book" / "_ext" / "docstrings.py")
+    assert extension.shorten(None, "class", "Tea", Tea) == ("(**parameters)", None)
+    assert extension.shorten(None, "function", "f", len) is None
 
 
 GOOD = """<html><head><link rel="stylesheet" href="_static/a.css"></head>

@@ -9,6 +9,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+from notebook_pairs import cells
 
 from paperlib.channel_grid import GridConfig
 from paperlib.config import RunConfig
@@ -31,16 +32,14 @@ def test_every_notebook_has_its_pair():
 
 def test_the_pair_is_in_step(notebook):
     """Cells, their kinds and their tags; the .py is the source (make notebooks)."""
-    pair = [nbformat.read(notebook, as_version=4), jupytext.read(notebook.with_suffix(".py"))]
-    cells = [[(c.cell_type, c.source, c.metadata.get("tags", [])) for c in nb.cells] for nb in pair]
-    assert cells[0] == cells[1]
+    assert cells(nbformat.read(notebook, as_version=4)) == cells(jupytext.read(notebook.with_suffix(".py")))
 
 
 def test_outputs_are_there_whole_and_clean(notebook):
-    cells = [c for c in nbformat.read(notebook, as_version=4).cells if c.cell_type == "code"]
-    counts = [c.execution_count for c in cells]
-    assert counts == list(range(1, len(cells) + 1)), "executed out of order, or not at all"
-    outputs = [o for c in cells for o in c.outputs]
+    code = [c for c in nbformat.read(notebook, as_version=4).cells if c.cell_type == "code"]
+    counts = [c.execution_count for c in code]
+    assert counts == list(range(1, len(code) + 1)), "executed out of order, or not at all"
+    outputs = [o for c in code for o in c.outputs]
     assert outputs
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     text = json.dumps(outputs)
@@ -91,17 +90,17 @@ def test_papermill_fails_with_one_sentence(tmp_path, parameters, said):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_papermill_trains_a_grid_of_ones_own(tmp_path):
     """Other channels, and only some variants: every figure draws what there is."""
     done = papermill(
-        tmp_path, ("in_channels", "2 4"), ("out_channels", 8), ("variants", "free"), ("seeds", 1), ("stages", "0 1"), notebook=GRID
+        tmp_path, ("in_channels", "2 4"), ("out_channels", 8), ("variants", "free"), ("seeds", 1), ("stages", "0 1"),
+        notebook=GRID,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(list((tmp_path / "runs" / "channel_grid").glob("smoke-*/grid.json"))) == 1
-    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
-    assert "2 × 1 pairs of channel numbers, 1 variants" in json.dumps(
-        [c.get("outputs") for c in cells], ensure_ascii=False
-    )
+    outputs = [c.get("outputs") for c in nbformat.read(tmp_path / "out.ipynb", as_version=4).cells]
+    assert "2 × 1 pairs of channel numbers, 1 variants" in json.dumps(outputs, ensure_ascii=False)
 
 
 def test_papermill_refuses_a_bad_grid_with_one_sentence(tmp_path):
@@ -111,6 +110,7 @@ def test_papermill_refuses_a_bad_grid_with_one_sentence(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_papermill_reports_missing_data(tmp_path):
     """No cache, no network, no npm: an error that says what was tried; nothing half-written."""
     data = tmp_path / "data"

@@ -1,7 +1,14 @@
 """Every plot of the book: a tidy data frame in, a matplotlib ``Figure`` out.  Nothing is computed or stored here.
 
-One module a chapter, ``paperlib.figures.runs`` (chapter 4), ``theorems`` (1), ``projection`` (2) and ``audit`` (2b); the functions of
-the first are imported from here.
+There is one module per chapter: ``norm_preservation`` (chapter 1), ``projection`` (2), ``published`` (2b),
+``channel_grid`` (3) and ``runs`` (4), whose functions are imported from here.  Each function names the columns that it
+reads; ``title`` stands over the plot.
+
+Examples
+--------
+>>> import pandas as pd
+>>> compare_runs(pd.DataFrame({"run": "a", "epoch": [1, 2], "test_error": [60.0, 40.0]})).axes[0].get_ylabel()
+'test error, %'
 """
 
 from paperlib.figures.runs import (

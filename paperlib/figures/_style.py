@@ -1,4 +1,4 @@
-"""What the book's plots have in common: colours, type, and figures without pyplot's global state.
+"""What the book's plots have in common: colours, type, axes, and figures without pyplot's global state.
 
 Colours are seaborn's colour-blind palette and one diverging map (purple below 1, white at 1, orange above); text is
 dark on an opaque white ground, so that a figure reads the same on a light and on a dark page.
@@ -11,16 +11,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 DIVERGING = "PuOr_r"
 PALETTE = sns.color_palette("colorblind", 10)
-MARKERS = "osD^vPX"
-_RC = {
+MARKERS = "osD^vPX*"
+_RC: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "figure.dpi": 110,
@@ -35,30 +36,74 @@ _RC = {
 }
 
 
-def subplots(rows: int, columns: int, size: tuple[float, float], layout: str | None = "constrained", **options):
+@contextlib.contextmanager
+def page_style() -> Iterator[None]:
+    """Within it, matplotlib draws in the book's style."""
+    with mpl.rc_context(), sns.axes_style("whitegrid", {"grid.color": ".92"}), mpl.rc_context(_RC):
+        yield
+
+
+def subplots(
+    rows: int, columns: int, size: tuple[float, float], layout: Any = "constrained", **options: Any
+) -> tuple[Figure, Any]:
     """As pyplot's, without its global list of figures: nothing to close, and a notebook shows a figure once."""
     figure = Figure(figsize=size, layout=layout)
     return figure, figure.subplots(rows, columns, **options)
 
 
 def headline(figure: Figure, title: str) -> None:
-    """A title over several panels, as an axes' own title looks; nothing if it is empty."""
+    """Write a title over several panels, as an axes' own title looks; nothing if it is empty."""
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
-def marked_line(ax: Axes, i: int, x: Any, y: Any, label: str, **options: Any) -> None:
-    """The i-th line of a panel, told apart by its colour and by its marker."""
-    ax.plot(x, y, **{"color": PALETTE[i], "marker": MARKERS[i], "ms": 5, "label": label} | options)
-
-
-def plain_numbers(axis: Axis) -> None:
-    """Label a logarithmic axis at its major ticks only, with numbers rather than powers."""
-    axis.set_major_formatter(ScalarFormatter())
-    axis.set_minor_formatter(NullFormatter())
+@contextlib.contextmanager
+def panel(size: tuple[float, float], title: str = "") -> Iterator[tuple[Figure, Axes]]:
+    """Begin a figure of one panel in the book's style.  ``size`` is in inches."""
+    with page_style():
+        figure, ax = subplots(1, 1, size)
+        ax.set_title(title, loc="left")
+        yield figure, ax
 
 
 @contextlib.contextmanager
-def page_style() -> Iterator[None]:
-    with mpl.rc_context(), sns.axes_style("whitegrid", {"grid.color": ".92"}), mpl.rc_context(_RC):
-        yield
+def panels(
+    rows: int, columns: int, size: tuple[float, float], title: str = "", **options: Any
+) -> Iterator[tuple[Figure, Any]]:
+    """Begin a figure of several panels in the book's style; their axes come as an array ``(rows, columns)``."""
+    with page_style():
+        figure, axes = subplots(rows, columns, size, squeeze=False, **options)
+        headline(figure, title)
+        yield figure, axes
+
+
+def look(i: int) -> dict[str, Any]:
+    """The colour and the marker of the i-th line."""
+    return {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "ms": 5}
+
+
+def marked_line(ax: Axes, i: int, x: Any, y: Any, label: str, **options: Any) -> None:
+    """Draw the i-th line of a panel, told apart by its colour and by its marker."""
+    ax.plot(x, y, **look(i) | {"label": label} | options)
+
+
+def lines(table: pd.DataFrame, by: str) -> Iterator[tuple[Any, pd.DataFrame, dict[str, Any]]]:
+    """The groups of a table in their order, each with its name and with how to draw it, label included."""
+    for i, (name, rows) in enumerate(table.groupby(by, sort=False)):
+        yield name, rows, look(i) | {"label": name}
+
+
+def line_at_one(ax: Axes, **options: Any) -> None:
+    """Draw a horizontal line at 1, where a norm is kept."""
+    ax.axhline(1, **{"color": ".35", "lw": 1, **options})
+
+
+def whole_numbers(axis: Axis) -> None:
+    """Put ticks at whole numbers only."""
+    axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Write 16 rather than 2⁴ at the ticks of a logarithmic axis."""
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())

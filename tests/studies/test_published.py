@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from paperlib.figures import audit as draw
+from paperlib.figures import published as draw
 from paperlib.polar import polar_factor
 from paperlib.published import Projector, project
 from paperlib.studies import published as studies

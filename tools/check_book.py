@@ -1,4 +1,4 @@
-"""Check a built book: python tests/check_book.py _build/html
+"""Check a built book: python tools/check_book.py _build/html
 
 jupyter-book can exit 0 having built nothing, hence: every page of _toc.yml is there and has content, every script,
 style, image and page that a page names is there, and nothing is loaded from outside when a page is opened (links to
