@@ -1,7 +1,7 @@
 """Ten seeds of a cell of the channel grid side by side in grouped convolutions, against one after another.
 
-On the device that is there: on CUDA the first is what the grid does, on a CPU the second.  Only the training steps count: the
-time of a run without any is taken off.
+It runs on the device that is there: on CUDA the grid does the first, on a CPU the second.  Only the training steps
+count: the time of a run without any is taken off.
 """
 
 from __future__ import annotations

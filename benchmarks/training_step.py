@@ -1,4 +1,4 @@
-"""A ResNet-164 training step as ``train`` does it, against a plain loop: float32, contiguous, default optimiser and allocator."""
+"""A ResNet-164 training step as ``train`` does it, against a plain loop: float32, contiguous, all else torch's default."""
 
 from __future__ import annotations
 

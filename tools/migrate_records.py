@@ -1,9 +1,9 @@
 """Bring records of schema 1 (before the common store) to schema 2: ``python tools/migrate_records.py FOLDER``.
 
 Every ``record.json``, ``grid.json`` and ``finding.json`` below FOLDER is read in its old form, written in the new one,
-and read back.  Nothing is believed that can be checked: tables must have their recorded checksum before and the same one
-after, and everything that is no longer stored, because it follows from the parameters or the tables, must follow from
-them exactly.  The old files go only when the new ones have been read.
+and read back.  Nothing is believed that can be checked.  A table must have its recorded checksum before, and the same
+one after.  Whatever is no longer stored because it follows from the parameters or the tables must follow from them
+exactly.  The old files go only when the new ones have been read.
 """
 
 from __future__ import annotations
