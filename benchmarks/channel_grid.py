@@ -1,7 +1,7 @@
 """Ten seeds of a cell of the channel grid side by side in grouped convolutions, against one after another.
 
-It runs on the device that is there: on CUDA the grid does the first, on a CPU the second.  Only the training steps
-count: the time of a run without any is taken off.
+The device is CUDA if there is one: there the grid trains seeds side by side, on a CPU one after another.  Only the
+training steps count: the time of a run without any is taken off.
 """
 
 from __future__ import annotations
@@ -49,5 +49,5 @@ if __name__ == "__main__":
             "milliseconds_a_step_of_ten_seeds_together": round(1000 * min(together) / steps, 2),
             "apart_over_together": ratios(apart, together),
         }
-    figures = {"on": device, "seeds": len(SEEDS), "batch_size": 128, "rounds": a.rounds, "cells": cells}
-    report("channel_grid", figures, a.save)
+    measured = {"on": device, "seeds": len(SEEDS), "batch_size": 128, "rounds": a.rounds, "cells": cells}
+    report("channel_grid", measured, a.save)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from typing import Any
 
 import torch
 from paired import arguments, report
@@ -15,7 +16,8 @@ from paperlib import machine, training
 from paperlib.config import RunConfig
 
 
-def measure(depth: int, size: int, recompute: bool, answer) -> None:
+def measure(depth: int, size: int, recompute: bool, answer: Any) -> None:
+    """Put the peak and the time of one step into the queue ``answer``."""
     config = RunConfig(preset="desk", depth=depth, checkpoint_activations=recompute).resolve()
     machine.keep_freed_memory()
     model = training.make_network(config)

@@ -24,7 +24,8 @@ from paperlib.studies.overhead import seconds
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def _serve(make: Callable[[], Callable[[], Any]], pipe) -> None:
+def _serve(make: Callable[[], Callable[[], Any]], pipe: Any) -> None:
+    """In a worker: make the closure, call it twice to warm up, then time it whenever asked."""
     step = make()
     step()
     step()
@@ -34,7 +35,7 @@ def _serve(make: Callable[[], Callable[[], Any]], pipe) -> None:
 
 
 def times(makers: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each variant in each round.  ``makers`` are picklable functions that return a closure to time."""
+    """Seconds of each variant in each round.  ``makers`` are picklable functions that return the closure to time."""
     context = multiprocessing.get_context("spawn")
     workers = {}
     for name, make in makers.items():
@@ -56,7 +57,7 @@ def times(makers: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
 
 
 def in_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """As :func:`times`, in this process: for short calls that share nothing.  Each is called once before."""
+    """As :func:`times`, but in this process: for short calls that share nothing.  Each is called once before."""
     measured: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -67,7 +68,7 @@ def in_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list
 
 
 def ratios(slow: list[float], fast: list[float]) -> dict[str, float]:
-    """Pair by pair: median, smallest, largest; and the ratio of the two best times."""
+    """The ratio pair by pair, as its median, smallest and largest; and the ratio of the two best times."""
     each = [a / b for a, b in zip(slow, fast, strict=True)]
     return {
         "median": round(statistics.median(each), 3),

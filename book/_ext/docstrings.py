@@ -11,6 +11,11 @@ from typing import Any, Literal, get_args, get_origin
 BEFORE_NAPOLEON = 400  # which renders the section that is made here like any other
 
 
+def is_model(obj: Any) -> bool:
+    """Whether it is a class of pydantic models."""
+    return isinstance(obj, type) and hasattr(obj, "model_fields")
+
+
 def fields(model: Any) -> list[str]:
     """The lines of a ``Parameters`` section: for each field its choices, its default, and its description."""
     lines = ["", "Parameters", "----------"]
@@ -28,7 +33,7 @@ def fields(model: Any) -> list[str]:
 
 def prepare(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Insert a model's fields before its docstring's first section."""
-    if hasattr(obj, "model_fields"):
+    if is_model(obj):
         at = next((i - 1 for i, line in enumerate(lines) if line and not line.strip("-")), len(lines))
         lines[at:at] = fields(obj)
     if what in ("attribute", "property"):
@@ -37,7 +42,7 @@ def prepare(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[
 
 def shorten(app: Any, what: str, name: str, obj: Any, *rest: Any) -> tuple[str, None] | None:
     """The signature to show; None stands for the usual one."""
-    return ("(**parameters)", None) if hasattr(obj, "model_fields") else None
+    return ("(**parameters)", None) if is_model(obj) else None
 
 
 def setup(app: Any) -> dict[str, bool]:
