@@ -22,7 +22,7 @@ parameters and the record of a grid, and ``work`` the loop over its cells.
 from __future__ import annotations
 
 from paperlib.channel_grid.cell import Cell, train_cell
-from paperlib.channel_grid.grid import GridConfig, GridRecord, read
+from paperlib.channel_grid.grid import GridConfig, GridRecord, ResolvedGrid, read
 from paperlib.channel_grid.measures import MEASURED, measure
 from paperlib.channel_grid.networks import VARIANTS, Networks, Variant, initial_kernel
 from paperlib.channel_grid.work import run
@@ -34,6 +34,7 @@ __all__ = [
     "GridConfig",
     "GridRecord",
     "Networks",
+    "ResolvedGrid",
     "Variant",
     "initial_kernel",
     "measure",

@@ -17,7 +17,7 @@ UNTESTED = "not yet tested at the paper's scale"
 class Measured(NamedTuple):
     """The tables that were measured for a claim and, if they come from a stored run, where that run was made."""
 
-    tables: Frames
+    tables: dict[str, pd.DataFrame]
     source: Provenance | None = None
 
 
