@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from paperlib import cifar, projection, spectrum, theorems
+from paperlib import channel_grid, cifar, projection, spectrum, theorems
 from paperlib.__main__ import main
 from paperlib.config import RunConfig
 
@@ -122,7 +122,7 @@ def test_files_exist(page):
 
 
 def test_modules_and_functions_exist(page):
-    places = (projection, spectrum, theorems)
+    places = (projection, spectrum, theorems, channel_grid)
     for code in code_in(page):
         if re.fullmatch(r"paperlib(\.\w+)+", code):
             importlib.import_module(code)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from paperlib import cifar
-from paperlib.channel_grid import VARIANTS, GridConfig, run
+from paperlib.channel_grid import VARIANTS, Cell, GridConfig, run, train_cell
 from paperlib.energy import relative_sd
 from paperlib.studies import channel_grid as studies
 
@@ -124,10 +124,8 @@ def test_the_small_space_prediction_is_what_uncorrelated_gradients_do():
 
 def test_the_correlated_prediction_is_what_untrained_networks_do():
     """φ of 30 networks at their start varies as the effective rank of their gradients says."""
-    from paperlib.channel_grid import train_cell
-
-    data = cifar.load("cifar10", "sample")
-    found = train_cell(2, 8, seeds=range(30), data=data, stages=[0], probe_images=32)
+    cell = Cell(c=2, d=8, seeds=range(30), stages=[0], probe_images=32)
+    found = train_cell(cell, cifar.load("cifar10", "sample"))
     shares = found.energy_fraction * 4
     predicted = np.mean([relative_sd(8, 2, m) for m in found.effective_rank])
     assert shares.std() == pytest.approx(predicted, rel=0.35)

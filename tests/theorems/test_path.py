@@ -121,7 +121,7 @@ class Kink(SmoothMap):
 @pytest.mark.parametrize("w", [0.01, 0.003])
 def test_a_bend_that_the_points_do_not_see_is_still_cut_finely(w):
     f, path = Kink(w), Path(Kink(w))
-    x = torch.linspace(-1, 1, 20_001, dtype=torch.float64).unsqueeze(-1)
+    x = torch.linspace(0, 1, 10_001, dtype=torch.float64).unsqueeze(-1)  # the map is odd: −x behaves like x
     distances = []
     for L in (64, 1024, 4096):
         at = times(path, L, "arc")
