@@ -1,5 +1,7 @@
 """Chapter 4's figures draw what the table says, also of short, diverged and extreme runs."""
 
+import functools
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -18,9 +20,14 @@ def epochs(n, bad_end=False):
     return frame
 
 
+@functools.cache
+def described(arch, depth):
+    return models.describe(models.build(arch, depth))
+
+
 def blocks(n, arch="resnet", depth=29, scale=0.1, bad_end=False):
     rows = []
-    names = models.describe(models.build(arch, depth))
+    names = described(arch, depth)
     generator = np.random.default_rng(0)
     for e in range(1, n + 1):
         for i, r in enumerate(names, 1):
@@ -126,7 +133,7 @@ def test_ratios_are_compared_by_the_median_of_their_size():
 
 @pytest.mark.parametrize(("arch", "depth"), [("plain", 11), ("resnet", 164), ("procresnet", 1001)])
 def test_the_drawing_has_a_box_for_every_block_it_shows(arch, depth):
-    table = pd.DataFrame(models.describe(models.build(arch, depth)))
+    table = pd.DataFrame(described(arch, depth))
     figure = drawn(figures.network(table, "title"))
     boxes = [p for p in figure.axes[0].patches if type(p).__name__ == "FancyBboxPatch"]
     hidden = sum(int(t.get_text()[1:]) for t in figure.axes[0].texts if t.get_text().startswith("+"))
