@@ -1,6 +1,6 @@
 """``python -m paperlib run``: the notebook, its page and its record, or one sentence and a non-zero status."""
 
-import subprocess
+import runpy
 import sys
 
 import nbformat
@@ -78,11 +78,14 @@ def test_a_measurement(tmp_path, capsys):
     assert "claim 'X9' is not one of" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "start", [["-m", "paperlib"], ["-c", "import sys; from paperlib.__main__ import main; main()"]]
-)
-def test_help_names_the_commands(start):
-    done = subprocess.run([sys.executable, *start, "--help"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("usage: paperlib")
-    for name in ("run", "grid", "measure"):
-        assert name in done.stdout
+def test_help_names_the_commands(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["paperlib", "--help"])
+    monkeypatch.delitem(sys.modules, "paperlib.__main__")
+    told = []
+    for start in (lambda: runpy.run_module("paperlib", run_name="__main__"), command.main):  # -m, and the script
+        with pytest.raises(SystemExit) as e:
+            start()
+        assert e.value.code == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1] and told[0].startswith("usage: paperlib")
+    assert all(name in told[0] for name in ("run", "grid", "measure"))

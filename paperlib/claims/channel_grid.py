@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+from scipy.special import stdtrit
 
 from paperlib.channel_grid import GridConfig, GridRecord, run
 from paperlib.claims._wording import percent
@@ -55,7 +55,7 @@ class GridClaim(Claim):
             return False
         margin = 0.0
         if len(alive) >= self.ENOUGH:
-            quantile = scipy.stats.t.ppf((1 + self.CONFIDENCE) / 2, len(alive) - 1)
+            quantile = stdtrit(len(alive) - 1, (1 + self.CONFIDENCE) / 2)  # of Student's t
             margin = quantile * alive.std() / math.sqrt(len(alive))
         return abs(alive.mean()) - margin <= math.log(self.NEAR)
 
