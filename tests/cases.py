@@ -1,8 +1,9 @@
-"""Kernels that several tests look at: seeded, and random in every entry."""
+"""What several tests look at: seeded kernels, random in every entry, and the sizes that hypothesis tries."""
 
 import math
 
 import torch
+from hypothesis import strategies as st
 
 
 def kernel(d, c, kh, kw=None, seed=0, dtype=torch.float64):
@@ -14,3 +15,8 @@ def kernel(d, c, kh, kw=None, seed=0, dtype=torch.float64):
 def he(d, c, k, seed=0, dtype=torch.float64):
     """The same with He's variance, 2 / (d k²)."""
     return kernel(d, c, k, seed=seed, dtype=dtype) * math.sqrt(2 / (d * k * k))
+
+
+def up_to(**largest):
+    """For hypothesis' ``given``: each name's whole numbers, from 1 to the largest, and a ``seed``."""
+    return {name: st.integers(1, most) for name, most in largest.items()} | {"seed": st.integers(0, 99)}

@@ -44,15 +44,7 @@ def test_target():
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    d=st.integers(1, 7),
-    c=st.integers(1, 7),
-    kh=st.integers(1, 4),
-    kw=st.integers(1, 4),
-    h=st.integers(1, 6),
-    w=st.integers(1, 6),
-    seed=st.integers(0, 99),
-)
+@given(**cases.up_to(d=7, c=7, kh=4, kw=4, h=6, w=6))
 def test_as_the_formulas_say(d, c, kh, kw, h, w, seed):
     assume(kh <= h and kw <= w)
     weight = cases.kernel(d, c, kh, kw, seed)
@@ -63,15 +55,7 @@ def test_as_the_formulas_say(d, c, kh, kw, h, w, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    d=st.integers(1, 9),
-    c=st.integers(1, 5),
-    k=st.integers(1, 4),
-    stride=st.integers(1, 4),
-    h=st.integers(1, 4),
-    seed=st.integers(0, 99),
-    relu=st.booleans(),
-)
+@given(**cases.up_to(d=9, c=5, k=4, stride=4, h=4), relu=st.booleans())
 def test_one_matrix_kernels_are_exact(d, c, k, stride, h, seed, relu):
     """k <= stride: 1x1 kernels and patch embeddings; also a kernel as large as the map, where nothing is cropped."""
     if k > stride:

@@ -8,7 +8,6 @@ import oracle
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.sparse.linalg import ArpackNoConvergence
 
 from paperlib import projection, spectrum
@@ -58,16 +57,7 @@ def test_strides(stride, k, size):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    d=st.integers(1, 5),
-    c=st.integers(1, 5),
-    kh=st.integers(1, 5),
-    kw=st.integers(1, 5),
-    h=st.integers(1, 5),
-    w=st.integers(1, 5),
-    stride=st.integers(1, 3),
-    seed=st.integers(0, 99),
-)
+@given(**cases.up_to(d=5, c=5, kh=5, kw=5, h=5, w=5, stride=3))
 def test_any_shape(d, c, kh, kw, h, w, stride, seed):
     weight = cases.kernel(d, c, kh, kw, seed)
     agrees(weight, (h, w), stride)
@@ -100,15 +90,7 @@ def test_gradients(k, stride):
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    d=st.integers(1, 4),
-    c=st.integers(1, 4),
-    k=st.integers(1, 5),
-    h=st.integers(1, 5),
-    w=st.integers(1, 5),
-    stride=st.integers(1, 2),
-    seed=st.integers(0, 99),
-)
+@given(**cases.up_to(d=4, c=4, k=5, h=5, w=5, stride=2))
 def test_norms_with_zero_padding(d, c, k, h, w, stride, seed):
     weight = cases.kernel(d, c, k, seed=seed)
     exact = oracle.singular_values(weight, (h, w), stride, "zeros")[0].item()

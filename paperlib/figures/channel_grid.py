@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from paperlib.figures._style import DIVERGING, PALETTE, headline, mpl, page_style, subplots
+from paperlib.figures._style import DIVERGING, PALETTE, line_at_one, marked_line, mpl, panel, panels
 
-MARKERS = "osD^vPX"
 # The logarithm of a ratio, to base 2: white is 1, the ends are 4 times and a quarter.  All heat maps share it.
 SCALE = Normalize(-2, 2)
 CELL = ["c", "d"]
@@ -74,11 +73,9 @@ def _colour_bar(figure: Figure, image: AxesImage, axes: np.ndarray, label: str, 
 
 
 def _nothing(title: str) -> Figure:
-    with page_style():
-        figure, ax = subplots(1, 1, (6, 1.2))
-        ax.text(0.5, 0.5, "not measured in this grid", ha="center", va="center", color=".4")
-        ax.set_axis_off()
-        headline(figure, title)
+    with panels(1, 1, (6, 1.2), title) as (figure, axes):
+        axes[0][0].text(0.5, 0.5, "not measured in this grid", ha="center", va="center", color=".4")
+        axes[0][0].set_axis_off()
     return figure
 
 
@@ -96,8 +93,7 @@ def heat_maps(ratios: pd.DataFrame, titles: dict[str, str], columns: int = 3, ti
     lines = -(-n // columns)
     side = 0.55 * max(ratios.d.nunique(), 3)
     size = (columns * (side + 0.25) + 0.9, lines * (side * 0.78 + 0.65) + 0.4)
-    with page_style():
-        figure, axes = subplots(lines, columns, size, squeeze=False, sharex=True, sharey=True)
+    with panels(lines, columns, size, title, sharex=True, sharey=True) as (figure, axes):
         for ax, (variant, name) in zip(axes.flat, titles.items(), strict=False):
             image = _heat_map(ax, ratios[ratios.variant == variant])
             ax.set_title(name, fontsize=9, loc="left")
@@ -111,7 +107,6 @@ def heat_maps(ratios: pd.DataFrame, titles: dict[str, str], columns: int = 3, ti
         for line in axes:
             line[0].set_ylabel("input channels c")
         _colour_bar(figure, image, axes, "‖∂E/∂y‖ / ‖∂E/∂x‖", shrink=0.6, pad=0.02)
-        headline(figure, title)
     return figure
 
 
@@ -126,8 +121,7 @@ def factor_maps(factors: dict[str, pd.DataFrame], title: str = "") -> Figure:
     names = list(next(iter(factors.values())).assumption.drop_duplicates())
     side = 0.5 * max(next(iter(factors.values())).d.nunique(), 3)
     size = (len(names) * (side + 0.15) + 0.9, len(factors) * (side * 0.8 + 0.55) + 0.6)
-    with page_style():
-        figure, axes = subplots(len(factors), len(names), size, squeeze=False, sharex=True, sharey=True)
+    with panels(len(factors), len(names), size, title, sharex=True, sharey=True) as (figure, axes):
         for line, (stage, table) in zip(axes, factors.items(), strict=True):
             for ax, name in zip(line, names, strict=True):
                 image = _heat_map(ax, table[table.assumption == name], small=True)
@@ -137,7 +131,6 @@ def factor_maps(factors: dict[str, pd.DataFrame], title: str = "") -> Figure:
         for ax in axes[-1]:
             ax.set_xlabel("output channels d")
         _colour_bar(figure, image, axes, "factor of the ratio", shrink=0.7, pad=0.02)
-        headline(figure, title)
     return figure
 
 
@@ -147,20 +140,14 @@ def over_time(distances: pd.DataFrame, titles: dict[str, str], title: str = "") 
     Columns: ``variant``, ``step``, ``distance`` (a factor).  ``titles`` names the variants; those that were not
     measured are left out.
     """
-    with page_style():
-        figure, ax = subplots(1, 1, (7.5, 3.9))
+    with panel((7.5, 3.9), title) as (figure, ax):
         for i, (variant, name) in enumerate(titles.items()):
             part = distances[distances.variant == variant]
-            if part.empty:
-                continue
-            style = {"color": PALETTE[i], "marker": MARKERS[i], "ls": "-" if i < 3 else "--"}
-            ax.plot(part.step, part.distance, ms=5, label=name, **style)
+            if len(part):
+                marked_line(ax, i, part.step, part.distance, name, ls="-" if i < 3 else "--")
         ax.set_ylim(bottom=1)
         _factor_axis(ax)
-        ax.set_xticks(sorted(distances.step.unique()))
-        ax.set_xlabel("steps")
-        ax.set_ylabel("median factor from 1")
-        ax.set_title(title, loc="left")
+        ax.set(xticks=sorted(distances.step.unique()), xlabel="steps", ylabel="median factor from 1")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return figure
 
@@ -176,10 +163,9 @@ def explanations(shares: pd.DataFrame, stages: dict[int, str], title: str = "") 
     cells = sorted(set(zip(shares.c, shares.d, strict=True)))
     jitter = np.random.default_rng(0)
     size = (max(5.0, 0.45 * len(cells) + 0.6) * len(stages) * 0.9, 3.9)
-    with page_style():
-        figure, axes = subplots(1, len(stages), size, squeeze=False, sharey=True)
+    with panels(1, len(stages), size, title, sharey=True) as (figure, axes):
         for ax, (step, name) in zip(axes[0], stages.items(), strict=True):
-            ax.axhline(1, color=".35", lw=1, zorder=1)
+            line_at_one(ax, zorder=1)
             part = shares[shares.step == step].dropna(subset="share")
             for n, (cell, rows) in enumerate(part.groupby(CELL)):
                 _explained(ax, cells.index(cell), rows, jitter, labelled=n == 0)
@@ -190,7 +176,6 @@ def explanations(shares: pd.DataFrame, stages: dict[int, str], title: str = "") 
         _factor_axis(first)
         first.set_ylabel("energy in the row space\nover c/d")
         figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
-        headline(figure, title)
     return figure
 
 

@@ -6,16 +6,23 @@ A table's column ``map`` names a smooth map.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
-from paperlib.figures._style import MARKERS, PALETTE, headline, marked_line, page_style, plain_numbers, subplots
+from paperlib.figures._style import (
+    PALETTE,
+    line_at_one,
+    lines,
+    marked_line,
+    panel,
+    panels,
+    plain_numbers,
+    whole_numbers,
+)
 
 SCHEDULES = {"geometric": "geometric (the paper's)", "uniform": "uniform", "arc": "equal arcs"}
 COLOURS = dict(zip(SCHEDULES, (PALETTE[1], PALETTE[4], PALETTE[0]), strict=True))
@@ -31,14 +38,9 @@ def _depth_axis(ax: Axes, depths: Iterable[int], what: str = "blocks") -> None:
 
 def _chain_axis(ax: Axes, label: str) -> None:
     """A horizontal axis along a network, and the line at 1, where a norm is kept."""
-    ax.axhline(1, color=".35", lw=1)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    line_at_one(ax)
+    whole_numbers(ax.xaxis)
     ax.set_xlabel(label)
-
-
-def _title_and_legend(ax: Axes, title: str, **options: Any) -> None:
-    ax.set_title(title, loc="left")
-    ax.legend(**options)
 
 
 def real_gradients(blocks: pd.DataFrame, title: str = "") -> Figure:
@@ -46,16 +48,14 @@ def real_gradients(blocks: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``run``, ``block`` (0 at the input), ``log_ratio``; one epoch of each run.
     """
-    with page_style():
-        figure, ax = subplots(1, 1, (8.5, 3.9))
+    with panel((8.5, 3.9), title) as (figure, ax):
         _chain_axis(ax, "block l: the input is on the left, the loss on the right")
-        for i, (run, rows) in enumerate(blocks.groupby("run", sort=False)):
+        for _, rows, style in lines(blocks, "run"):
             rows = rows.sort_values("block", ascending=False)
             norm = np.exp(-rows.log_ratio.cumsum())
-            marked_line(ax, i, rows.block, norm, run, markevery=max(1, len(rows) // 9))
-        ax.set_yscale("log")
-        ax.set_ylabel("‖∂E/∂x$_l$‖, over the last block's")
-        _title_and_legend(ax, title)
+            ax.plot(rows.block, norm, markevery=max(1, len(rows) // 9), **style)
+        ax.set(yscale="log", ylabel="‖∂E/∂x$_l$‖, over the last block's")
+        ax.legend()
     return figure
 
 
@@ -64,11 +64,10 @@ def carried_grid(lines: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``map``, ``t``, ``line``, ``direction``, ``x``, ``y``.
     """
-    maps, at = list(lines["map"].drop_duplicates()), sorted(lines.t.unique())
-    with page_style():
-        figure, axes = subplots(len(maps), len(at), (1.9 * len(at), 2.15 * len(maps)), squeeze=False)
-        for i, (row, name) in enumerate(zip(axes, maps, strict=True)):
-            part = lines[lines["map"] == name]
+    maps, at = lines.groupby("map", sort=False), sorted(lines.t.unique())
+    ends = {at[0]: " (identity)", at[-1]: " (F)"} if (at[0], at[-1]) == (0, 1) else {}
+    with panels(len(maps), len(at), (1.9 * len(at), 2.15 * len(maps)), title) as (figure, axes):
+        for row, (name, part) in zip(axes, maps, strict=True):
             reach = 1.08 * float(part[["x", "y"]].abs().to_numpy().max())
             for ax, t in zip(row, at, strict=True):
                 for (_, direction), line in part[part.t == t].groupby(["line", "direction"]):
@@ -76,11 +75,9 @@ def carried_grid(lines: pd.DataFrame, title: str = "") -> Figure:
                 ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
                 for spine in ax.spines.values():
                     spine.set_visible(False)
-                ends = {at[0]: " (identity)", at[-1]: " (F)"} if (at[0], at[-1]) == (0, 1) else {}
-                if i == 0:
-                    ax.set_title(f"t = {t:g}{ends.get(t, '')}", fontsize=9, fontweight="normal")
             row[0].set_ylabel(name)
-        headline(figure, title)
+        for ax, t in zip(axes[0], at, strict=True):
+            ax.set_title(f"t = {t:g}{ends.get(t, '')}", fontsize=9, fontweight="normal")
     return figure
 
 
@@ -92,17 +89,14 @@ def rates(table: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``map``, ``schedule``, ``L``, ``delta``, ``lower``.
     """
-    maps = list(table["map"].drop_duplicates())
-    with page_style():
-        figure, axes = subplots(1, len(maps), (9.5, 4.1), sharey=True, squeeze=False)
-        for ax, name in zip(axes[0], maps, strict=True):
-            part = table[table["map"] == name]
+    with panels(1, table["map"].nunique(), (9.5, 4.1), title, sharey=True) as (figure, axes):
+        for ax, (name, part) in zip(axes[0], table.groupby("map", sort=False), strict=True):
             depth = np.array(sorted(part.L.unique()), float)
             last = part[(part.schedule == "geometric") & (part.L == depth[-1])].delta.item()
             shape = np.log(2 * depth) / depth
             ax.plot(depth, last * shape / shape[-1], color=".45", ls="--", lw=1.3, label="∝ log(2L)/L")
-            for marker, (schedule, rows) in zip(MARKERS, part.groupby("schedule", sort=False), strict=False):
-                ax.plot(rows.L, rows.delta, color=COLOURS[schedule], marker=marker, ms=5, label=SCHEDULES[schedule])
+            for schedule, rows, style in lines(part, "schedule"):
+                ax.plot(rows.L, rows.delta, **style | {"color": COLOURS[schedule], "label": SCHEDULES[schedule]})
             lower = part.drop_duplicates("L")
             ax.fill_between(lower.L, lower.lower, 1e-9, color=".5", alpha=0.18, lw=0, label="impossible")
             _depth_axis(ax, part.L)
@@ -111,7 +105,6 @@ def rates(table: pd.DataFrame, title: str = "") -> Figure:
             ax.set_title(name, loc="left")
         axes[0][0].set_ylabel("δ: largest change of a gradient's norm")
         axes[0][-1].legend()
-        headline(figure, title)
     return figure
 
 
@@ -120,14 +113,13 @@ def both_rates(table: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``what`` (a line for each), ``L``, ``scaled``.
     """
-    with page_style():
-        figure, ax = subplots(1, 1, (7.5, 4.0))
-        for i, (name, rows) in enumerate(table.groupby("what", sort=False)):
-            marked_line(ax, i, rows.L, rows.scaled, name)
+    with panel((7.5, 4.0), title) as (figure, ax):
+        for _, rows, style in lines(table, "what"):
+            ax.plot(rows.L, rows.scaled, **style)
         _depth_axis(ax, table.L)
         ax.set_ylim(bottom=0)
         ax.set_ylabel("L · δ")
-        _title_and_legend(ax, title)
+        ax.legend()
     return figure
 
 
@@ -136,17 +128,13 @@ def block_spectra(spectra: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``schedule``, ``block``, ``lowest``, ``highest``.
     """
-    names = list(spectra.schedule.drop_duplicates())
-    with page_style():
-        figure, axes = subplots(1, len(names), (9.5, 3.0), sharey=True, squeeze=False)
-        for ax, name in zip(axes[0], names, strict=True):
-            part = spectra[spectra.schedule == name]
+    with panels(1, spectra.schedule.nunique(), (9.5, 3.0), title, sharey=True) as (figure, axes):
+        for ax, (name, part) in zip(axes[0], spectra.groupby("schedule", sort=False), strict=True):
             ax.bar(part.block, part.highest - part.lowest, bottom=part.lowest, width=0.7, color=COLOURS[name])
             _chain_axis(ax, "block")
             ax.grid(False, axis="x")
             ax.set_title(SCHEDULES[name], loc="left")
         axes[0][0].set_ylabel("singular values")
-        headline(figure, title)
     return figure
 
 
@@ -155,15 +143,13 @@ def backward_norms(norms: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``network``, ``layer``, ``lowest``, ``median``, ``highest``.
     """
-    with page_style():
-        figure, ax = subplots(1, 1, (8.0, 3.7))
+    with panel((8.0, 3.7), title) as (figure, ax):
         _chain_axis(ax, "layer: the input is on the left, the loss on the right")
-        for i, (name, rows) in enumerate(norms.groupby("network", sort=False)):
-            ax.fill_between(rows.layer, rows.lowest, rows.highest, color=PALETTE[i], alpha=0.25, lw=0)
-            marked_line(ax, i, rows.layer, rows["median"], name, markevery=16)
-        ax.set_yscale("log")
-        ax.set_ylabel("the gradient's norm")
-        _title_and_legend(ax, title)
+        for _, rows, style in lines(norms, "network"):
+            ax.fill_between(rows.layer, rows.lowest, rows.highest, color=style["color"], alpha=0.25, lw=0)
+            ax.plot(rows.layer, rows["median"], markevery=16, **style)
+        ax.set(yscale="log", ylabel="the gradient's norm")
+        ax.legend()
     return figure
 
 
@@ -173,8 +159,7 @@ def tightness(table: pd.DataFrame, title: str = "") -> Figure:
     Columns: ``block``, ``ratio``, ``random``, ``bound``.
     """
     names = list(table.block.drop_duplicates())
-    with page_style():
-        figure, ax = subplots(1, 1, (8.0, 0.42 * len(names) + 1.3))
+    with panel((8.0, 0.42 * len(names) + 1.3), title) as (figure, ax):
         row = table.block.map(names.index)
         ax.plot(table.ratio, row, "o", color=PALETTE[0], ms=6, alpha=0.8, label="‖J − I‖, the worst direction")
         random = table.random / table.bound
@@ -182,9 +167,7 @@ def tightness(table: pd.DataFrame, title: str = "") -> Figure:
         ax.axvline(1, color=".35", lw=1.3)
         ax.set_yticks(range(len(names)), names)
         ax.invert_yaxis()
-        ax.set_xlim(0, 1.05)
-        ax.set_xlabel("measured, over the bound")
-        ax.set_title(title, loc="left")
+        ax.set(xlim=(0, 1.05), xlabel="measured, over the bound")
         figure.legend(loc="outside lower center", ncols=2)
     return figure
 
@@ -194,21 +177,17 @@ def bounds_in_training(table: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``decay``, ``when``, ``block``, ``bound``, ``delta``.
     """
-    decays = list(table.decay.drop_duplicates())
-    with page_style():
-        figure, axes = subplots(1, len(decays), (8.5, 3.3), sharey=True, squeeze=False)
-        for ax, decay in zip(axes[0], decays, strict=True):
+    with panels(1, table.decay.nunique(), (8.5, 3.3), title, sharey=True) as (figure, axes):
+        for ax, (decay, part) in zip(axes[0], table.groupby("decay", sort=False), strict=True):
             for when, colour, marker in (("before", ".55", "o"), ("after", PALETTE[0], "s")):
-                part = table[(table.decay == decay) & (table.when == when)]
-                look = {"color": colour, "marker": marker, "ms": 5}
-                ax.plot(part.block, part.bound, label=f"bound, {when} training", **look)
-                ax.plot(part.block, part.delta, ls=":", mfc="white", label=f"δ, {when}", **look)
-            ax.axhline(1, color=PALETTE[3], lw=1.2, ls="--")
+                rows, style = part[part.when == when], {"color": colour, "marker": marker, "ms": 5}
+                ax.plot(rows.block, rows.bound, label=f"bound, {when} training", **style)
+                ax.plot(rows.block, rows.delta, ls=":", mfc="white", label=f"δ, {when}", **style)
+            line_at_one(ax, color=PALETTE[3], lw=1.2, ls="--")
             ax.set_ylim(bottom=0)
             ax.set_xlabel("block")
             ax.set_title(f"weight decay {decay:g}", loc="left")
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-        headline(figure, title)
     return figure
 
 
@@ -217,20 +196,18 @@ def linear_rates(table: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``L``, ``distance``, ``delta``, ``sharp``, ``published``.
     """
-    with page_style():
-        figure, ax = subplots(1, 1, (7.5, 4.1))
-        lines = {
-            "published": "published bound on ‖A‖",
-            "sharp": "sharper bound on ‖A‖",
-            "distance": "largest ‖A‖",
-            "delta": "δ (no factors have a smaller one)",
-        }
-        for i, (column, label) in enumerate(lines.items()):
-            style, colour = "--" if i < 2 else "-", PALETTE[(3, 2, 0, 1)[i]]
+    columns = (
+        ("published", "published bound on ‖A‖", "--", PALETTE[3]),
+        ("sharp", "sharper bound on ‖A‖", "--", PALETTE[2]),
+        ("distance", "largest ‖A‖", "-", PALETTE[0]),
+        ("delta", "δ (no factors have a smaller one)", "-", PALETTE[1]),
+    )
+    with panel((7.5, 4.1), title) as (figure, ax):
+        for i, (column, label, style, colour) in enumerate(columns):
             marked_line(ax, i, table.L, table[column], label, ls=style, color=colour)
         _depth_axis(ax, table.L, "layers")
         ax.set_yscale("log")
-        _title_and_legend(ax, title)
+        ax.legend()
     return figure
 
 
@@ -239,18 +216,14 @@ def descents(table: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``target``, ``step``, ``excess``, ``floor``.
     """
-    with page_style():
-        figure, ax = subplots(1, 1, (8.0, 3.9))
-        for i, (name, rows) in enumerate(table.groupby("target", sort=False)):
-            marked_line(ax, i, rows.step, rows.excess, name, markevery=max(1, len(rows) // 8))
+    with panel((8.0, 3.9), title) as (figure, ax):
+        for _, rows, style in lines(table, "target"):
+            ax.plot(rows.step, rows.excess, markevery=max(1, len(rows) // 8), **style)
             if rows.floor.iloc[0] > 0:
-                ax.axhline(rows.floor.iloc[0], color=PALETTE[i], ls=":", lw=1.3)
-        ax.set_yscale("log")
-        ax.set_ylim(1e-12, 20)
+                ax.axhline(rows.floor.iloc[0], color=style["color"], ls=":", lw=1.3)
+        ax.set(yscale="log", ylim=(1e-12, 20), xlabel="step of gradient descent", ylabel="excess risk")
         ax.set_xlim(left=0)
-        ax.set_xlabel("step of gradient descent")
-        ax.set_ylabel("excess risk")
-        _title_and_legend(ax, title, loc="center")
+        ax.legend(loc="center")
     return figure
 
 
@@ -261,8 +234,7 @@ def landscape(surface: pd.DataFrame, title: str = "") -> Figure:
     """
     side = int(round(len(surface) ** 0.5))
     a1, a2, f = (surface[c].to_numpy().reshape(side, side) for c in ("a1", "a2", "f"))
-    with page_style():
-        figure, ax = subplots(1, 1, (5.6, 5.0))
+    with panel((5.6, 5.0), title) as (figure, ax):
         levels = [0, 0.05, 0.25, 1, 2, 3, 4, 5, 7, 10, 20, 60]
         filled = ax.contourf(a1, a2, f, levels=levels, cmap="Blues", extend="max", norm="symlog")
         ax.contour(a1, a2, f, levels=[4], colors="white", linewidths=1)
@@ -278,11 +250,8 @@ def landscape(surface: pd.DataFrame, title: str = "") -> Figure:
             ("start", (0.06, -0.16)),
         ):
             ax.text(*at, text, color=".15", fontsize=9, bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1.5})
-        ax.set_xlabel("a₁")
-        ax.set_ylabel("a₂")
+        ax.set(xlabel="a₁", ylabel="a₂", aspect="equal")
         ax.grid(False)
-        ax.set_aspect("equal")
         bar = figure.colorbar(filled, ax=ax, shrink=0.8, label="excess risk")
         bar.outline.set_visible(False)
-        ax.set_title(title, loc="left")
     return figure

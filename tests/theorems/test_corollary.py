@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import cases
 import pytest
 import torch
 from hypothesis import given, settings
@@ -41,13 +42,7 @@ def test_activations_slopes_are_their_largest(activation):
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    width=st.integers(1, 8),
-    hidden=st.integers(1, 12),
-    layers=st.integers(1, 3),
-    seed=st.integers(0, 99),
-    which=st.integers(0, len(ACTIVATIONS) - 1),
-)
+@given(**cases.up_to(width=8, hidden=12, layers=3), which=st.integers(0, len(ACTIVATIONS) - 1))
 def test_the_bound_holds_for_dense_blocks(width, hidden, layers, seed, which):
     torch.manual_seed(seed)
     sizes = [width] + [hidden] * (layers - 1) + [width]
