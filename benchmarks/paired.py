@@ -90,8 +90,8 @@ def arguments(description: str, rounds: int, **options: dict[str, Any]) -> argpa
     return parser.parse_args()
 
 
-def report(name: str, figures: dict[str, Any], save: bool) -> None:
-    """Print the figures with their provenance and, if asked, keep them."""
+def report(name: str, measured: dict[str, Any], save: bool) -> None:
+    """Print what was measured with its provenance and, if asked, keep it."""
     command = " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
     made = Provenance.here(command, "cuda" if torch.cuda.is_available() else "cpu")
     content = {
@@ -102,7 +102,7 @@ def report(name: str, figures: dict[str, Any], save: bool) -> None:
         "threads": made.threads,
         "versions": made.versions,
         "git": {"commit": made.last.commit, "dirty": made.last.dirty},
-        **figures,
+        **measured,
     }
     text = json.dumps(content, indent=2)
     print(text)

@@ -257,7 +257,7 @@ studies.two_layer_fit().set_index("width").round(2)
 #
 # *Check.* `corollary_bound(block)` multiplies the norms; for convolutions these are the norms of the operators on the feature map ([chapter 2](02_projection.ipynb)). Random weights, five seeds, scaled to a bound of 1/4:
 
-# %% mystnb={"figure": {"caption": "How much of the corollary's bound random two-layer ReLU blocks use, one dot a seed.", "name": "fig-corollary"}, "image": {"alt": "One row a kind of block. The worst direction uses half to four fifths of the bound, a random gradient a few per cent."}}
+# %% mystnb={"figure": {"caption": "How much of the corollary's bound random two-layer ReLU blocks use, one dot per seed.", "name": "fig-corollary"}, "image": {"alt": "One row per kind of block. The worst direction uses half to four fifths of the bound, a random gradient a few per cent."}}
 tight = studies.corollary_tightness()
 draw.tightness(tight, "How tight the corollary is")
 

@@ -344,7 +344,7 @@ longer.measurements.query("step == 1173").pivot_table(
 # %% [markdown]
 # ## A cell of your own
 #
-# `train_cell` trains one cell and returns what was measured, one row a seed and stage; on a CUDA device all seeds of a cell train side by side.
+# `train_cell` trains one cell and returns what was measured, one row per seed and stage; on a CUDA device all seeds of a cell train side by side.
 
 # %% tags=["nbval-ignore-output"]
 sample = cifar.load("cifar10", "sample")

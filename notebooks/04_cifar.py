@@ -86,7 +86,7 @@ Markdown(config.describe())
 # channels changes and the skip needs a convolution of its own. A *ProcResNet* {cite}`zaeemzadeh2020` moves that convolution out
 # of the skip, keeps it norm-preserving, and has identity skips everywhere else. A *Plain* network has no skips.
 
-# %% mystnb={"figure": {"caption": "The chain of blocks, one row a stage; at its left the channels and the size of the feature maps.", "name": "fig-network"}, "image": {"alt": "Three rows of boxes, one a stage, joined by an arrow; an arc over a box is a skip."}}
+# %% mystnb={"figure": {"caption": "The chain of blocks, one row per stage; at its left the channels and the size of the feature maps.", "name": "fig-network"}, "image": {"alt": "Three rows of boxes, one per stage, joined by an arrow; an arc over a box is a skip."}}
 model = models.build(arch, depth, config.num_classes, erase_relu, project)
 blocks = pd.DataFrame(models.describe(model))
 figures.network(blocks, f"{config.network}: {len(blocks)} blocks")
@@ -155,7 +155,7 @@ figures.learning_curves(
 # is from 1. Above 1 a block shrinks the gradient on its way back to the input, below 1 it makes it grow. It was recorded at every
 # `probe_every`-th step; the figures show the geometric mean over each epoch.
 
-# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The gradient-norm ratio of every block in every epoch. White: the norm is kept; orange: the gradient shrinks on its way back; purple: it grows.", "name": "fig-heatmap"}, "image": {"alt": "Heat map of the ratios: one row a block, one column an epoch."}}
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The gradient-norm ratio of every block in every epoch. White: the norm is kept; orange: the gradient shrinks on its way back; purple: it grows.", "name": "fig-heatmap"}, "image": {"alt": "Heat map of the ratios: one row per block, one column per epoch."}}
 if probe_every:
     display(figures.ratio_heatmap(record.blocks, record.network))
 
@@ -226,7 +226,7 @@ else:
     print("It needs a CUDA device and some hours:")
     print("papermill notebooks/04_cifar.ipynb out.ipynb -p preset paper -p depth 164")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test error of the runs on record. One seed each, on a small part of the data.", "name": "fig-runs"}, "image": {"alt": "Lines of test error over the epochs, one a run."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test error of the runs on record. One seed each, on a small part of the data.", "name": "fig-runs"}, "image": {"alt": "Lines of test error over the epochs, one per run."}}
 desk = [r for r in kept if r.config.preset.startswith("desk") and r.config.depth == 164]
 figures.compare_runs(pd.concat([r.epochs.assign(run=r.label) for r in desk]))
 

@@ -13,7 +13,7 @@ from paperlib.errors import CheckpointError
 from paperlib.store import files
 
 FILE = "checkpoint.pt"
-SCHEMA = 1
+SCHEMA = 2
 
 
 def write(folder: Path, content: dict[str, Any]) -> None:

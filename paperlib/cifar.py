@@ -246,7 +246,7 @@ def _from_arrays(name: str, source: str, images: np.ndarray, labels: np.ndarray)
 
 
 def _cache_file(name: str, folder: Path) -> Path:
-    return folder / f"{name}.bin"
+    return folder / f"{name}.arrays"
 
 
 def _layout(name: str) -> np.dtype:
@@ -295,7 +295,7 @@ def _remove_leftovers(folder: Path, name: str) -> None:
     """Remove what a killed process left.  Nobody else works here, because the caller has the lock."""
     for download in folder.glob(f".{name}-*"):
         shutil.rmtree(download, ignore_errors=True)
-    remove_scraps(folder, f"{name}.bin")
+    remove_scraps(folder, f"{name}.arrays")
 
 
 # --- command ----------------------------------------------------------------------------------------------------------

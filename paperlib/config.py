@@ -108,7 +108,10 @@ class RunConfig(Parameters):
         ConfigError
             The device is not there, the source lacks the data set, or there are not so many images.
         """
-        device = resolve_device(self.device)
+        return self._resolved_on(resolve_device(self.device))
+
+    def _resolved_on(self, device: str) -> ResolvedRun:
+        """:meth:`resolve` for a device that need not be there: a record may come from another machine."""
         preset = resolve_preset(self.preset, device)
         precision = self.precision
         if precision == "auto":
@@ -171,7 +174,7 @@ class ResolvedRun(RunConfig, Resolved):
         names = {name: getattr(self, name) for name in self.NAMED}
         # The smoke preset's own source has no other data set.
         source = {} if self.dataset == "cifar10" else {"source": self.source}
-        return RunConfig(**names | source).resolve()
+        return RunConfig(**names | source, checkpoint_activations=False)._resolved_on(self.device)
 
     def lr_at(self, epoch: int) -> float:
         """The learning rate in an epoch (1, 2, ...)."""
@@ -205,7 +208,7 @@ class ResolvedRun(RunConfig, Resolved):
         """The command that makes this run again."""
         default, plain = RunConfig(), self.unchanged()
         mine = dict(self) | {"device": self.device.split(":")[0]}
-        named = set(self.SPELT) | self.overrides.keys()
+        named = set(self.SPELT) | self.overrides().keys()
         named |= {name for name in self.NAMED if mine[name] != getattr(default, name)}
         named |= {name for name in self.NEUTRAL if mine[name] != getattr(plain, name)}
         options = " ".join(f"-p {name} {value}" for name, value in mine.items() if name in named)
@@ -271,7 +274,7 @@ def _sizes(preset: str, depth: int, schedule: str, precision: str) -> tuple[int,
 
 def _fast_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe, bool)() for probe in probes)
 

@@ -13,7 +13,6 @@ import operator
 import os
 import re
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
@@ -103,8 +102,8 @@ class Resolved(Parameters):
     """Parameters in which every choice is made.
 
     Two of them with the same :meth:`digest` are the same work.  Subclasses say which fields do not change the numbers
-    (``NEUTRAL``), which ones have a place of their own in the folder's path (``NAMED``), and what the preset alone
-    would be (:meth:`unchanged`).
+    (``NEUTRAL``), which ones do not mark the folder as one that overrides its preset (``NAMED``: most of them have a
+    place of their own in its path), and what the preset alone would be (:meth:`unchanged`).
     """
 
     NEUTRAL: ClassVar[frozenset[str]] = frozenset()
@@ -132,7 +131,6 @@ class Resolved(Parameters):
         """SHA-256, in hex, of :meth:`content`."""
         return _sha256(self.content())
 
-    @cached_property
     def overrides(self) -> dict[str, Any]:
         """The content in which this differs from its preset, by the parameter's name."""
         plain = self.unchanged().content()
@@ -140,7 +138,7 @@ class Resolved(Parameters):
 
     def labelled_preset(self) -> str:
         """The preset's name, followed by a short digest of the parameters that override it, if there are any."""
-        changed = {name: value for name, value in self.overrides.items() if name not in self.NAMED}
+        changed = {name: value for name, value in self.overrides().items() if name not in self.NAMED}
         return f"{self.preset}-{_sha256(changed)[:8]}" if changed else self.preset
 
     def place(self) -> Path:
@@ -150,6 +148,13 @@ class Resolved(Parameters):
     def folder(self, root: str | Path | None = None) -> Path:
         """Where this lives: :meth:`place` below ``root``, by default below ``PAPERLIB_RUNS`` or ``runs/``."""
         return (runs_root() if root is None else Path(root)) / self.place()
+
+    def is_that_of(self, found: Mapping[str, Any]) -> bool:
+        """Whether the parameters ``found`` somewhere are of the same work; what they lack has its default."""
+        try:
+            return type(self)(**found).digest() == self.digest()
+        except (ConfigError, TypeError):
+            return False
 
     def differences(self, found: Mapping[str, Any]) -> str:
         """In which parameters those ``found`` somewhere differ from these, for a sentence."""

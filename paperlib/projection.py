@@ -86,7 +86,7 @@ def target(weight_shape: tuple[int, ...], stride: int = 1, relu: bool = False) -
     >>> target((16, 64, 1, 1), relu=True) ** 2  # doctest: +ELLIPSIS
     2.00000...
     """
-    whole_number("stride", stride)
+    whole_number("stride", stride, unit="(the same both ways)")
     if len(weight_shape) != 4 or not all(isinstance(n, Integral) and n >= 1 for n in weight_shape):
         raise ValueError(f"a weight of shape {tuple(weight_shape)} is no convolution")
     return math.sqrt((2 if relu else 1) * int(weight_shape[0]) / rank(weight_shape, stride))
@@ -272,7 +272,11 @@ def project(
     ['1.000', '1.000']
     """
     conv_weight(weight)
-    stride, shape, passes = whole_number("stride", stride), sides(size), whole_number("passes", passes)
+    stride, shape, passes = (
+        whole_number("stride", stride, unit="(the same both ways)"),
+        sides(size),
+        whole_number("passes", passes),
+    )
     finite(weight)
     if method is not None:
         one_of("method", method, get_args(Method))

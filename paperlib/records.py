@@ -102,7 +102,7 @@ class Record(Stored):
 
     @property
     def final(self) -> dict[str, float]:
-        """The figures of the last epoch that was evaluated, and the generalisation gap; empty if there was none.
+        """Loss and error of the last epoch that was evaluated, and the generalisation gap; empty if there was none.
 
         The gap is the test error less the training error, in points: ``gap_mean`` is its mean and ``gap_max`` its
         maximum over the first 100 epochs (Table I).

@@ -58,7 +58,7 @@ def polyphase(weight: Tensor, stride: int) -> Tensor:
     (torch.Size([8, 12, 2, 2]), torch.Size([8, 48, 1, 1]))
     """
     _, c, kh, kw = conv_weight(weight).shape
-    if whole_number("stride", stride) == 1:
+    if whole_number("stride", stride, unit="(the same both ways)") == 1:
         return weight
     phases = F.pixel_unshuffle(F.pad(weight, (0, -kw % stride, 0, -kh % stride)), stride)
     # A kernel that is smaller than the stride reads only the first of the phases.
@@ -242,7 +242,7 @@ def dense(weight: Tensor, size: int | tuple[int, int], stride: int = 1, padding:
     conv_weight(weight)
     one_of("padding", padding, get_args(Padding))
     (h, w), c = sides(size), weight.shape[1]
-    n = c * h * w * whole_number("stride", stride) ** 2
+    n = c * h * w * whole_number("stride", stride, unit="(the same both ways)") ** 2
     basis = torch.eye(n, dtype=weight.dtype, device=weight.device).reshape(n, c, h * stride, w * stride)
     return F.conv2d(_pad(basis, weight.shape[2:], stride, padding), weight, stride=stride).flatten(1).T
 
@@ -263,7 +263,7 @@ def operator_norm_bound(weight: Tensor, size: int | tuple[int, int], stride: int
     True
     """
     _, _, kh, kw = conv_weight(weight).shape
-    (h, w), stride = sides(size), whole_number("stride", stride)
+    (h, w), stride = sides(size), whole_number("stride", stride, unit="(the same both ways)")
     grid = h + -(-(kh // 2) // stride), w + -(-(kw // 2) // stride)
     return singular_values(weight, grid, stride).max()
 
@@ -314,7 +314,7 @@ def operator_norm(
     conv_weight(weight)
     if one_of("padding", padding, get_args(Padding)) == "circular":
         return singular_values(weight, size, stride)[..., 0].max()
-    (h, w), s = sides(size), whole_number("stride", stride)
+    (h, w), s = sides(size), whole_number("stride", stride, unit="(the same both ways)")
     kernel = _precise(finite(weight))
     constant = kernel.detach().cpu().double()
     # Its square, which the iteration sees, could overflow or vanish where the kernel does not.

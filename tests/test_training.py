@@ -158,7 +158,9 @@ def test_kill_minus_nine(whole, tmp_path):
     for _ in range(2):
         process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        deadline = time.monotonic() + 120
         while process.poll() is None:
+            assert time.monotonic() < deadline, process.kill()
             if checkpoint.exists() and checkpoint.stat().st_mtime_ns > before:
                 process.kill()
             time.sleep(0.005)
@@ -262,13 +264,13 @@ def test_foreign_content_under_a_right_checksum_is_refused(tmp_path):
 def test_long_epochs_are_saved_on_the_way_and_scraps_are_removed(whole, tmp_path, monkeypatch):
     folder = folder_of(tiny(), tmp_path)
     folder.mkdir(parents=True)
-    (folder / ".checkpoint.pt.scrap").write_text("half-written")
+    (folder / ".checkpoint.pt.scrap.tmp").write_text("half-written")
     steps, save = [], training._Run.save
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(training._Run, "save", lambda self: (steps.append(self.state.step), save(self)))
     same_run(whole(), train(tiny(), root=tmp_path, quiet=True))
     assert steps == [1, 2, 3, 4, 0] * 3
-    assert not (folder / ".checkpoint.pt.scrap").exists()
+    assert not (folder / ".checkpoint.pt.scrap.tmp").exists()
 
 
 def test_an_interrupted_run_says_that_it_can_go_on(tmp_path, monkeypatch, capsys):
@@ -469,3 +471,20 @@ def test_every_session_of_a_resumed_run_is_on_record(tmp_path, monkeypatch):
     assert first.seconds > 0 and second.seconds > 0 and first.started <= second.started
     assert record.provenance.short_commit == "aaaaaaaa+, bbbbbbbb"
     assert records.read(record.folder) == record
+
+
+def test_the_command_of_a_record_names_its_threads(tmp_path):
+    other = 1 if torch.get_num_threads() > 1 else 2
+    record = train(tiny(threads=other), root=tmp_path, quiet=True)
+    assert f"-p threads {other}" in record.provenance.command
+    assert record.provenance.threads == other
+
+
+def test_a_checkpoint_from_before_a_parameter_existed_is_of_the_same_run(whole, tmp_path):
+    """What it lacks has its default; records are compared in the same way."""
+    content = weights(whole().folder)
+    del content["config"]["project_every"]
+    folder = folder_of(tiny(), tmp_path)
+    folder.mkdir(parents=True)
+    checkpoints.write(folder, content)
+    assert len(train(tiny(), root=tmp_path, quiet=True).epochs) == 3

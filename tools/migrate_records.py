@@ -17,13 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
+from paperlib import checkpoints
 from paperlib.channel_grid.grid import GridRecord, ResolvedGrid
 from paperlib.cifar import available
 from paperlib.claims.finding import Finding
 from paperlib.config import ResolvedRun
 from paperlib.records import Record
 from paperlib.store import Provenance, Session, Stored
+from paperlib.store.files import unseal
+from paperlib.training import trained_network
 
 KINDS = (Record, GridRecord, Finding)
 
@@ -116,6 +120,22 @@ def finding(old: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Finding:
     return Finding(**{n: old[n] for n in names}, quantities=old["figures"], provenance=provenance(old), frames=tables)
 
 
+def checkpoint(folder: Path, record: Record) -> None:
+    """The run's last checkpoint, if it is there: the same weights, in the form that goes with the record."""
+    path = folder / checkpoints.FILE
+    payload = unseal(path.read_bytes()) if path.exists() else None
+    if payload is None:
+        return
+    old = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    check("checkpoint", 1, old["schema"])
+    kept = ("epoch", "step", "sums", "epochs", "blocks", "epoch_seconds")
+    state = {name: old["state"][name] for name in kept}
+    state["sessions"] = [session.model_dump() for session in record.provenance.sessions]
+    parts = {name: old[name] for name in ("model", "optimizer", "probe", "projection")}
+    checkpoints.write(record.folder or folder, parts | {"config": record.config.model_dump(), "state": state})
+    trained_network(record)  # it can be read
+
+
 def migrate(path: Path) -> Path | None:
     """Rewrite one record in place, or in the folder that its renamed network has; None if it is not of schema 1."""
     old = json.loads(path.read_bytes())
@@ -126,14 +146,20 @@ def migrate(path: Path) -> Path | None:
     new: Stored = make(json.loads(path.read_bytes()), tables)
     name = path.parent.parent.name.replace("-reference", "-published")
     folder = path.parents[2] / name / path.parent.name if path.name == "record.json" else path.parent
-    obsolete = [path.with_name(f"{name}.parquet") for name in tables] + [path] * (folder != path.parent)
+    moved = folder != path.parent
+    obsolete = [path.with_name(f"{name}.parquet") for name in tables] + [path] * moved
     new.save(folder)
+    if isinstance(new, Record):
+        checkpoint(path.parent, new)
+        obsolete += [file for file in (path.with_name(checkpoints.FILE),) if moved and file.exists()]
     again = type(new).read(folder)
     check("tables", old["tables"], json.loads((folder / path.name).read_bytes())["tables"])
     if again != new:
         raise SystemExit(f"{folder} does not read back as it was written")
     for file in obsolete:
         file.unlink()
+    if moved and not any(path.parent.iterdir()):
+        path.parent.rmdir()
     return folder
 
 

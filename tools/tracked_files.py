@@ -35,16 +35,14 @@ def sizes(files: list[Path]) -> Iterator[str]:
 
 def paths(files: list[Path]) -> Iterator[str]:
     """One sentence for each line with a path of one machine.  Binary files are not read."""
-    checkout = str(ROOT).encode()
+    checkout = re.compile(rb"(?<![\w.~-])" + re.escape(str(ROOT).encode()) + rb"(?![\w.-])")
     for path in files:
         content = path.read_bytes()
         if b"\0" in content:
             continue
         for number, line in enumerate(content.splitlines(), 1):
-            found = HOME.search(line)
-            if found or checkout in line:
-                named = found.group() if found else checkout
-                yield f"{path}:{number} names a path of one machine, {named.decode()}"
+            if found := HOME.search(line) or checkout.search(line):
+                yield f"{path}:{number} names a path of one machine, {found.group().decode()}"
 
 
 def main(arguments: list[str]) -> int:

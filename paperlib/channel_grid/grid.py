@@ -178,7 +178,7 @@ class ResolvedGrid(GridConfig, Resolved):
     def command(self) -> str:
         """The command that makes this grid again."""
         parts = ["python -m paperlib grid", f"-p preset {self.preset}"]
-        for name, value in sorted(self.overrides.items(), key=lambda item: item[0] in Recipe.model_fields):
+        for name, value in sorted(self.overrides().items(), key=lambda item: item[0] in Recipe.model_fields):
             text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
             parts.append(f"-p {name} '{text}'" if " " in text else f"-p {name} {text}")
         return " ".join(parts)

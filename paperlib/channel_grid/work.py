@@ -139,7 +139,6 @@ class Plan(BaseModel):
     A session that works under the very conditions of an earlier one is counted with it.
     """
 
-    digest: str
     config: dict[str, Any]
     sessions: list[Session]
 
@@ -158,10 +157,10 @@ def _plan(config: ResolvedGrid, folder: Path) -> Plan:
     try:
         plan = Plan.model_validate_json((folder / PLAN).read_bytes())
     except FileNotFoundError:
-        return Plan(digest=config.digest(), config=config.content(), sessions=[])
+        return Plan(config=config.content(), sessions=[])
     except ValidationError:
         plan = None
-    if plan is None or plan.digest != config.digest():
+    if plan is None or not config.is_that_of(plan.config):
         raise RecordError(
             f"{folder} holds the cells of another grid, or of another version: move it away, or set PAPERLIB_RUNS"
         )

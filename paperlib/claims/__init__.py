@@ -179,5 +179,5 @@ def report(findings: Iterable[Finding]) -> str:
 
 
 def _made(p: Provenance) -> str:
-    commits = ", ".join((session.commit or "none")[:7] for session in p.sessions)
-    return f"{p.command}  ({p.device.name}, {p.threads} threads, commit {commits})"
+    commits = dict.fromkeys((s.commit or "none")[:7] + "+" * bool(s.dirty) for s in p.sessions)
+    return f"{p.command}  ({p.device.name}, {p.threads} threads, commit {', '.join(commits)})"

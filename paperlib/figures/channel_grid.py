@@ -192,6 +192,6 @@ def _explained(ax: Axes, x: int, rows: pd.DataFrame, jitter: np.random.Generator
     ax.fill_between(edges, 1 - narrow, 1 + narrow, color=PALETTE[4], lw=0, zorder=3,
                     label=label("± sd if the space were small (one image)"))  # fmt: skip
     ax.plot(x + shift, rows.share, "o", color=PALETTE[0], ms=4, zorder=5, mec="white", mew=0.4,
-            label=label("measured, a dot a seed"))  # fmt: skip
+            label=label("measured, a dot per seed"))  # fmt: skip
     ax.plot(x + shift, rows.white, "_", color="black", ms=4, mew=1.2, zorder=4,
             label=label("white noise through the same layers"))  # fmt: skip

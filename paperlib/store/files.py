@@ -35,7 +35,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def remove_scraps(folder: Path, pattern: str = "*") -> None:
     """Remove what processes that were killed in :func:`write_atomically` left of files like ``pattern``."""
-    for scrap in folder.glob(f".{pattern}.*"):
+    for scrap in folder.glob(f".{pattern}.*.tmp"):
         scrap.unlink(missing_ok=True)
 
 

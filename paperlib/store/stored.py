@@ -2,7 +2,8 @@
 
 A folder holds one stored thing.  Its tables are written first, under names that contain their checksum; the JSON file,
 which names them, comes last and is put in place by one rename.  So a folder holds the old content or the new, and
-never a mixture, wherever a process is killed or a disk is full.  (Renaming a whole folder over another one is not
+never a mixture, wherever a process is killed or a disk is full.  Those who save take turns, and those who read need
+not wait.  (Renaming a whole folder over another one is not
 possible on POSIX; exchanging two is possible only on some file systems, and not on those of most clusters.)
 
 The seal is a SHA-256 over the whole content, with the checksum of every table.  It finds damage and mistakes, such as
@@ -11,12 +12,14 @@ a number that was edited by hand.  It is no protection against somebody who seal
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import filelock
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -27,8 +30,9 @@ from paperlib.store.provenance import Provenance
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-SCHEMA_VERSION: Literal[2] = 2
 Frames = dict[str, pd.DataFrame]
+LOCK = ".save.lock"
+ATTEMPTS = 5  # to read what others replace at the same time
 
 
 def digest(content: Any) -> str:
@@ -62,9 +66,9 @@ class Stored(BaseModel):
     NOUN: ClassVar[str]  # what it is called in sentences
     REMEDY: ClassVar[str]  # what to do where it cannot be read
     TABLES: ClassVar[tuple[str, ...]] = ()  # tables that there must be
+    SCHEMA: ClassVar[int] = 2  # of this kind's fields
 
     kind: str
-    schema_version: Literal[2] = 2
     provenance: Provenance
     frames: Frames = Field(default_factory=dict, exclude=True, repr=False)
 
@@ -97,27 +101,32 @@ class Stored(BaseModel):
             It cannot be written.  What was there before is left whole.
         """
         folder = Path(folder)
+        missing = [name for name in self.TABLES if name not in self.frames]
+        if missing or not self.frames:
+            raise ValueError(f"a {self.NOUN} without {', '.join(missing) or 'tables'} cannot be saved")
         content = {name: _parquet(frame) for name, frame in self.frames.items()}
         checksums = {name: hashlib.sha256(raw).hexdigest() for name, raw in content.items()}
-        text = json.dumps(sealed(self.model_dump(mode="json") | {"tables": checksums}), indent=2)
+        raw = self.model_dump(mode="json") | {"schema_version": self.SCHEMA, "tables": checksums}
+        text = json.dumps(sealed(raw), indent=2)
+        paths = {name: _table_file(folder, name, checksum) for name, checksum in checksums.items()}
         made: list[Path] = []
         try:
-            for name, raw in content.items():
-                path = _table_file(folder, name, checksums[name])
-                there = path.exists()
-                if not there or path.read_bytes() != raw:
-                    files.write_atomically(path, raw)
-                made += [path] * (not there)
-            files.write_atomically(folder / self.FILE, f"{text}\n".encode())
+            folder.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(folder / LOCK, timeout=60):
+                try:
+                    for name, path in paths.items():
+                        there = path.exists()
+                        if not there or path.read_bytes() != content[name]:
+                            files.write_atomically(path, content[name])
+                        made += [path] * (not there)
+                    files.write_atomically(folder / self.FILE, f"{text}\n".encode())
+                except BaseException:
+                    for path in made:
+                        path.unlink(missing_ok=True)
+                    raise
+                _clear(folder, keep=set(paths.values()))
         except OSError as e:
-            for path in made:
-                path.unlink(missing_ok=True)
             raise RecordError(f"the {self.NOUN} could not be written to {folder}: {e.strerror or e}") from e
-        named = {_table_file(folder, name, checksum) for name, checksum in checksums.items()}
-        for path in set(folder.glob("*-????????.parquet")) - named:
-            path.unlink(missing_ok=True)
-        files.remove_scraps(folder, "*.parquet")
-        files.remove_scraps(folder, self.FILE)
         self._folder = folder
         return folder
 
@@ -133,8 +142,21 @@ class Stored(BaseModel):
         path = Path(folder)
         path = path if path.name == cls.FILE else path / cls.FILE
         raw = cls._parsed(path)
+        for _ in range(ATTEMPTS):
+            try:
+                return cls._read(path, dict(raw))
+            except RecordError:
+                # A table may be gone because somebody has just put a new one in the place of what was read.
+                before, raw = raw, cls._parsed(path)
+                if raw["seal"] == before["seal"]:
+                    raise
+        return cls._read(path, raw)
+
+    @classmethod
+    def _read(cls, path: Path, raw: dict[str, Any]) -> Self:
         checksums = raw.pop("tables", None)
-        raw.pop("seal")
+        for derived in ("seal", "schema_version"):
+            del raw[derived]
         try:
             found = cls.model_validate(raw)
         except ValidationError as e:
@@ -162,8 +184,15 @@ class Stored(BaseModel):
         except (OSError, ValueError, RecursionError) as e:
             raise cls._unreadable(path, str(e).splitlines()[0]) from e
         version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if version != SCHEMA_VERSION:
-            raise cls._unreadable(path, f"it has schema version {version!r}, and this paperlib reads {SCHEMA_VERSION}")
+        if isinstance(version, int) and version != cls.SCHEMA:
+            newer = version > cls.SCHEMA
+            remedy = "a newer paperlib reads it" if newer else "tools/migrate_records.py brings it up to date"
+            raise RecordError(
+                f"{path} is not a readable {cls.NOUN} here: it has schema version {version}, and this paperlib reads "
+                f"{cls.SCHEMA}; {remedy}"
+            )
+        if version is None or not isinstance(version, int):
+            raise cls._unreadable(path, f"it has schema version {version!r}, and this paperlib reads {cls.SCHEMA}")
         if raw.get("seal") != sealed(raw)["seal"]:
             raise cls._unreadable(path, "it was changed after it was saved, its seal is not that of its content")
         return raw
@@ -188,6 +217,14 @@ class Stored(BaseModel):
 
 def _table_file(folder: Path, name: str, checksum: str) -> Path:
     return folder / f"{name}-{checksum[:8]}.parquet"
+
+
+def _clear(folder: Path, keep: set[Path]) -> None:
+    """Remove the tables of what was replaced, and what killed processes left; in vain is not wrong."""
+    with contextlib.suppress(OSError):
+        for path in set(folder.glob("*-????????.parquet")) - keep:
+            path.unlink(missing_ok=True)
+        files.remove_scraps(folder)
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 
 from paperlib.records import Record
+from paperlib.store import Session
 
 
 def overview(records: Iterable[Record]) -> pd.DataFrame:
@@ -18,19 +19,23 @@ def overview(records: Iterable[Record]) -> pd.DataFrame:
 def provenance(record: Record) -> pd.DataFrame:
     """How a run was made: one column, one row per fact."""
     p, c, data = record.provenance, record.config, record.data
+
+    def each(tell: Callable[[Session], str]) -> str:
+        """What all sessions say, each thing once."""
+        return "; ".join(dict.fromkeys(map(tell, p.sessions)))
+
     sessions = len(p.sessions)
-    commits = {s.commit: " with uncommitted changes" if s.dirty else "" for s in p.sessions}
     facts = {
         "command": p.command,
         "started (UTC)": p.started,
         "wall time": f"{p.seconds:.0f} s in {sessions} session{'s' if sessions > 1 else ''}",
-        "device": f"{p.device.name} ({p.device.type}), {p.threads} CPU threads",
+        "device": each(lambda s: f"{s.device.name} ({s.device.type}), {s.threads} CPU threads"),
         "precision, format": f"{c.precision}, {c.memory_format}",
         "deterministic kernels": "yes" if c.deterministic else "no",
         "peak memory": f"{record.peak_memory_bytes / 2**30:.1f} GiB",
         "data": f"{data.dataset} from {data.source}, SHA-256 {data.checksum[:16]}…",
-        "commit": ", ".join((commit or "not from a checkout") + dirty for commit, dirty in commits.items()),
-        "versions": ", ".join(f"{name} {version}" for name, version in p.versions.items()),
+        "commit": each(lambda s: (s.commit or "not from a checkout") + " with uncommitted changes" * bool(s.dirty)),
+        "versions": each(lambda s: ", ".join(f"{name} {version}" for name, version in s.versions.items())),
         "configuration": f"SHA-256 {c.digest()[:16]}…",
     }
     return pd.DataFrame({"": facts})

@@ -58,6 +58,7 @@ def test_the_record_is_read_back(record, tmp_path):
     folder = GridConfig(**tiny.GRID).resolve().folder(tmp_path)
     assert sorted(p.name for p in folder.iterdir()) == [
         ".lock",
+        ".save.lock",
         "grid.json",
         next(folder.glob("measurements-*.parquet")).name,
     ]
@@ -181,11 +182,20 @@ def test_cells_of_several_commits_are_said(tmp_path, monkeypatch):
     assert record.measurements.groupby("commit").size().to_dict() == {"aaaaaaaa": 6, "bbbbbbbb": 2}
 
 
+def test_a_whole_plan_of_another_grid_is_refused(tmp_path):
+    mine, other = (GridConfig(**tiny.GRID | {"lr": lr}).resolve() for lr in (0.01, 0.5))
+    plan = work.Plan(config=other.content(), sessions=[])
+    mine.folder(tmp_path).mkdir(parents=True)
+    (mine.folder(tmp_path) / work.PLAN).write_text(plan.model_dump_json())
+    with pytest.raises(RecordError, match="holds the cells of another grid"):
+        run(mine, root=tmp_path, quiet=True)
+
+
 @pytest.mark.parametrize("plan", [b'{"digest": "0"}', b"{", b"[]", b'{"digest"', None])
 def test_the_cells_of_another_grid_are_not_taken(plan, tmp_path):
     folder = GridConfig(**tiny.GRID).resolve().folder(tmp_path)
     folder.mkdir(parents=True)
-    plan = plan or json.dumps({"digest": GridConfig(**tiny.GRID).resolve().digest()}).encode()  # only that
+    plan = plan or json.dumps({"config": GridConfig(**tiny.GRID).resolve().content()}).encode()  # only that
     (folder / "plan.json").write_bytes(plan)
     with pytest.raises(RecordError, match="holds the cells of another grid"):
         run(GridConfig(**tiny.GRID), root=tmp_path, quiet=True)

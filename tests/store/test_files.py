@@ -36,10 +36,10 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, fa
 
 
 def test_scraps_of_killed_processes_are_removed_and_nothing_else(tmp_path):
-    for name in (".a.txt.x1.tmp", ".b.txt.x2.tmp", "a.txt", ".lock"):
+    for name in (".a.txt.x1.tmp", ".b.txt.x2.tmp", "a.txt", ".lock", ".a.txt.lock"):
         (tmp_path / name).write_text("")
     files.remove_scraps(tmp_path, "a.txt")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".b.txt.x2.tmp", ".lock", "a.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".a.txt.lock", ".b.txt.x2.tmp", ".lock", "a.txt"]
 
 
 def test_a_seal_finds_every_changed_byte():
