@@ -6,6 +6,7 @@ The names below are what users come for.  Each is loaded when it is first used, 
 from __future__ import annotations
 
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,10 +47,16 @@ __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'paperlib' has no attribute {name!r}")
-    return getattr(import_module(f"paperlib.{_HOMES[name]}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"paperlib.{_HOMES[name]}"), name)
+    if name in _modules():
+        return import_module(f"paperlib.{name}")
+    raise AttributeError(f"module 'paperlib' has no attribute {name!r}")
+
+
+def _modules() -> list[str]:
+    return [module.name for module in iter_modules(__path__) if not module.name.startswith("_")]
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted(["__version__", *_HOMES, *_modules()])

@@ -54,7 +54,7 @@ def run(parameters: dict[str, Any], out: Path) -> int:
     cifar.load(config.dataset, config.source)
 
     out.mkdir(parents=True, exist_ok=True)
-    notebook = out / f"{config.network}_{config.dataset}_{config.preset}_seed{config.seed}.ipynb"
+    notebook = out / f"{config.network}_{config.dataset}_{config.labelled_preset()}_seed{config.seed}.ipynb"
     folder = config.folder()
     with _watched(folder / progress.FILE):
         page = _executed(parameters, notebook)
@@ -152,6 +152,7 @@ def measure(names: list[str], preset: str, seeds: int | None, root: Path) -> int
         finding = claims.measure(name, preset, seeds)
         folder = claims.save(finding, root)
         print(f"{name}: {claims.spoken(finding)}  ({finding.provenance.seconds:.0f} s, {folder})")
+        print(f"    rule: {claims.CLAIMS[name].rule}")
         for what, quantity in finding.quantities.items():
             print(f"    {what}: {quantity}")
     return 0

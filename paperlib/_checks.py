@@ -48,7 +48,7 @@ def whole_number(name: str, value: Any, least: int = 1, unit: str = "", error: t
     ValueError: every must be a whole number of at least 1 step, not 0
     """
     if not _is_whole(value, least):
-        raise error(f"{name} must be a whole number of at least {least}{' ' * bool(unit)}{unit}, not {value!r}")
+        raise error(f"{name} must be a whole number of at least {least}{' ' * bool(unit)}{unit}, not {value!r:.80}")
     return int(value)
 
 

@@ -210,6 +210,7 @@ class ResolvedRun(RunConfig, Resolved):
         mine = dict(self) | {"device": self.device.split(":")[0]}
         named = set(self.SPELT) | self.overrides().keys()
         named |= {name for name in self.NAMED if mine[name] != getattr(default, name)}
+        named |= {"source"} if self.source != ("sample" if self.preset == "smoke" else "auto") else set()
         named |= {name for name in self.NEUTRAL if mine[name] != getattr(plain, name)}
         options = " ".join(f"-p {name} {value}" for name, value in mine.items() if name in named)
         return f"papermill notebooks/04_cifar.ipynb out.ipynb {options}"

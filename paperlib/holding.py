@@ -264,6 +264,10 @@ class NormPreserving:
         if method is not None and projector is not None:
             raise ValueError("give either method or projector, not both")
         self.projector: Projector = projector or Exact(method)
+        if isinstance(projector, type) or not (callable(self.projector) and hasattr(self.projector, "due")):
+            raise ValueError(
+                f"projector must be an object such as Exact() or published.Projector(), not {projector!r:.80}"
+            )
         self.relu = relu
         self.model = unwrap(model)
         items, self.passed_over = _found(self.model, convs, example)

@@ -81,6 +81,19 @@ class Parameters(BaseModel):
             raise ConfigError("; ".join(_sentence(dict(error)) for error in e.errors())) from None
 
     @classmethod
+    def checked(cls, value: Any) -> Self:
+        """``value``, if it is of this class.
+
+        Raises
+        ------
+        ConfigError
+            It is something else.
+        """
+        if not isinstance(value, cls):
+            raise ConfigError(f"a {cls.__name__} is needed, not {value!r:.80}: write {cls.__name__}(name=value, ...)")
+        return value
+
+    @classmethod
     def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
         """The parameters that a notebook's ``parameters`` cell (and the one that papermill injects) defines.
 
@@ -219,6 +232,8 @@ def _sentence(error: dict[str, Any]) -> str:
     name, value, kind, context = error["loc"][0], error["input"], error["type"], error.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
+    if kind == "missing":
+        return f"{name} is required"
     if kind == "literal_error":
         return f"{name} {value!r} is unknown: choose {context['expected']}"
     wanted = {

@@ -65,7 +65,7 @@ class Record(Stored):
 
     FILE: ClassVar[str] = "record.json"
     NOUN: ClassVar[str] = "record"
-    REMEDY: ClassVar[str] = "delete this file and run it again (the checkpoint beside it is used)"
+    REMEDY: ClassVar[str] = "delete this file and run it again (a checkpoint beside it is used)"
     TABLES: ClassVar[tuple[str, ...]] = ("epochs", "blocks")
 
     kind: Literal["run"] = "run"

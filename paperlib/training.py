@@ -461,6 +461,10 @@ def trained_network(record: Record) -> models.Network:
             f"the run's weights are not there ({folder / checkpoints.FILE} is missing): make the run again with "
             f"{record.provenance.command}"
         )
+    if not record.config.is_that_of(content["config"]):
+        raise CheckpointError(
+            f"the checkpoint in {folder} belongs to another run ({record.config.differences(content['config'])})"
+        )
     model = make_network(record.config.model_copy(update={"device": "cpu"}))
     model.load_state_dict(content["model"])
     return model
@@ -503,7 +507,7 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
     >>> record.status, len(record.epochs), len(record.blocks)
     ('finished', 1, 3)
     """
-    resolved = config.resolve()
+    resolved = RunConfig.checked(config).resolve()
     folder = resolved.folder(root)
     if record := _finished(folder, resolved):
         return record

@@ -264,3 +264,9 @@ def test_a_record_of_another_machine_knows_its_folder_and_command():
     # Asked for its folder, it is the same configuration as before, and a copy has a folder of its own.
     assert ResolvedRun(**dict(run)) == run
     assert run.model_copy(update={"lr": 0.5}).folder("r") != run.folder("r")
+
+
+def test_the_command_names_a_source_that_the_preset_would_not_choose():
+    run = RunConfig(preset="smoke", dataset="cifar100", source="auto", device="cpu").resolve()
+    assert "-p source auto" in run.command()
+    assert "-p source" not in RunConfig(preset="smoke", device="cpu").resolve().command()

@@ -418,3 +418,9 @@ def test_the_hook_does_not_wait_for_the_device():
     held.step()
     with pytest.raises(ProjectionError, match="transition2"):
         held.check()
+
+
+@pytest.mark.parametrize("projector", ["published", Exact, 3])
+def test_a_projector_is_an_object_that_projects(projector):
+    with pytest.raises(ValueError, match="projector must be an object such as Exact"):
+        NormPreserving(nn.Sequential(nn.Conv2d(3, 8, 3)), convs=[("0", 8)], projector=projector)

@@ -26,3 +26,9 @@ def test_the_import_itself_loads_nothing_heavy():
     code = "import sys, paperlib; print(paperlib.__version__, *(m for m in ('torch', 'pandas') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [paperlib.__version__]
+
+
+def test_modules_are_there_without_an_import_of_their_own():
+    code = "import paperlib as p; print(p.records.read_all.__name__, 'training' in dir(p), 'Any' in dir(p))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["read_all", "True", "False"]

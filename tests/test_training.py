@@ -17,7 +17,7 @@ from tiny import RUN, tiny
 from paperlib import checkpoints, cifar, records, training
 from paperlib.augmentation import normalise
 from paperlib.config import RunConfig
-from paperlib.errors import CheckpointError, PaperlibError, RecordError
+from paperlib.errors import CheckpointError, ConfigError, PaperlibError, RecordError
 from paperlib.store import files, provenance
 from paperlib.training import benchmark_step, train, trained_network
 
@@ -488,3 +488,16 @@ def test_a_checkpoint_from_before_a_parameter_existed_is_of_the_same_run(whole, 
     checkpoints.write(folder, content)
     (folder / records.Record.FILE).unlink()
     same_run(whole(), train(tiny(), root=tmp_path, quiet=True))
+
+
+def test_a_checkpoint_of_another_run_has_not_these_weights(tmp_path):
+    one, two = (train(tiny(epochs=1, seed=seed), root=tmp_path, quiet=True) for seed in (0, 1))
+    (one.folder / checkpoints.FILE).write_bytes((two.folder / checkpoints.FILE).read_bytes())
+    with pytest.raises(CheckpointError, match=r"belongs to another run \(seed 1 instead of 0\)"):
+        trained_network(one)
+
+
+@pytest.mark.parametrize("wrong", [{"depth": 20}, "smoke"])
+def test_a_run_is_a_run(wrong):
+    with pytest.raises(ConfigError, match="a RunConfig is needed, not .*: write RunConfig"):
+        train(wrong)

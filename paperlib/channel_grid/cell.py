@@ -144,6 +144,7 @@ def train_cell(cell: Cell, data: Cifar, together: bool | None = None) -> pd.Data
     """
     if not isinstance(data, Cifar):
         raise TypeError(f"data must be what paperlib.cifar.load returns, not {data!r:.80}")
+    cell = Cell.checked(cell)
     for name in ("batch_size", "probe_images"):
         if getattr(cell, name) > len(data.train_labels):
             raise ConfigError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import json
 import os
 import shutil
 import time
@@ -22,7 +23,7 @@ import pandas as pd
 import torch
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from paperlib import cifar
 from paperlib.channel_grid.cell import train_cell
@@ -35,6 +36,7 @@ from paperlib.progress import Progress
 from paperlib.records import Data
 from paperlib.sources import Source
 from paperlib.store import Provenance, Session, files, results_root
+from paperlib.store.stored import sealed
 
 PLAN = "plan.json"
 Key = tuple[int, int, str]
@@ -75,7 +77,7 @@ def run(config: GridConfig, root: str | Path | None = None, quiet: bool = False)
     >>> record.measurements[["c", "d", "step"]].values.tolist()
     [[2, 2, 0], [2, 2, 6], [2, 4, 0], [2, 4, 6]]
     """
-    resolved = config.resolve()
+    resolved = GridConfig.checked(config).resolve()
     folder = resolved.folder(root)
     if record := _finished(folder, resolved):
         return record
@@ -142,23 +144,27 @@ class Plan(BaseModel):
     config: dict[str, Any]
     sessions: list[Session]
 
+    def save(self, folder: Path) -> None:
+        files.write_atomically(folder / PLAN, json.dumps(sealed(self.model_dump(mode="json")), indent=2).encode())
+
     def enter(self, session: Session, folder: Path) -> int:
         """The session's number.  If its conditions are new, it is added to the plan in the folder."""
         known = [earlier.environment() for earlier in self.sessions]
         if session.environment() in known:
             return known.index(session.environment())
         self.sessions.append(session)
-        files.write_atomically(folder / PLAN, self.model_dump_json(indent=2).encode())
+        self.save(folder)
         return len(known)
 
 
 def _plan(config: ResolvedGrid, folder: Path) -> Plan:
     """The plan of the grid in this folder, made now if there is none; RecordError for another grid's."""
     try:
-        plan = Plan.model_validate_json((folder / PLAN).read_bytes())
+        raw = json.loads((folder / PLAN).read_bytes())
+        plan = Plan.model_validate(raw) if raw["seal"] == sealed(raw)["seal"] else None
     except FileNotFoundError:
         return Plan(config=config.content(), sessions=[])
-    except ValidationError:
+    except (ValueError, TypeError, KeyError):  # a ValidationError is a ValueError
         plan = None
     if plan is None or not config.is_that_of(plan.config):
         raise RecordError(
@@ -183,21 +189,27 @@ def _twin(c: int, d: int, variant: str, among: tuple[str, ...]) -> str:
     return next(name for name in among if key(name) == key(variant))
 
 
-def _save_cell(path: Path, table: pd.DataFrame) -> None:
+def _save_cell(path: Path, table: pd.DataFrame, config: ResolvedGrid) -> None:
+    """Keep a finished cell's table, sealed together with whose it is."""
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
-    files.write_atomically(path, files.seal(buffer.getvalue()))
+    files.write_atomically(path, files.seal(config.digest().encode() + buffer.getvalue()))
 
 
-def _read_cell(path: Path, key: Key) -> pd.DataFrame | None:
-    """A finished cell's table; None if it has to be made."""
+def _read_cell(path: Path, key: Key, config: ResolvedGrid, sessions: int) -> pd.DataFrame | None:
+    """A finished cell's table; None if it has to be made.
+
+    It must be this grid's and this cell's, from one of so many sessions.
+    """
     try:
         payload = files.unseal(path.read_bytes())
     except FileNotFoundError:
         return None
-    table = None if payload is None else pd.read_parquet(io.BytesIO(payload))
-    if table is not None and set(zip(table.c, table.d, table.variant, strict=True)) == {key}:
-        return table
+    owner = config.digest().encode()
+    if payload is not None and payload.startswith(owner):
+        table = pd.read_parquet(io.BytesIO(payload[len(owner) :]))
+        if set(zip(table.c, table.d, table.variant, strict=True)) == {key} and table.session.max() < sessions:
+            return table
     warnings.warn(f"{path} is damaged: this cell is trained again", stacklevel=4)
     return None
 
@@ -252,7 +264,8 @@ def _run(config: ResolvedGrid, folder: Path, quiet: bool) -> GridRecord:
     data = _data(config.source)  # fetched here, once, if it is not there yet
     own = [(c, d, v) for c, d in config.cells() for v in config.variants if _twin(c, d, v, config.variants) == v]
     paths = {key: folder / "cells" / "c{}_d{}_{}.cell".format(*key) for key in own}
-    tables = {key: table for key, path in paths.items() if (table := _read_cell(path, key)) is not None}
+    found = {key: _read_cell(path, key, config, len(plan.sessions)) for key, path in paths.items()}
+    tables = {key: table for key, table in found.items() if table is not None}
     missing = sorted((key for key in own if key not in tables), key=lambda key: -_cost(*key[:2]))
     marks = {}
     if missing:
@@ -263,7 +276,7 @@ def _run(config: ResolvedGrid, folder: Path, quiet: bool) -> GridRecord:
         with contextlib.closing(_each(missing, config)) as done:
             for key, table in done:
                 tables[key] = table.assign(**marks)
-                _save_cell(paths[key], tables[key])
+                _save_cell(paths[key], tables[key], config)
                 progress.advance(_cost(*key[:2]), "{} of {} trained, {} → {} {}".format(len(tables), len(own), *key))
         closing = f"channel grid: {len(own)} trained"
     finally:

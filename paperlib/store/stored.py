@@ -13,6 +13,7 @@ a number that was edited by hand.  It is no protection against somebody who seal
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import io
 import json
@@ -124,7 +125,7 @@ class Stored(BaseModel):
                     for path in made:
                         path.unlink(missing_ok=True)
                     raise
-                _clear(folder, keep=set(paths.values()))
+                _clear(folder, paths)
         except OSError as e:
             raise RecordError(f"the {self.NOUN} could not be written to {folder}: {e.strerror or e}") from e
         self._folder = folder
@@ -181,7 +182,9 @@ class Stored(BaseModel):
             raw = json.loads(path.read_bytes())
         except FileNotFoundError:
             raise RecordError(f"there is no {cls.NOUN} at {path.parent}: {path.name} is missing") from None
-        except (OSError, ValueError, RecursionError) as e:
+        except OSError as e:
+            raise RecordError(f"{path} is not a readable {cls.NOUN} here: {e.strerror or e}") from e
+        except (ValueError, RecursionError) as e:
             raise cls._unreadable(path, str(e).splitlines()[0]) from e
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if isinstance(version, int) and version != cls.SCHEMA:
@@ -219,12 +222,15 @@ def _table_file(folder: Path, name: str, checksum: str) -> Path:
     return folder / f"{name}-{checksum[:8]}.parquet"
 
 
-def _clear(folder: Path, keep: set[Path]) -> None:
-    """Remove the tables of what was replaced, and what killed processes left; in vain is not wrong."""
+def _clear(folder: Path, kept: dict[str, Path]) -> None:
+    """Remove older versions of the tables, and what killed processes left; what cannot be removed stays."""
     with contextlib.suppress(OSError):
-        for path in set(folder.glob("*-????????.parquet")) - keep:
-            path.unlink(missing_ok=True)
-        files.remove_scraps(folder)
+        for name, path in kept.items():
+            for other in folder.glob(f"{glob.escape(name)}-{'[0-9a-f]' * 8}.parquet"):
+                if other != path:
+                    other.unlink(missing_ok=True)
+            files.remove_scraps(folder, f"{glob.escape(name)}-*.parquet")
+        files.remove_scraps(folder, "*.json")
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

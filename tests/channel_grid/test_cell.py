@@ -105,6 +105,14 @@ def test_it_asks_for_full_float32_and_leaves_the_settings_alone(data, monkeypatc
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.parametrize("wrong", [{"c": 2, "d": 2}, None])
+def test_a_cell_is_a_cell(wrong, data):
+    with pytest.raises(ConfigError, match="a Cell is needed, not"):
+        train_cell(wrong, data)
+    with pytest.raises(ConfigError, match="^d is required$"):
+        Cell(c=2)
+
+
 @pytest.mark.parametrize("data", ["cifar10", None, 3])
 def test_the_images_are_given_not_named(data):
     with pytest.raises(TypeError, match=r"data must be what paperlib\.cifar\.load returns, not"):

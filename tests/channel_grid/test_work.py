@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -32,6 +31,13 @@ def same(a, b):
     pd.testing.assert_frame_equal(
         a.measurements.drop(columns=added), b.measurements.drop(columns=added), check_exact=True
     )
+
+
+def stopped_at_the_end(config, root):
+    """All cells are trained, and the process is stopped before they become a record."""
+    with pytest.MonkeyPatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(work, "_together", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        run(config, root=root, quiet=True)
 
 
 # -- runs --------------------------------------------------------------------------------------------------------
@@ -91,12 +97,9 @@ def test_an_interrupted_grid_goes_on(record, tmp_path, monkeypatch):
     assert len(made) == len(set(made)) == 4  # none twice
 
 
-def test_a_damaged_cell_is_trained_again(record, tmp_path, monkeypatch):
+def test_a_damaged_cell_is_trained_again(record, tmp_path):
     folder = GridConfig(**tiny.GRID).resolve().folder(tmp_path)
-    monkeypatch.setattr(shutil, "rmtree", lambda *a, **k: None)  # keep the cells
-    run(GridConfig(**tiny.GRID), root=tmp_path, quiet=True)
-    monkeypatch.undo()
-    (folder / "grid.json").unlink()
+    stopped_at_the_end(GridConfig(**tiny.GRID), tmp_path)
     first, second, *_ = sorted((folder / "cells").glob("*.cell"))
     first.write_bytes(first.read_bytes()[:-20])
     content = bytearray(second.read_bytes())
@@ -107,18 +110,47 @@ def test_a_damaged_cell_is_trained_again(record, tmp_path, monkeypatch):
     assert len(warned) == 2
 
 
-def test_a_cell_under_another_ones_name_is_trained_again(record, tmp_path, monkeypatch):
+def test_a_cell_under_another_ones_name_is_trained_again(record, tmp_path):
     folder = GridConfig(**tiny.GRID).resolve().folder(tmp_path)
-    monkeypatch.setattr(shutil, "rmtree", lambda *a, **k: None)  # keep the cells
-    run(GridConfig(**tiny.GRID), root=tmp_path, quiet=True)
-    monkeypatch.undo()
-    (folder / "grid.json").unlink()
+    stopped_at_the_end(GridConfig(**tiny.GRID), tmp_path)
     first, second, *_ = sorted((folder / "cells").glob("*.cell"))
     one, two = first.read_bytes(), second.read_bytes()
     first.write_bytes(two)
     second.write_bytes(one)
     with pytest.warns(UserWarning, match="is damaged: this cell is trained again"):
         same(run(GridConfig(**tiny.GRID), root=tmp_path, quiet=True), record)
+
+
+def test_the_cells_of_another_grid_and_of_no_session_are_trained_again(record, tmp_path):
+    """Under a right name and with a right seal; and cells without a plan that says who trained them."""
+    mine, other = (GridConfig(**tiny.GRID | {"lr": lr}).resolve() for lr in (0.01, 0.5))
+    for grid in (mine, other):
+        stopped_at_the_end(grid, tmp_path)
+    name = "c2_d4_free.cell"
+    foreign = other.folder(tmp_path) / "cells" / name
+    (mine.folder(tmp_path) / "cells" / name).write_bytes(foreign.read_bytes())
+    (other.folder(tmp_path) / work.PLAN).unlink()
+    for grid, bad in ((mine, 1), (other, 4)):
+        with pytest.warns(UserWarning, match="is damaged: this cell is trained again") as warned:
+            found = run(grid, root=tmp_path, quiet=True)
+        assert len(warned) == bad and len(found.provenance.sessions) == 1
+    same(run(mine, root=tmp_path, quiet=True), record)
+
+
+def test_an_edited_plan_is_refused(tmp_path):
+    stopped_at_the_end(GridConfig(**tiny.GRID), tmp_path)
+    plan = GridConfig(**tiny.GRID).resolve().folder(tmp_path) / work.PLAN
+    whole = json.loads(plan.read_text())
+    whole["sessions"][0]["threads"] = 99
+    plan.write_text(json.dumps(whole))
+    with pytest.raises(RecordError, match="holds the cells of another grid"):
+        run(GridConfig(**tiny.GRID), root=tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize("wrong", [{"preset": "smoke"}, "smoke", None])
+def test_a_grid_is_a_grid(wrong):
+    with pytest.raises(ConfigError, match="a GridConfig is needed, not .*: write GridConfig"):
+        run(wrong)
 
 
 def test_a_committed_record_is_read_when_asked_for(record, tmp_path, monkeypatch):
@@ -186,7 +218,7 @@ def test_a_whole_plan_of_another_grid_is_refused(tmp_path):
     mine, other = (GridConfig(**tiny.GRID | {"lr": lr}).resolve() for lr in (0.01, 0.5))
     plan = work.Plan(config=other.content(), sessions=[])
     mine.folder(tmp_path).mkdir(parents=True)
-    (mine.folder(tmp_path) / work.PLAN).write_text(plan.model_dump_json())
+    plan.save(mine.folder(tmp_path))
     with pytest.raises(RecordError, match="holds the cells of another grid"):
         run(mine, root=tmp_path, quiet=True)
 
@@ -206,10 +238,7 @@ def test_a_grid_that_others_made_is_finished_with_their_provenance(record, tmp_p
     """All cells are of commit a; commit b only puts them together."""
     state = {"commit": "a" * 40, "dirty": False}
     monkeypatch.setattr(provenance, "git_state", lambda: (state["commit"], state["dirty"]))
-    with monkeypatch.context() as m:
-        m.setattr(work, "_together", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            run(GridConfig(**tiny.GRID), root=tmp_path, quiet=True)
+    stopped_at_the_end(GridConfig(**tiny.GRID), tmp_path)
     state["commit"] = "b" * 40
     found = run(GridConfig(**tiny.GRID), root=tmp_path, quiet=True)
     assert [session.commit for session in found.provenance.sessions] == ["a" * 40]

@@ -239,6 +239,19 @@ def test_several_processes_save_and_read_at_the_same_time(tmp_path):
     assert len(content(tmp_path)) == 2
 
 
+def test_only_its_own_files_are_removed(tmp_path):
+    """Not somebody's table whose name ends like one, and not that of another kind."""
+    for name in ("my-analysis-20240131.parquet", "main-20240131.parquet", "other-0123abcd.parquet"):
+        (tmp_path / name).write_bytes(b"precious")
+    note().save(tmp_path)
+    note(main=pd.DataFrame({"a": [3]})).save(tmp_path)
+    assert [p.name for p in content(tmp_path) if p.read_bytes() == b"precious"] == [
+        "my-analysis-20240131.parquet",
+        "other-0123abcd.parquet",
+    ]
+    assert len(content(tmp_path)) == 4
+
+
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordError, match="the note could not be written to"):
