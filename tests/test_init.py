@@ -29,6 +29,6 @@ def test_the_import_itself_loads_nothing_heavy():
 
 
 def test_modules_are_there_without_an_import_of_their_own():
-    code = "import paperlib as p; print(p.records.read_all.__name__, 'training' in dir(p), 'Any' in dir(p))"
+    code = "import paperlib as p; print(p.errors.ConfigError.__name__, 'training' in dir(p), 'Any' in dir(p))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["read_all", "True", "False"]
+    assert done.stdout.split() == ["ConfigError", "True", "False"]

@@ -11,10 +11,14 @@ from paperlib.store import results_root
 from paperlib.store.stored import LOCK
 
 
+@pytest.fixture(scope="module")
+def record():
+    return next(r for r in read_all(results_root()) if r.network == "procresnet-166-published")
+
+
 @pytest.fixture
-def old(tmp_path):
+def old(record, tmp_path):
     """A folder with a committed run in its old form, and the run."""
-    record = next(r for r in read_all(results_root()) if r.network == "procresnet-166-published")
     folder = tmp_path / "desk" / "cifar10" / "procresnet-166-reference" / "seed0"
     folder.mkdir(parents=True)
     raw = json.loads((record.folder / "record.json").read_text())
