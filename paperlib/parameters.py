@@ -12,6 +12,7 @@ import json
 import operator
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
@@ -111,7 +112,7 @@ class Parameters(BaseModel):
         return cls(**values)
 
 
-class Resolved(Parameters):
+class Resolved(Parameters, ABC):
     """Parameters in which every choice is made.
 
     Two of them with the same :meth:`digest` are the same work.  Subclasses say which fields do not change the numbers
@@ -127,9 +128,9 @@ class Resolved(Parameters):
         source: Source
         device: str
 
+    @abstractmethod
     def unchanged(self) -> Resolved:
         """The configuration with the same names and the same device that changes nothing else of its preset."""
-        raise NotImplementedError
 
     def content(self) -> dict[str, Any]:
         """What determines the numbers, as plain JSON.
@@ -154,9 +155,9 @@ class Resolved(Parameters):
         changed = {name: value for name, value in self.overrides().items() if name not in self.NAMED}
         return f"{self.preset}-{_sha256(changed)[:8]}" if changed else self.preset
 
+    @abstractmethod
     def place(self) -> Path:
         """The folder below the root of all runs."""
-        raise NotImplementedError
 
     def folder(self, root: str | Path | None = None) -> Path:
         """Where this lives: :meth:`place` below ``root``, by default below ``PAPERLIB_RUNS`` or ``runs/``."""

@@ -4,39 +4,18 @@ import json
 
 import pandas as pd
 import pytest
+import tiny
 
 from paperlib import records
-from paperlib.config import RunConfig
 from paperlib.errors import RecordError
-from paperlib.store import Provenance, files
+from paperlib.store import files
 from paperlib.store.stored import LOCK, sealed
 from paperlib.studies import runs
 
 
 @pytest.fixture
 def record():
-    epochs = pd.DataFrame(
-        {
-            "epoch": [1, 2],
-            "lr": [0.1, 0.01],
-            "train_loss": [2.0, 1.0],
-            "train_error": [60.0, 0.5],
-            "test_loss": [2.5, 2.25],
-            "test_error": [50.0, 1 / 3],
-        }
-    )
-    blocks = pd.DataFrame({"epoch": [1], "block": [1], "name": ["a"], "kind": ["transition"], "log_ratio": [0.1]})
-    config = RunConfig(preset="smoke", depth=20).resolve()
-    return records.Record(
-        status="finished",
-        config=config,
-        provenance=Provenance.here(config.command()),
-        data={"dataset": "cifar10", "source": "sample", "checksum": "0", "train_images": 300, "test_images": 100},
-        parameters=1,
-        epoch_seconds=[0.7, 0.8],
-        peak_memory_bytes=1,
-        frames={"epochs": epochs, "blocks": blocks},
-    )
+    return tiny.record()
 
 
 def test_round_trip(record, tmp_path):

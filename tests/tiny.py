@@ -1,6 +1,10 @@
-"""The smallest run and the smallest grid that the tests share."""
+"""The smallest run, the smallest grid, and a record, that the tests share."""
+
+import pandas as pd
 
 from paperlib.config import RunConfig
+from paperlib.records import Record
+from paperlib.store import Provenance
 
 RUN = {"preset": "smoke", "depth": 11, "epochs": 3, "train_images": 100, "test_images": 50, "batch_size": 30}
 GRID = {
@@ -16,3 +20,29 @@ GRID = {
 def tiny(**changes):
     """The smallest run, with some parameters changed."""
     return RunConfig(**(RUN | changes))
+
+
+def record():
+    """A record of two epochs, made by hand."""
+    epochs = pd.DataFrame(
+        {
+            "epoch": [1, 2],
+            "lr": [0.1, 0.01],
+            "train_loss": [2.0, 1.0],
+            "train_error": [60.0, 0.5],
+            "test_loss": [2.5, 2.25],
+            "test_error": [50.0, 1 / 3],
+        }
+    )
+    blocks = pd.DataFrame({"epoch": [1], "block": [1], "name": ["a"], "kind": ["transition"], "log_ratio": [0.1]})
+    config = RunConfig(preset="smoke", depth=20).resolve()
+    return Record(
+        status="finished",
+        config=config,
+        provenance=Provenance.here(config.command()),
+        data={"dataset": "cifar10", "source": "sample", "checksum": "0", "train_images": 300, "test_images": 100},
+        parameters=1,
+        epoch_seconds=[0.7, 0.8],
+        peak_memory_bytes=1,
+        frames={"epochs": epochs, "blocks": blocks},
+    )
