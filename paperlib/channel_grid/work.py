@@ -36,7 +36,7 @@ from paperlib.progress import Progress
 from paperlib.records import Data
 from paperlib.sources import Source
 from paperlib.store import Provenance, Session, files, results_root
-from paperlib.store.stored import sealed
+from paperlib.store.stored import parquet, sealed
 
 PLAN = "plan.json"
 Key = tuple[int, int, str]
@@ -191,9 +191,7 @@ def _twin(c: int, d: int, variant: str, among: tuple[str, ...]) -> str:
 
 def _save_cell(path: Path, table: pd.DataFrame, config: ResolvedGrid) -> None:
     """Keep a finished cell's table, sealed together with whose it is."""
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    files.write_atomically(path, files.seal(config.digest().encode() + buffer.getvalue()))
+    files.write_atomically(path, files.seal(config.digest().encode() + parquet(table)))
 
 
 def _read_cell(path: Path, key: Key, config: ResolvedGrid, sessions: int) -> pd.DataFrame | None:

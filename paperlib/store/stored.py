@@ -105,7 +105,7 @@ class Stored(BaseModel):
         missing = [name for name in self.TABLES if name not in self.frames]
         if missing or not self.frames:
             raise ValueError(f"a {self.NOUN} without {', '.join(missing) or 'tables'} cannot be saved")
-        content = {name: _parquet(frame) for name, frame in self.frames.items()}
+        content = {name: parquet(frame) for name, frame in self.frames.items()}
         checksums = {name: hashlib.sha256(raw).hexdigest() for name, raw in content.items()}
         raw = self.model_dump(mode="json") | {"schema_version": self.SCHEMA, "tables": checksums}
         text = json.dumps(sealed(raw), indent=2)
@@ -233,7 +233,8 @@ def _clear(folder: Path, kept: dict[str, Path]) -> None:
         files.remove_scraps(folder, "*.json")
 
 
-def _parquet(frame: pd.DataFrame) -> bytes:
+def parquet(frame: pd.DataFrame) -> bytes:
+    """The content of a Parquet file with this table."""
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     return buffer.getvalue()
