@@ -59,7 +59,7 @@ probe_every = 1
 project_every = 2
 
 # %%
-from paperlib.training import RunConfig, train
+from paperlib.training import RunConfig, make_network, train
 
 config = RunConfig.from_namespace(globals()).resolve()
 
@@ -87,7 +87,7 @@ Markdown(config.describe())
 # of the skip, keeps it norm-preserving, and has identity skips everywhere else. A *Plain* network has no skips.
 
 # %% mystnb={"figure": {"caption": "The chain of blocks, one row per stage; at its left the channels and the size of the feature maps.", "name": "fig-network"}, "image": {"alt": "Three rows of boxes, one per stage, joined by an arrow; an arc over a box is a skip."}}
-model = models.build(arch, depth, config.num_classes, erase_relu, project)
+model = make_network(config)
 blocks = pd.DataFrame(models.describe(model))
 figures.network(blocks, f"{config.network}: {len(blocks)} blocks")
 
@@ -216,7 +216,7 @@ for r in kept:
     print("   ", r.provenance.command)
 
 # %%
-full = [r for r in kept if r.config.preset == "paper" and not r.left_out]
+full = [r for r in kept if r.config.full_scale()]
 if full:
     display(pd.concat([paper.compare(r).assign(network=r.network) for r in full]))
 else:

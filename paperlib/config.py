@@ -225,18 +225,26 @@ class ResolvedRun(RunConfig, Resolved):
             f"{self.device}.\n\n{self.left_out()}"
         )
 
+    def full_scale(self) -> bool:
+        """Whether the run has the paper's epochs, images and hyperparameters; its precision may still be another."""
+        return not self._changed()
+
     def left_out(self) -> str:
-        """One sentence on what a smaller preset leaves out of the paper's protocol; empty at its full scale."""
+        """One sentence on how the run departs from the paper's protocol, in scale or in precision; empty if not."""
+        precision = [] if self.precision == "float32" else [f"{self.precision} activations instead of float32"]
+        if changed := self._changed():
+            return f"This run used {', '.join(changed + precision)}: its figures are not the paper's scale."
+        return f"This run has the paper's scale, but used {precision[0]}." if precision else ""
+
+    def _changed(self) -> list[str]:
+        """What is smaller than in the paper's protocol, or otherwise, but for the precision."""
         full = dict(zip(("epochs", "training images", "test images"), _paper_sizes(self.schedule), strict=True))
         here = (self.epochs, self.train_images, self.test_images)
-        missing = [f"{n:,} of {most:,} {what}" for n, (what, most) in zip(here, full.items(), strict=True) if n < most]
+        changed = [f"{n:,} of {most:,} {what}" for n, (what, most) in zip(here, full.items(), strict=True) if n < most]
         default = RunConfig()
         protocol = ("batch_size", "lr", "momentum", "weight_decay", "augment", "project_every")
         other = [name for name in protocol if getattr(self, name) != getattr(default, name)]
-        missing += [f"{name} {getattr(self, name)} instead of {getattr(default, name)}" for name in other]
-        if not missing:
-            return ""
-        return f"This run used {', '.join(missing)}: its figures are not the paper's scale."
+        return changed + [f"{name} {getattr(self, name)} instead of {getattr(default, name)}" for name in other]
 
 
 def _check_images(name: str, given: int | None, limit: int, where: str) -> None:
@@ -264,6 +272,9 @@ def _sizes(preset: str, depth: int, schedule: str, precision: str) -> tuple[int,
         return _paper_sizes(schedule)
     if preset == "smoke":
         return 2, 300, 100
+    if schedule == "constant":
+        # desk, for Figures 3 and 4: fluctuations over the epochs need many of them, and the same at every depth.
+        return 25, 1_200, 500
     # desk: about four minutes on two cores.  Milliseconds per image (forward and backward), measured at depths 20 and
     # 164 with bfloat16; float32 takes about 1.9 times as long.
     cost = (0.4 + 0.06 * depth) * (1.0 if precision == "bfloat16" else 1.9)

@@ -8,6 +8,7 @@ one is :class:`paperlib.published.Projector`.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterable
 from typing import Any, Protocol, get_args
 
@@ -140,12 +141,19 @@ class _Failures:
     def __init__(self, names: list[str]) -> None:
         self.names = names
         self.flags: Tensor | None = None  # one for each kernel, on its device
+        self.total: Tensor | None = None  # how many projections failed
+        self.before = 0  # in earlier sessions
         self.copy: tuple[Tensor, torch.cuda.Event] | None = None  # in page-locked memory, once the event has happened
 
     def add(self, failed: list[Tensor]) -> None:
         first = failed[0].device
         flags = torch.stack([bad.to(first, non_blocking=True) for bad in failed])
+        self.total = flags.sum() if self.total is None else self.total.to(first) + flags.sum()
         self.flags = flags if self.flags is None else self.flags.to(first) | flags
+
+    def count(self) -> int:
+        """How many projections failed so far; this waits for the device."""
+        return self.before + (0 if self.total is None else int(self.total))
 
     def notice(self, wait: bool = False) -> None:
         """Raise for kernels that could not be projected, once the news has arrived from the device."""
@@ -217,6 +225,8 @@ class NormPreserving:
         Convolutions on the network's shortest path that cannot be held, with the reason.
     steps : int
         Optimiser steps so far.
+    seconds : float
+        Time spent on projecting, on the host's clock (on CUDA: to launch it).
 
     Raises
     ------
@@ -276,6 +286,8 @@ class NormPreserving:
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{twice[0]} is listed twice in convs: a kernel can be held once")
         self.steps = 0
+        self.seconds = 0.0
+        self._done = 0  # kernels that were to be projected, each time counted
         self._handle: RemovableHandle | None = None
         self._failures = _Failures(names)
 
@@ -323,6 +335,7 @@ class NormPreserving:
     @torch.no_grad()
     def project(self) -> None:
         """Project every held kernel now."""
+        began = time.perf_counter()
         failed = []
         for _, conv, size in self.convs:
             weight = conv.weight
@@ -332,12 +345,19 @@ class NormPreserving:
             elif ok:
                 weight.copy_(kernel)
             failed.append(~ok)
+        self._done += len(failed)
         self._failures.add(failed)
+        self.seconds += time.perf_counter() - began
         self._failures.notice()
 
     def check(self) -> None:
         """Raise ``ProjectionError`` if a kernel could not be projected so far; this waits for the device."""
         self._failures.notice(wait=True)
+
+    def counts(self) -> dict[str, int]:
+        """How many projections of a kernel were ``done`` so far, and ``refused``; this waits for the device."""
+        refused = self._failures.count()
+        return {"done": self._done - refused, "refused": refused}
 
     # -- what it does, and what is left ----------------------------------------------------------------------------
     def describe(self) -> list[dict[str, Any]]:
@@ -370,14 +390,17 @@ class NormPreserving:
         return plain
 
     def state_dict(self) -> dict[str, int]:
-        """The step counter, so that a resumed run projects at the same steps."""
-        return {"steps": self.steps}
+        """The step counter, so that a resumed run projects at the same steps, and :meth:`counts`."""
+        return {"steps": self.steps} | self.counts()
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from the step of a :meth:`state_dict`; ``ValueError`` for anything else."""
         try:
             self.steps = whole_number("steps", state["steps"], least=0)
-        except (TypeError, LookupError, ValueError):
+            refused = whole_number("refused", state.get("refused", 0), least=0)
+            self._done = refused + whole_number("done", state.get("done", 0), least=0)
+            self._failures.before = refused
+        except (TypeError, LookupError, ValueError, AttributeError):
             raise ValueError(
                 f"the state of NormPreserving must be {{'steps': a whole number}}, not {state!r:.80}"
             ) from None

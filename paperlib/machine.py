@@ -87,8 +87,40 @@ def settings(device: str, threads: int | None = None, deterministic: bool = True
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
-def full_float32() -> contextlib.AbstractContextManager[None]:
-    """Within it CUDA's convolutions multiply in float32, not in TF32's 11 bits, whatever was chosen for the process.
+def in_force(device: torch.device | str) -> dict[str, str]:
+    """What was chosen of torch's arithmetic, in words for a record.
+
+    Parameters
+    ----------
+    device : torch.device or str
+        Where something is computed.
+
+    Returns
+    -------
+    dict of str to str
+        ``deterministic``; on CUDA also what convolutions and matrix products of float32 numbers are computed in,
+        ``ieee`` or ``tf32``, and whether cuDNN chooses its kernels by trying.
+
+    Examples
+    --------
+    >>> in_force("cpu")
+    {'deterministic': 'no'}
+    """
+    found = {"deterministic": "yes" if torch.are_deterministic_algorithms_enabled() else "no"}
+    if torch.device(device).type == "cuda":
+        cudnn, cuda = torch.backends.cudnn, torch.backends.cuda
+        conv: Any = cudnn
+        found["float32 convolutions"] = str(conv.conv.fp32_precision)
+        found["float32 matrix products"] = str(cuda.matmul.fp32_precision)
+        found["cudnn benchmark"] = "yes" if cudnn.benchmark else "no"
+    return found
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Within it CUDA multiplies float32 numbers as such, not in TF32's 11 bits, whatever was chosen for the process.
+
+    It is about convolutions, for which torch chooses TF32 by default, and about matrix products.
 
     Examples
     --------
@@ -97,7 +129,9 @@ def full_float32() -> contextlib.AbstractContextManager[None]:
     'ieee'
     """
     cudnn: Any = torch.backends.cudnn  # its types do not know ``conv``
-    return _changed(cudnn.conv, "fp32_precision", "ieee")
+    matmul: Any = torch.backends.cuda.matmul
+    with _changed(cudnn.conv, "fp32_precision", "ieee"), _changed(matmul, "fp32_precision", "ieee"):
+        yield
 
 
 def peak_memory(device: torch.device) -> int:

@@ -63,7 +63,7 @@ def compare(record: Record) -> pd.DataFrame:
 
     Columns: ``quantity``, ``paper``, ``this run``, ``verdict``.  A run agrees with the paper if the two differ by at
     most ``TOLERANCE`` points.  A run that is smaller than the paper's protocol has the verdict "not tested at the
-    paper's scale", whatever it found.
+    paper's scale", whatever it found.  A verdict on a run that was not made in float32 names its precision.
     """
     columns = ["quantity", "paper", "this run", "verdict"]
     rows = []
@@ -88,8 +88,11 @@ def _printed(network: str, dataset: str) -> list[tuple[str, float, str, str]]:
 
 
 def _verdict(record: Record, printed: float, here: float | None, same_schedule: bool) -> str:
-    if record.left_out or not same_schedule:
+    if not record.config.full_scale() or not same_schedule:
         return "not tested at the paper's scale"
     if record.status == "diverged" or here is None or not math.isfinite(here):
-        return "not reproduced (the run diverged)"
-    return "in agreement" if abs(here - printed) <= TOLERANCE else "not in agreement"
+        found = "not reproduced (the run diverged)"
+    else:
+        found = "in agreement" if abs(here - printed) <= TOLERANCE else "not in agreement"
+    precision = record.config.precision
+    return found if precision == "float32" else f"{found}, in {precision}"

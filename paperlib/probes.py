@@ -6,6 +6,7 @@ that a block preserves the gradient's norm on its way back.  Above 1 the block s
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -129,6 +130,11 @@ class GradientNorms:
     every : int
         Every so many forward passes that build a graph, one is recorded.
 
+    Attributes
+    ----------
+    seconds : float
+        Time spent on the norms, on the host's clock (on CUDA: to launch them); not counted in compiled models.
+
     Raises
     ------
     ValueError
@@ -153,6 +159,7 @@ class GradientNorms:
         self.kinds = [kind for _, kind, _ in found]
         self._modules = [module for _, _, module in found]
         self._handles: list[Any] = []
+        self.seconds = 0.0
         self._forwards = 0
         self._active = False
         self._last: Tensor | None = None
@@ -243,9 +250,17 @@ class GradientNorms:
 
         def hook(grad: Tensor) -> None:
             if norms[slot] is None:
-                norms[slot] = norm(grad.detach())
+                norms[slot] = self._timed_norm(grad.detach())
 
         x.register_hook(hook)
+
+    def _timed_norm(self, grad: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # the clock cannot be compiled
+            return norm(grad)
+        began = time.perf_counter()
+        found = norm(grad)
+        self.seconds += time.perf_counter() - began
+        return found
 
     # -- results -----------------------------------------------------------------------------------------------
     def _flush(self) -> None:

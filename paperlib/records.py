@@ -56,11 +56,23 @@ class Divergence(BaseModel):
     block: str
 
 
+class Projections(BaseModel):
+    """How many projections of a kernel a run has done, and how many were refused (the kernel was left as it was)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    done: int
+    refused: int
+
+
 class Record(Stored):
     """One run: its parameters, where and how it was made, and what came out.
 
     Times are in seconds, memory in bytes, errors in per cent.  ``parameters`` is the network's number of trainable
-    parameters; ``epoch_seconds`` has the time of each epoch with its evaluation.
+    parameters; ``epoch_seconds`` has the time of each epoch with its evaluation.  ``spent`` says where the time of all
+    epochs went: ``data`` (batches prepared), ``step`` (forward, backward, update), ``probe``, ``projection``,
+    ``evaluation``, and ``initial`` (the ratios before the first update), on the host's clock.  Records from before
+    these were kept have none, and no ``projections``.
     """
 
     FILE: ClassVar[str] = "record.json"
@@ -76,12 +88,17 @@ class Record(Stored):
     epoch_seconds: list[float]
     peak_memory_bytes: int
     divergence: Divergence | None = None
+    spent: dict[str, float] = {}
+    projections: Projections | None = None
 
     @property
     def epochs(self) -> pd.DataFrame:
         """One row per epoch.
 
-        Columns: ``epoch``, ``lr``, ``train_loss``, ``train_error``, ``test_loss``, ``test_error``, ``grad_norm``.
+        Columns: ``epoch``, ``lr``, ``train_loss`` and ``train_error`` (means over the epoch, of augmented images, while
+        the weights change), ``clean_train_loss`` and ``clean_train_error`` (at the epoch's end, of training images
+        without augmentation, as many as there are test images; older records lack the two), ``test_loss``,
+        ``test_error``, ``grad_norm``.
         """
         return self.frames["epochs"]
 
@@ -89,6 +106,14 @@ class Record(Stored):
     def blocks(self) -> pd.DataFrame:
         """One row per epoch and block: ``epoch``, and the columns of :meth:`paperlib.probes.GradientNorms.averages`."""
         return self.frames["blocks"]
+
+    @property
+    def initial(self) -> pd.DataFrame:
+        """One row per block before the first update: what :func:`paperlib.initial.initial_ratios` measures.
+
+        Empty for a run that was not watched, and in older records.
+        """
+        return self.frames.get("initial", pd.DataFrame())
 
     @property
     def network(self) -> str:
@@ -105,14 +130,18 @@ class Record(Stored):
         """Loss and error of the last epoch that was evaluated, and the generalisation gap; empty if there was none.
 
         The gap is the test error less the training error, in points: ``gap_mean`` is its mean and ``gap_max`` its
-        maximum over the first 100 epochs (Table I).
+        maximum over the first 100 epochs (Table I).  ``clean_gap_mean`` and ``clean_gap_max`` take the training error
+        without augmentation, where it was measured.
         """
         whole = [row for row in self.epochs.to_dict("records") if math.isfinite(row["test_error"])]
         if not whole:
             return {}
-        gaps = [row["test_error"] - row["train_error"] for row in whole[:GAP_EPOCHS]]
-        last = {name: value for name, value in whole[-1].items() if name.startswith(("train", "test"))}
-        return last | {"gap_mean": sum(gaps) / len(gaps), "gap_max": max(gaps)}
+        found = {name: value for name, value in whole[-1].items() if name.startswith(("train", "clean", "test"))}
+        for kind in ("", "clean_"):
+            gaps = [row["test_error"] - row.get(f"{kind}train_error", math.nan) for row in whole[:GAP_EPOCHS]]
+            if all(map(math.isfinite, gaps)):
+                found |= {f"{kind}gap_mean": sum(gaps) / len(gaps), f"{kind}gap_max": max(gaps)}
+        return found
 
     @property
     def label(self) -> str:

@@ -8,6 +8,7 @@ optimiser, the running sums and how far the run is, and a resumed run does what 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import sys
 import time
@@ -26,11 +27,13 @@ from paperlib import augmentation, checkpoints, cifar, models, published
 from paperlib.config import ResolvedRun, RunConfig
 from paperlib.errors import CheckpointError, ProjectionError, RecordError
 from paperlib.holding import NormPreserving
+from paperlib.initial import BATCHES, initial_ratios, kept_buffers
 from paperlib.interrupts import Interrupts
-from paperlib.machine import keep_freed_memory, peak_memory, settings
+from paperlib.machine import full_float32, in_force, keep_freed_memory, peak_memory, settings
 from paperlib.probes import GradientNorms
 from paperlib.progress import Progress, duration
-from paperlib.records import Data, Divergence, Record
+from paperlib.records import Data, Divergence, Projections, Record
+from paperlib.stopwatch import Stopwatch
 from paperlib.store import Provenance, Session
 from paperlib.store.files import locked, remove_scraps
 
@@ -183,7 +186,9 @@ class _State:
     sums: list[float] = field(default_factory=lambda: [0.0] * 4)  # images, loss, errors, gradient norms
     epochs: list[dict[str, Any]] = field(default_factory=list)
     blocks: list[dict[str, Any]] = field(default_factory=list)
+    initial: list[dict[str, Any]] = field(default_factory=list)
     epoch_seconds: list[float] = field(default_factory=list)
+    spent: dict[str, float] = field(default_factory=dict)  # seconds, by the parts of the work
     sessions: list[dict[str, Any]] = field(default_factory=list)  # those before this one
 
 
@@ -193,19 +198,23 @@ class _Run:
     def __init__(self, config: ResolvedRun, command: str, folder: Path, data: cifar.Cifar) -> None:
         self.config, self.command, self.folder, self.data = config, command, folder, data
         self.device = torch.device(config.device)
-        self.session = Session.here(self.device, config.threads)  # now: the files may change while the run goes on
+        # Now: the files may change while the run goes on.
+        self.session = Session.here(self.device, config.threads, in_force(self.device))
         self.model = make_network(config)
         self.optimizer = make_optimizer(config, self.model)
         self.projection = hold_transitions(config, self.model, self.optimizer)
         self.probe = GradientNorms(self.model, every=config.probe_every) if config.probe_every else None
         self.state = _State()
+        self.watch = Stopwatch()
         self.train_images = data.train_images.to(self.device)
         self.test_images = data.test_images.to(self.device)
         self.train_labels = data.train_labels.to(self.device)
         self.test_labels = data.test_labels.to(self.device)
         self.mean, self.std = data.mean.to(self.device), data.std.to(self.device)
         self.steps = math.ceil(len(self.train_labels) / config.batch_size)
-        self.evaluation = EVAL_COST * len(self.test_labels) / config.batch_size  # in steps
+        # As many training images as test images are evaluated without augmentation: the gap has two like sides.
+        self.clean = min(len(self.test_labels), len(self.train_labels))
+        self.evaluation = EVAL_COST * (len(self.test_labels) + self.clean) / config.batch_size  # in steps
         self.saved = time.monotonic()
         self.interrupts = Interrupts()
 
@@ -215,6 +224,15 @@ class _Run:
         self.session.clock()
         return [*self.state.sessions, self.session.model_dump()]
 
+    def spent(self) -> dict[str, float]:
+        """The seconds so far, by part; the training step without the probe and the projection within it."""
+        spent = dict(self.watch.seconds)
+        for name, part in (("probe", self.probe), ("projection", self.projection)):
+            seconds = part.seconds if part else 0.0
+            spent[name] = self.state.spent.get(name, 0.0) + seconds
+            spent["step"] = spent.get("step", 0.0) - seconds
+        return spent
+
     def save(self) -> None:
         self.saved = time.monotonic()
         content = {
@@ -223,7 +241,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "probe": self.probe.state_dict() if self.probe else None,
             "projection": self.projection.state_dict() if self.projection else None,
-            "state": vars(self.state) | {"sessions": self.sessions()},
+            "state": vars(self.state) | {"sessions": self.sessions(), "spent": self.spent()},
         }
         checkpoints.write(self.folder, content)
 
@@ -248,6 +266,7 @@ class _Run:
         if self.projection:
             self.projection.load_state_dict(content["projection"])
         self.state = _State(**content["state"])
+        self.watch = Stopwatch(dict(self.state.spent))
         before = self.state.sessions[-1]["threads"]
         if before != self.config.threads:
             warnings.warn(
@@ -265,9 +284,11 @@ class _Run:
         progress = Progress(self.folder, config.epochs * per_epoch, done, quiet)
         divergence, closing = None, "interrupted: run it again to go on"
         try:
-            with self.interrupts, self.probe or contextlib.nullcontext():
-                while state.epoch <= config.epochs and divergence is None:
-                    divergence = self.train_epoch(progress)
+            with self.interrupts:
+                self.measure_initial()
+                with self.probe or contextlib.nullcontext():
+                    while state.epoch <= config.epochs and divergence is None:
+                        divergence = self.train_epoch(progress)
             seconds = sum(session["seconds"] for session in self.sessions())
             closing = f"{config.network}: {len(state.epochs)} epochs in {duration(seconds)}  {self.last_error()}"
             if divergence:
@@ -286,8 +307,9 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = config.lr_at(state.epoch)
         divergence = None
-        for images, labels in self.batches():
-            divergence = self.step(images, labels)
+        for images, labels in self.batches(state.epoch, state.step):
+            with self.watch("step"):
+                divergence = self.step(images, labels)
             if divergence:
                 break
             mean = state.sums[1] / state.sums[0]
@@ -316,18 +338,32 @@ class _Run:
         if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
             self.save()
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The rest of this epoch's batches, normalised and augmented; the same whenever they are asked for."""
-        config, state, n = self.config, self.state, len(self.train_labels)
-        generator = augmentation.epoch_generator(config.seed, state.epoch)
+    def measure_initial(self) -> None:
+        """Measure the ratios before the first update, on the first batches that training will see."""
+        state = self.state
+        if self.probe is None or state.initial or state.epoch > 1 or state.step > 0:
+            return
+        first = itertools.chain.from_iterable(self.batches(epoch) for epoch in itertools.count(1))
+        with self.watch("initial"):
+            state.initial = initial_ratios(
+                self.model,
+                itertools.islice(first, BATCHES),
+                lambda images, labels: F.cross_entropy(_logits(self.model, images, self.config), labels),
+            )
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """An epoch's batches from step ``start`` on, normalised and augmented; the same whenever they are asked for."""
+        config, n = self.config, len(self.train_labels)
+        generator = augmentation.epoch_generator(config.seed, epoch)
         order = torch.randperm(n, generator=generator).to(self.device)
         if config.augment:
             flip, shift = (x.to(self.device) for x in augmentation.draw_augmentation(n, generator))
-        for step in range(state.step, self.steps):
+        for step in range(start, self.steps):
             part = slice(step * config.batch_size, (step + 1) * config.batch_size)
-            images = self.prepare(self.train_images[order[part]])
-            if config.augment:
-                images = augmentation.apply_augmentation(images, flip[part], shift[part])
+            with self.watch("data"):
+                images = self.prepare(self.train_images[order[part]])
+                if config.augment:
+                    images = augmentation.apply_augmentation(images, flip[part], shift[part])
             yield images, self.train_labels[order[part]]
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -366,14 +402,12 @@ class _Run:
 
         hooks = [block.module.register_forward_hook(watch(block.name)) for block in self.model.blocks]
         hooks.append(self.model.register_forward_hook(watch("head")))
-        before = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         try:
-            _logits(self.model, images, self.config)
+            with kept_buffers(self.model):
+                _logits(self.model, images, self.config)
         finally:
             for hook in hooks:
                 hook.remove()
-            for name, buffer in self.model.named_buffers():
-                buffer.copy_(before[name])
         return bad[0] if bad else None
 
     def _first_bad_gradient(self) -> str | None:
@@ -391,31 +425,37 @@ class _Run:
 
     # -- results
     @torch.no_grad()
-    def evaluate(self) -> tuple[float, float]:
-        """Mean loss and error (per cent) on the test images."""
+    def evaluate(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
+        """Mean loss and error (per cent) on some images, without augmentation."""
         self.model.eval()
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         wrong = torch.zeros((), dtype=torch.int64, device=self.device)
-        for images, labels in zip(self.test_images.split(EVAL_BATCH), self.test_labels.split(EVAL_BATCH), strict=True):
-            logits = _logits(self.model, self.prepare(images), self.config)
-            loss += F.cross_entropy(logits, labels, reduction="sum").double()
-            wrong += (logits.argmax(1) != labels).sum()
+        for some, right in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True):
+            logits = _logits(self.model, self.prepare(some), self.config)
+            loss += F.cross_entropy(logits, right, reduction="sum").double()
+            wrong += (logits.argmax(1) != right).sum()
         self.model.train()
-        n = len(self.test_labels)
+        n = len(labels)
         return loss.item() / n, 100 * wrong.item() / n
 
     def end_epoch(self, divergence: Divergence | None) -> dict[str, Any]:
         """Evaluate and append this epoch's rows; an epoch that diverged has no test loss and error, but NaN."""
         state = self.state
         n, loss, wrong, norms = state.sums
-        test_loss, test_error = (NAN, NAN) if divergence else self.evaluate()
+        clean, test = (NAN, NAN), (NAN, NAN)
+        if divergence is None:
+            with self.watch("evaluation"):
+                clean = self.evaluate(self.train_images[: self.clean], self.train_labels[: self.clean])
+                test = self.evaluate(self.test_images, self.test_labels)
         row = {
             "epoch": state.epoch,
             "lr": self.config.lr_at(state.epoch),
             "train_loss": loss / n if n else NAN,
             "train_error": 100 * wrong / n if n else NAN,
-            "test_loss": test_loss,
-            "test_error": test_error,
+            "clean_train_loss": clean[0],
+            "clean_train_error": clean[1],
+            "test_loss": test[0],
+            "test_error": test[1],
             "grad_norm": norms / state.step if state.step else NAN,
         }
         state.epochs.append(row)
@@ -434,7 +474,9 @@ class _Run:
             epoch_seconds=self.state.epoch_seconds,
             peak_memory_bytes=peak_memory(self.device),
             divergence=divergence,
-            frames={"epochs": pd.DataFrame(self.state.epochs), "blocks": pd.DataFrame(self.state.blocks)},
+            spent=self.spent(),
+            projections=None if self.projection is None else Projections(**self.projection.counts()),
+            frames={name: pd.DataFrame(getattr(self.state, name)) for name in ("epochs", "blocks", "initial")},
         )
 
 
@@ -512,7 +554,8 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
     if record := _finished(folder, resolved):
         return record
     command = resolved.command()  # now: within the settings this machine would choose the run's own threads
-    with locked(folder, "run"), settings(resolved.device, resolved.threads, resolved.deterministic):
+    arithmetic = settings(resolved.device, resolved.threads, resolved.deterministic)
+    with locked(folder, "run"), arithmetic, full_float32():
         if record := _finished(folder, resolved):  # another process finished it meanwhile
             return record
         if resolved.device == "cpu":

@@ -104,7 +104,31 @@ def test_the_papers_protocol():
     flat = RunConfig(preset="paper", schedule="constant").resolve()
     assert flat.epochs == 100
     assert {flat.lr_at(e) for e in range(1, 101)} == {0.1}
-    assert c.left_out() == ""
+
+
+def test_what_departs_from_the_protocol_is_said_and_bfloat16_is_no_smaller_scale():
+    exact = RunConfig(preset="paper", precision="float32").resolve()
+    assert exact.full_scale() and exact.left_out() == ""
+    rough = RunConfig(preset="paper", precision="bfloat16").resolve()
+    assert rough.full_scale()
+    assert rough.left_out() == "This run has the paper's scale, but used bfloat16 activations instead of float32."
+    short = RunConfig(preset="paper", precision="bfloat16", epochs=10).resolve()
+    assert not short.full_scale()
+    assert short.left_out() == (
+        "This run used 10 of 300 epochs, bfloat16 activations instead of float32: its figures are not the paper's "
+        "scale."
+    )
+
+
+def test_desk_has_many_short_epochs_at_a_constant_rate_the_same_at_every_depth_and_precision():
+    sizes = {
+        (c.epochs, c.train_images, c.test_images)
+        for depth in (20, 83, 164)
+        for precision in ("float32", "bfloat16")
+        for c in [RunConfig(preset="desk", depth=depth, precision=precision, schedule="constant").resolve()]
+    }
+    assert len(sizes) == 1
+    assert sizes.pop()[0] >= 20
 
 
 def test_desk_shrinks_with_the_network_and_says_so():

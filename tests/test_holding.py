@@ -85,6 +85,9 @@ def test_attached_twice_projects_once_and_resumes_where_it_was():
     again.attach(optimizer)
     step(model, optimizer)
     assert distance(again) < 1e-5
+    third = NormPreserving(model, 2, HELD)
+    third.load_state_dict(again.state_dict())
+    assert third.counts() == again.counts() == {"done": len(HELD), "refused": 0}
 
 
 def test_a_skipped_step_does_not_count():
@@ -192,6 +195,11 @@ def test_a_kernel_that_cannot_be_projected_is_named_and_left(fill):
         model[0].weight.normal_()
     optimizer.step()  # mended: goes on
     assert distance(held) < 1e-5
+    assert held.counts() == {"done": 3, "refused": 1}
+    again = NormPreserving(model, 1, HELD)
+    again.load_state_dict(held.state_dict())
+    assert again.counts() == held.counts()
+    assert held.seconds > 0
 
 
 def test_a_torchvision_network_from_an_example():
@@ -298,7 +306,7 @@ def test_an_example_that_does_not_fit_is_explained():
         NormPreserving(nn.Sequential(nn.Conv2d(3, 3, 3, dilation=2)), example=torch.zeros(1, 3, 9, 9))
 
 
-@pytest.mark.parametrize("state", [{}, {"steps": -5}, {"steps": 3.7}, None])
+@pytest.mark.parametrize("state", [{}, {"steps": -5}, {"steps": 3.7}, {"steps": 1, "refused": -1}, None])
 def test_a_state_that_is_none_is_refused(state):
     with pytest.raises(ValueError, match="state of NormPreserving"):
         NormPreserving(network(), 2, HELD).load_state_dict(state)

@@ -10,9 +10,21 @@ ROOT = Path(paperlib.__file__).parent
 # A module may import from its own floor and from those above it in this list.
 FLOORS = (
     ("errors", "_checks"),
-    ("machine", "interrupts", "store"),
+    ("machine", "interrupts", "stopwatch", "store"),
     ("augmentation", "sources", "cifar"),
-    ("polar", "spectrum", "trunk", "projection", "published", "holding", "energy", "models", "probes", "theorems"),
+    (
+        "polar",
+        "spectrum",
+        "trunk",
+        "projection",
+        "published",
+        "holding",
+        "energy",
+        "models",
+        "probes",
+        "initial",
+        "theorems",
+    ),
     ("parameters", "config", "progress", "checkpoints", "records"),
     ("training", "channel_grid"),
     ("paper", "studies"),

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from paperlib.machine import full_float32, keep_freed_memory, peak_memory, settings
+from paperlib.machine import full_float32, in_force, keep_freed_memory, peak_memory, settings
 
 
 def state():
@@ -28,6 +28,20 @@ def test_settings_hold_within_and_not_after_even_on_an_error():
     with settings("cpu", deterministic=False):
         assert state()[:2] == (before[0], False) and torch.backends.cudnn.benchmark
     assert state() == before
+
+
+def test_what_is_in_force_is_told():
+    with settings("cpu"):
+        assert in_force("cpu") == {"deterministic": "yes"}
+    with settings("cpu", deterministic=False), full_float32():
+        assert in_force("cuda") == {
+            "deterministic": "no",
+            "float32 convolutions": "ieee",
+            "float32 matrix products": "ieee",
+            "cudnn benchmark": "yes",
+        }
+    with settings("cpu", deterministic=False):
+        assert in_force("cuda:0")["float32 convolutions"] == torch.backends.cudnn.conv.fp32_precision
 
 
 def test_settings_nest():

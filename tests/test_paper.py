@@ -24,7 +24,7 @@ def compared(record):
         error = 50.0 if error is None else error
         epochs = pd.DataFrame({"train_error": [error - gap for gap in gaps], "test_error": [error] * len(gaps)})
         changes = {
-            "config": RunConfig(**{"preset": "paper", "device": "cpu"} | parameters).resolve(),
+            "config": RunConfig(**{"preset": "paper", "device": "cpu", "precision": "float32"} | parameters).resolve(),
             "status": status,
             "frames": {"epochs": epochs, "blocks": record.blocks},
         }
@@ -43,6 +43,7 @@ def test_verdicts_follow_the_rule(record, compared):
     assert verdict(6.0)[0] == "not in agreement"
     assert verdict(5.9, epochs=299)[0] == "not tested at the paper's scale"  # something is left out
     assert verdict(status="diverged")[0] == "not reproduced (the run diverged)"
+    assert verdict(5.9, precision="bfloat16")[0] == "in agreement, in bfloat16"
     gaps = [-20.0, 30.0]  # 5 in the mean, and 30 at the most
     assert verdict(5.5, gaps, schedule="constant") == [
         "not tested at the paper's scale",

@@ -18,6 +18,7 @@ from paperlib import checkpoints, cifar, records, training
 from paperlib.augmentation import normalise
 from paperlib.config import RunConfig
 from paperlib.errors import CheckpointError, ConfigError, PaperlibError, RecordError
+from paperlib.probes import GradientNorms
 from paperlib.store import files, provenance
 from paperlib.training import benchmark_step, train, trained_network
 
@@ -31,9 +32,11 @@ def weights(folder):
 
 
 def same_run(a, b):
-    """Weights, optimiser, and both tables of two finished runs, bit for bit."""
+    """Weights, optimiser, and all tables of two finished runs, bit for bit."""
     assert a.epochs.equals(b.epochs)
     assert a.blocks.equals(b.blocks)
+    assert a.initial.equals(b.initial)
+    assert a.projections == b.projections
     one, two = weights(a.folder), weights(b.folder)
     assert one["model"].keys() == two["model"].keys()
     assert all(torch.equal(v, two["model"][k]) for k, v in one["model"].items())
@@ -69,8 +72,54 @@ def test_the_record(whole):
     assert r.data.source == "sample"
     assert r.left_out.startswith("This run used 3 of 300 epochs")
     assert len(r.epoch_seconds) == 3
+    assert r.spent.keys() == {"initial", "data", "step", "probe", "projection", "evaluation"}
+    assert min(r.spent.values()) >= 0
+    assert r.projections is None
     assert r == records.read(r.folder)
     assert not (r.folder / "progress.json").exists()
+
+
+def test_the_ratios_before_the_first_update(whole):
+    """They are those of the untrained network on the run's first eight batches, and measuring them changes nothing."""
+    r = whole()
+    config = r.config
+    assert list(r.initial.name) == list(r.blocks.name[:3])
+    assert (r.initial.steps == 8).all() and (r.initial.lost == 0).all()
+    assert (r.initial.log_ratio_sd > 0).all()
+    model, data = training.make_network(config), cifar.load("cifar10", "sample").subset(100, 50, config.seed)
+    run = training._Run(config, "", r.folder, data)
+    images, labels = next(run.batches(1))
+    with GradientNorms(model) as probe:
+        F.cross_entropy(training._logits(model, images, config), labels).backward()
+    first = probe.ratios().double().log()
+    assert (first - torch.tensor(r.initial.log_ratio)).abs().max() < 6 * r.initial.log_ratio_sd.max()
+    x = model.stem(images) if hasattr(model, "stem") else images
+    assert r.initial.variance[0] == pytest.approx(x.var(dim=(0, 2, 3)).mean().item(), rel=0.3)
+    fresh = run.model.state_dict()
+    before = {name: value.clone() for name, value in fresh.items()}
+    run.measure_initial()
+    assert run.state.initial[0]["log_ratio"] == r.initial.log_ratio[0]
+    assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
+    assert all(p.grad is None for p in run.model.parameters())
+    assert whole(probe_every=0).initial.empty
+
+
+def test_the_training_error_without_augmentation(whole):
+    """It is that of the final weights on as many training images as there are test images."""
+    r = whole()
+    data = cifar.load("cifar10", "sample").subset(100, 50, r.config.seed)
+    model = trained_network(r).eval()
+    x = normalise(data.train_images[:50], data.mean, data.std).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        wrong = (training._logits(model, x, r.config).argmax(1) != data.train_labels[:50]).float().mean().item()
+    assert r.epochs.clean_train_error.iloc[-1] == pytest.approx(100 * wrong)
+    assert r.final["clean_gap_max"] == (r.epochs.test_error - r.epochs.clean_train_error).max()
+
+
+def test_projections_are_counted(whole):
+    r = whole(arch="procresnet")
+    assert (r.projections.done, r.projections.refused) == (3 * (12 // 2), 0)  # three kernels, every second of 12 steps
+    assert r.spent["projection"] > 0
 
 
 def test_the_same_run_twice_and_another_seed(whole, tmp_path):

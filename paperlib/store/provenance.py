@@ -29,7 +29,8 @@ class Session(BaseModel):
     """One stretch of work without an interruption: its code, versions, device, and time.
 
     ``commit`` is that of the checkout that holds the package, ``dirty`` whether it had uncommitted changes; both are
-    None for a package that was installed without one.  ``started`` is UTC in ISO 8601.
+    None for a package that was installed without one.  ``settings`` is what was chosen of torch's arithmetic
+    (:func:`paperlib.machine.in_force`).  ``started`` is UTC in ISO 8601.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -39,13 +40,16 @@ class Session(BaseModel):
     versions: dict[str, str]
     device: Device
     threads: int
+    settings: dict[str, str] = {}
     started: str
     seconds: float = 0.0
 
     _began: float = PrivateAttr(default_factory=time.monotonic)
 
     @classmethod
-    def here(cls, device: torch.device | str = "cpu", threads: int | None = None) -> Session:
+    def here(
+        cls, device: torch.device | str = "cpu", threads: int | None = None, settings: dict[str, str] | None = None
+    ) -> Session:
         """The session that begins here and now, with torch's number of CPU threads unless told otherwise."""
         commit, dirty = git_state()
         return cls(
@@ -54,6 +58,7 @@ class Session(BaseModel):
             versions=versions(),
             device=device_here(device),
             threads=threads or torch.get_num_threads(),
+            settings=settings or {},
             started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 
