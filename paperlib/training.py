@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from paperlib import augmentation, checkpoints, cifar, models, published
 from paperlib.config import ResolvedRun, RunConfig
 from paperlib.errors import CheckpointError, ProjectionError, RecordError
+from paperlib.events import Events
 from paperlib.holding import NormPreserving
 from paperlib.initial import BATCHES, initial_ratios, kept_buffers
 from paperlib.interrupts import Interrupts
@@ -286,9 +287,9 @@ class _Run:
         try:
             with self.interrupts:
                 self.measure_initial()
-                with self.probe or contextlib.nullcontext():
+                with self.probe or contextlib.nullcontext(), Events(self.folder, state.epoch) as events:
                     while state.epoch <= config.epochs and divergence is None:
-                        divergence = self.train_epoch(progress)
+                        divergence = self.train_epoch(progress, events)
             seconds = sum(session["seconds"] for session in self.sessions())
             closing = f"{config.network}: {len(state.epochs)} epochs in {duration(seconds)}  {self.last_error()}"
             if divergence:
@@ -301,7 +302,7 @@ class _Run:
                 self.projection.detach()
         return self.record(divergence)
 
-    def train_epoch(self, progress: Progress) -> Divergence | None:
+    def train_epoch(self, progress: Progress, events: Events) -> Divergence | None:
         """The rest of the current epoch, its evaluation, and its checkpoint; where it diverged, if it did."""
         state, config, began = self.state, self.config, time.monotonic()
         for group in self.optimizer.param_groups:
@@ -315,7 +316,8 @@ class _Run:
             mean = state.sums[1] / state.sums[0]
             progress.advance(1, f"epoch {state.epoch}/{config.epochs}  loss {mean:.3f}  {self.last_error()}")
             self.save_if_due()
-        row = self.end_epoch(divergence)
+        row, blocks = self.end_epoch(divergence)
+        events.write(row, blocks)
         state.epoch_seconds.append(time.monotonic() - began)
         if divergence is None:
             state.epoch, state.step, state.sums = state.epoch + 1, 0, [0.0] * 4
@@ -438,8 +440,8 @@ class _Run:
         n = len(labels)
         return loss.item() / n, 100 * wrong.item() / n
 
-    def end_epoch(self, divergence: Divergence | None) -> dict[str, Any]:
-        """Evaluate and append this epoch's rows; an epoch that diverged has no test loss and error, but NaN."""
+    def end_epoch(self, divergence: Divergence | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Evaluate, append this epoch's rows and return them; one that diverged has NaN for what is evaluated."""
         state = self.state
         n, loss, wrong, norms = state.sums
         clean, test = (NAN, NAN), (NAN, NAN)
@@ -459,10 +461,12 @@ class _Run:
             "grad_norm": norms / state.step if state.step else NAN,
         }
         state.epochs.append(row)
+        blocks: list[dict[str, Any]] = []
         if self.probe:
-            state.blocks.extend({"epoch": state.epoch} | r for r in self.probe.averages())
+            blocks = [{"epoch": state.epoch} | r for r in self.probe.averages()]
+            state.blocks.extend(blocks)
             self.probe.reset()
-        return row
+        return row, blocks
 
     def record(self, divergence: Divergence | None) -> Record:
         return Record(

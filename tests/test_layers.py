@@ -25,7 +25,7 @@ FLOORS = (
         "initial",
         "theorems",
     ),
-    ("parameters", "config", "progress", "checkpoints", "records"),
+    ("parameters", "config", "progress", "events", "checkpoints", "records"),
     ("training", "channel_grid"),
     ("paper", "studies"),
     ("claims",),
