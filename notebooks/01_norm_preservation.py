@@ -51,6 +51,7 @@ runs = [
     for r in records.read_all(results_root())
     if r.network in ("plain-164", "resnet-164", "procresnet-166")
     and r.status == "finished"
+    and (r.config.preset, r.config.schedule, r.config.seed) == ("desk", "steps", 0)
 ]
 last = pd.concat(
     [r.blocks[r.blocks.epoch == r.blocks.epoch.max()].assign(run=r.label) for r in runs]

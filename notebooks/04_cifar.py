@@ -207,7 +207,14 @@ runs.provenance(record).style.set_properties(
 # epochs.) `procresnet-166-published` is the ProcResNet held as the authors' published code holds it ([what that means](02b_published.ipynb)).
 
 # %%
-kept = [r for r in records.read_all(results_root()) if r.config.dataset == "cifar10"]
+everything = records.read_all(results_root())
+shown = ("plain-164", "resnet-164", "procresnet-166", "procresnet-166-published")
+kept = [
+    r
+    for r in everything
+    if r.network in shown
+    and (r.config.preset, r.config.schedule, r.config.seed) == ("desk", "steps", 0)
+]
 runs.overview(kept).set_index("network").T
 
 # %%
@@ -216,7 +223,7 @@ for r in kept:
     print("   ", r.provenance.command)
 
 # %%
-full = [r for r in kept if r.config.full_scale()]
+full = [r for r in everything if r.config.full_scale()]
 if full:
     display(pd.concat([paper.compare(r).assign(network=r.network) for r in full]))
 else:

@@ -18,6 +18,7 @@ from paperlib import checkpoints, cifar, records, training
 from paperlib.augmentation import normalise
 from paperlib.config import RunConfig
 from paperlib.errors import CheckpointError, ConfigError, PaperlibError, RecordError
+from paperlib.events import FOLDER
 from paperlib.probes import GradientNorms
 from paperlib.store import files, provenance
 from paperlib.training import benchmark_step, train, trained_network
@@ -360,7 +361,7 @@ def test_a_full_disk_at_a_checkpoint(tmp_path, monkeypatch):
         with pytest.raises(CheckpointError, match="No space left on device.*PAPERLIB_RUNS"):
             train(tiny(epochs=1), root=tmp_path, quiet=True)
     folder = folder_of(tiny(epochs=1), tmp_path)
-    assert [p.name for p in folder.iterdir() if p.name != ".lock"] == []
+    assert [p.name for p in folder.iterdir() if p.name not in (".lock", FOLDER)] == []
     assert train(tiny(epochs=1), root=tmp_path, quiet=True).status == "finished"
 
 
