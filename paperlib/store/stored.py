@@ -189,7 +189,7 @@ class Stored(BaseModel):
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if isinstance(version, int) and version != cls.SCHEMA:
             newer = version > cls.SCHEMA
-            remedy = "a newer paperlib reads it" if newer else "tools/migrate_records.py brings it up to date"
+            remedy = "a newer paperlib reads it" if newer else "make it again"
             raise RecordError(
                 f"{path} is not a readable {cls.NOUN} here: it has schema version {version}, and this paperlib reads "
                 f"{cls.SCHEMA}; {remedy}"

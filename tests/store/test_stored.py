@@ -98,7 +98,7 @@ def test_every_edited_leaf_is_noticed(tmp_path):
         (b"\xff\xfe", "is not a readable note"),
         (b"[]", "schema version None"),
         (b'{"schema_version": 99}', "schema version 99, and this paperlib reads 2; a newer paperlib reads it"),
-        (b'{"schema_version": 1}', "schema version 1, .*; tools/migrate_records.py brings it up to date"),
+        (b'{"schema_version": 1}', "schema version 1, .*; make it again"),
         (b'{"schema_version": "2"}', "schema version '2'"),
         (b'{"schema_version": 2}', "its seal is not that of its content"),
         (b"[" * 100_000, "is not a readable note"),
