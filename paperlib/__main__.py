@@ -193,7 +193,9 @@ def _parser() -> argparse.ArgumentParser:
     untrained = f"default: all but those that train, {', '.join(_trained())}"
     one.add_argument("claims", nargs="*", metavar="CLAIM", help=f"some of {names} ({untrained})")
     one.add_argument("--preset", default="desk", help="desk (default), smoke, or paper where a claim has it")
-    one.add_argument("--seeds", type=int, help="how many (default: 5, or as many as the preset trains)")
+    one.add_argument(
+        "--seeds", type=int, help="how many (default: 5, or all that the preset trains or that are recorded)"
+    )
     one.add_argument("--out", type=Path, help="root of the findings (default: PAPERLIB_RUNS or runs)")
     return parser
 

@@ -24,6 +24,7 @@ FLOORS = (
         "probes",
         "initial",
         "theorems",
+        "mean_field",
     ),
     ("parameters", "config", "progress", "events", "checkpoints", "records"),
     ("training", "channel_grid"),

@@ -2,7 +2,8 @@
 
 from paperlib.claims import CLAIMS
 
-# As measured at the smoke preset, and as stored; None where any outcome may come out at the smoke preset.
+# As measured at the smoke preset, and as stored (claims about training records are not here: tests/claims/section4);
+# None where any outcome may come out at the smoke preset.
 EXPECTED = {
     "T1": "reproduced",
     "C1": "reproduced",
@@ -13,6 +14,7 @@ EXPECTED = {
     "O1": "reproduced with a correction",
     "P3": None,
     "F2": None,
+    "TIIp": "reproduced",
 }
 
 

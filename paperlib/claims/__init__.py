@@ -4,8 +4,8 @@ A :class:`paperlib.claims.finding.Finding` is to a claim what a :class:`paperlib
 folder ``<root>/claims/<claim>/`` with ``finding.json`` (the summary and where it was made) and one Parquet table for
 each measurement.  ``python -m paperlib measure T1 C1 T2`` makes some of them.
 
-Each chapter has one module that says what its claims are: ``norm_preservation`` (chapter 1), ``projection`` (2) and
-``channel_grid`` (3).
+Each chapter has one module that says what its claims are: ``norm_preservation`` (chapter 1), ``projection`` (2),
+``channel_grid`` (3) and ``section4`` (Figures 3 to 5 and Tables I to III), which reads training records.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import pandas as pd
 import torch
 
 from paperlib._checks import whole_number
-from paperlib.claims import channel_grid, norm_preservation, projection
+from paperlib.claims import channel_grid, norm_preservation, projection, section4
 from paperlib.claims.claim import UNTESTED, Claim, Measured, Outcome
-from paperlib.claims.finding import Finding, Quantity, read, save
+from paperlib.claims.finding import Finding, Quantity, Ruling, read, save
+from paperlib.claims.section4.base import ENOUGH
 from paperlib.errors import ConfigError, RecordError
 from paperlib.store import Provenance
 
@@ -29,7 +30,9 @@ __all__ = [
     "Finding",
     "Measured",
     "Quantity",
+    "Ruling",
     "check",
+    "judged_by_another_rule",
     "measure",
     "outcome",
     "overview",
@@ -42,7 +45,9 @@ __all__ = [
 ]
 
 CLAIMS: dict[str, Claim] = {
-    claim.name: claim for module in (norm_preservation, projection, channel_grid) for claim in module.CLAIMS
+    claim.name: claim
+    for chapter in (norm_preservation.CLAIMS, projection.CLAIMS, channel_grid.CLAIMS, section4.CLAIMS)
+    for claim in chapter
 }
 
 
@@ -68,7 +73,8 @@ def measure(claim: str, preset: str = "desk", seeds: int | None = None) -> Findi
     preset : str
         ``"desk"``, ``"smoke"`` for a few seconds' worth of it, or, for claims about trained networks, ``"paper"``.
     seeds : int, optional
-        How many: 0, 1, …  By default there are 5 or, for claims about trained networks, as many as the preset has.
+        How many: 0, 1, …  By default there are 5 or, for claims about trained networks, as many as the preset has or
+        as there are records of.
 
     Returns
     -------
@@ -79,6 +85,8 @@ def measure(claim: str, preset: str = "desk", seeds: int | None = None) -> Findi
     ------
     ConfigError
         For an unknown claim or preset, or no seeds.
+    RecordError
+        The claim is about training runs of which there is no record, or one of them cannot be read.
 
     Examples
     --------
@@ -89,17 +97,22 @@ def measure(claim: str, preset: str = "desk", seeds: int | None = None) -> Findi
     check(claim, preset, seeds)
     rules = CLAIMS[claim]
     chosen = list(range(seeds or rules.seeds(preset)))
-    command = f"python -m paperlib measure {claim} --preset {preset} --seeds {len(chosen)}"
-    here = Provenance.here(command, "cuda" if rules.accelerated and torch.cuda.is_available() else "cpu")
-    tables, source = rules.measure(preset, chosen)
+    here = Provenance.here("", "cuda" if rules.accelerated and torch.cuda.is_available() else "cpu")
+    tables, source, found = rules.measure(preset, chosen)
     here.last.clock()
+    # As many seeds as find the same ones again.
+    count = len(chosen) if found is None or seeds else 1 + max(found)
     return Finding(
         claim=claim,
         preset=preset,
-        seeds=chosen,
+        seeds=chosen if found is None else found,
         quantities={name: _quantity(values) for name, values in rules.quantities(tables).items()},
-        # What was measured on a stored run was made where that was.
-        provenance=here if source is None else Provenance(command=command, sessions=source.sessions),
+        rule=Ruling(digest=rules.digest(), sentence=rules.rule, outcome=rules.judge(tables)),
+        provenance=Provenance(
+            command=f"python -m paperlib measure {claim} --preset {preset} --seeds {count}",
+            # What was measured on a stored run was made where that was.
+            sessions=(here if source is None else source).sessions,
+        ),
         frames=tables,
     )
 
@@ -167,15 +180,49 @@ def overview(findings: Iterable[Finding]) -> pd.DataFrame:
     )
 
 
+def judged_by_another_rule(finding: Finding) -> bool:
+    """Whether today's rule is another than that of the time when the finding was made.
+
+    False for findings from before rules were kept: of them nobody knows.
+    """
+    return finding.rule is not None and finding.rule.digest != CLAIMS[finding.claim].digest()
+
+
 def spoken(finding: Finding) -> str:
-    """The verdict and, where the scale does not decide the claim, the outcome at this scale."""
-    found = verdict(finding)
-    return f"{found} (at the {finding.preset} preset: {outcome(finding)})" if found == UNTESTED else found
+    """The verdict in words.
+
+    Where the scale does not decide the claim, the outcome at this scale stands beside it.  An outcome says in which
+    precision it is found if that is not the paper's, what is missing where nothing is decided, and how many seeds there
+    are where they are too few to compare groups.
+    """
+    found, said = verdict(finding), _qualified(finding)
+    return f"{found} (at the {finding.preset} preset: {said})" if found == UNTESTED else said
+
+
+def _qualified(finding: Finding) -> str:
+    rules, found = CLAIMS[finding.claim], outcome(finding)
+    if found == "undecided":
+        return f"{found}: {rules.missing(finding.frames)}"
+    n = rules.smallest(finding.frames)
+    precision = rules.precision(finding.frames)
+    where = f", in {precision}" if precision not in ("", "float32") else ""
+    return found + where + (f" (n = {n})" if n is not None and n < ENOUGH else "")
 
 
 def report(findings: Iterable[Finding]) -> str:
-    """Two lines per finding: the verdict with the rule behind it, and the command, device and commit that made it."""
-    return "\n".join(f"{f.claim}  {spoken(f)}: {CLAIMS[f.claim].rule}\n    {_made(f.provenance)}" for f in findings)
+    """The verdict with the rule behind it, and the command, device and commit: two lines per finding.
+
+    A third line tells what the rule said when the finding was made, where it was another one.
+    """
+    return "\n".join(_reported(finding) for finding in findings)
+
+
+def _reported(f: Finding) -> str:
+    lines = [f"{f.claim}  {spoken(f)}: {CLAIMS[f.claim].rule}", f"    {_made(f.provenance)}"]
+    if f.rule and judged_by_another_rule(f):
+        lines.append(f"    this rule is younger than the finding; by the one of that time: {f.rule.outcome}: "
+                     f"{f.rule.sentence}")  # fmt: skip
+    return "\n".join(lines)
 
 
 def _made(p: Provenance) -> str:

@@ -9,16 +9,18 @@ from typing import ClassVar, Literal, NamedTuple
 import pandas as pd
 
 from paperlib.store import Frames, Provenance
+from paperlib.store.stored import digest
 
-Outcome = Literal["reproduced", "reproduced with a correction", "not reproduced"]
+Outcome = Literal["reproduced", "reproduced with a correction", "not reproduced", "undecided"]
 UNTESTED = "not yet tested at the paper's scale"
 
 
 class Measured(NamedTuple):
-    """The tables that were measured for a claim and, if they come from a stored run, where that run was made."""
+    """The tables that were measured for a claim and, if they come from stored runs, where and of which seeds."""
 
     tables: dict[str, pd.DataFrame]
     source: Provenance | None = None
+    seeds: list[int] | None = None
 
 
 class Claim(ABC):
@@ -63,7 +65,29 @@ class Claim(ABC):
 
     @abstractmethod
     def judge(self, tables: Frames) -> Outcome:
-        """What the rule says of the tables."""
+        """What the rule says of the tables; ``"undecided"`` where they are too small for it."""
+
+    def missing(self, tables: Frames) -> str:
+        """What the rule needs and the tables lack, for a sentence; empty where they are whole."""
+        return ""
+
+    def smallest(self, tables: Frames) -> int | None:
+        """The number of seeds of the smallest group that is compared; None where nothing depends on it."""
+        return None
+
+    def precision(self, tables: Frames) -> str:
+        """The precision of the runs that are judged; empty where nothing depends on it."""
+        return ""
+
+    def digest(self) -> str:
+        """SHA-256, in hex, of the rule: its sentence, and the constants of the class and its bases."""
+        constants = {
+            name: repr(getattr(self, name))
+            for base in type(self).__mro__
+            for name in vars(base)
+            if name.isupper() and not name.startswith("_")
+        }
+        return digest({"rule": self.rule, "constants": constants})
 
 
 def seeded(seeds: Iterable[int], study: Callable[[int], pd.DataFrame]) -> pd.DataFrame:

@@ -24,8 +24,21 @@ class Quantity(BaseModel):
         return f"{self.mean:{style}}" + ("" if self.sd is None else f" ± {self.sd:{style}}")
 
 
+class Ruling(BaseModel):
+    """The rule that was in force when a finding was made: its digest and sentence, and what it said then."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    digest: str
+    sentence: str
+    outcome: str
+
+
 class Finding(Stored):
-    """What was measured for one claim: its quantities, its tables, and where they were made."""
+    """What was measured for one claim: its quantities, its tables, and where they were made.
+
+    ``rule`` is the rule of that time.  Findings from before rules were kept have none.
+    """
 
     FILE: ClassVar[str] = "finding.json"
     NOUN: ClassVar[str] = "finding"
@@ -36,6 +49,7 @@ class Finding(Stored):
     preset: str
     seeds: list[int]
     quantities: dict[str, Quantity]
+    rule: Ruling | None = None
 
 
 def save(finding: Finding, root: str | Path) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import time
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -152,6 +154,18 @@ class Provenance(BaseModel):
     def short_commit(self) -> str:
         """The commits in one word."""
         return ", ".join(self.commits)
+
+
+def merged(sessions: Iterable[Session]) -> list[Session]:
+    """One session for each environment, in the order of their beginnings, with the seconds of all of its sessions."""
+    found: dict[str, Session] = {}
+    for session in sorted(sessions, key=lambda s: s.started):
+        key = json.dumps(session.environment(), sort_keys=True)
+        if key in found:
+            found[key].seconds += session.seconds
+        else:
+            found[key] = session.model_copy()
+    return list(found.values())
 
 
 def git_state() -> tuple[str | None, bool | None]:

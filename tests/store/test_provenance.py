@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from paperlib.store import Provenance, Session, provenance
+from paperlib.store.provenance import merged
 
 
 def test_here_and_now():
@@ -71,3 +72,13 @@ def test_a_package_in_another_projects_checkout_reports_no_commit(tmp_path, monk
 def test_a_package_that_is_not_there_is_said(monkeypatch):
     monkeypatch.setattr(provenance, "PACKAGES", ("torch", "surely-not-installed"))
     assert provenance.versions()["surely-not-installed"] == "not installed"
+
+
+def test_sessions_in_one_environment_are_merged():
+    first, other = Session.here(), Session.here(threads=77)
+    first.started, first.seconds = "2020-01-02T00:00:00+00:00", 1.0
+    again = first.model_copy(update={"started": "2020-01-01T00:00:00+00:00", "seconds": 2.0})
+    found = merged([first, other, again])
+    assert [(s.started, s.seconds) for s in found[:1]] == [("2020-01-01T00:00:00+00:00", 3.0)]
+    assert len(found) == 2 and found[1].threads == 77
+    assert (first.seconds, again.seconds) == (1.0, 2.0)

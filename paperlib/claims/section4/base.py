@@ -1,0 +1,184 @@
+"""What the claims about Section 4's training runs have in common: their records, and how groups are compared."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from scipy.stats import ttest_ind_from_stats
+
+from paperlib.claims._wording import percent
+from paperlib.claims.claim import Claim, Measured, Outcome
+from paperlib.errors import RecordError
+from paperlib.records import Record
+from paperlib.store import Frames, Provenance
+from paperlib.store.provenance import merged
+from paperlib.studies import section4 as studies
+
+ENOUGH = 3  # seeds a group, for a test to be made
+LEVEL = 0.05
+EVERY_SEED = 10_000  # stands for all the seeds that there are
+DEPTHS = (20, 83, 164)
+
+
+def names(arch: str, *depths: int) -> tuple[str, ...]:
+    """The networks' names, as in the paper: a ProcResNet has two layers more than its depth says."""
+    return tuple(f"{arch}-{depth + 2 * (arch == 'procresnet')}" for depth in depths)
+
+
+def below(low: pd.Series, high: pd.Series) -> bool:
+    """Whether the first group's mean lies below the second's.
+
+    With ``ENOUGH`` seeds in each group that is Welch's one-sided test at ``LEVEL``, with fewer the order of the means.
+    Values that are not finite do not count, and an empty group is below nothing.
+    """
+    a, b = (group[np.isfinite(group.astype(float))].astype(float) for group in (low, high))
+    if not len(a) or not len(b):
+        return False
+    if min(len(a), len(b)) < ENOUGH or a.std() == b.std() == 0:
+        return bool(a.mean() < b.mean())
+    test = ttest_ind_from_stats(
+        a.mean(), a.std(), len(a), b.mean(), b.std(), len(b), equal_var=False, alternative="less"
+    )
+    return bool(test.pvalue <= LEVEL)
+
+
+class FromRecords(Claim):
+    """A claim that is judged on training records: those below ``PAPERLIB_RUNS``, and the committed ones.
+
+    Runs of several precisions are not mixed: float32 is judged where it is complete, else bfloat16.
+    """
+
+    scaled = True
+    NETWORKS: ClassVar[tuple[str, ...]]
+    """The networks without which nothing is decided."""
+    ALSO: ClassVar[tuple[str, ...]] = ()
+    """Networks whose numbers are shown beside them."""
+    DATASETS: ClassVar[tuple[str, ...]] = ("cifar10",)
+    """The data sets on which each network is asked for."""
+    PROTOCOL: ClassVar[dict[str, Any]] = {"schedule": "constant", "project_every": 2}
+    """Parameters that a record must have."""
+    PRECISIONS: ClassVar[tuple[str, ...]] = ("float32", "bfloat16")
+    """The precisions that are judged, the first that is complete."""
+    COMPARED = (
+        f"< and > between groups of {ENOUGH} seeds or more: Welch's one-sided t-test at {percent(LEVEL)}; of fewer, "
+        "the order of the means"
+    )
+
+    def seeds(self, preset: str) -> int:
+        """More than there are: all of them are taken."""
+        return EVERY_SEED
+
+    def takes(self, record: Record) -> bool:
+        """Whether the claim is about this run."""
+        config = record.config
+        asked = config.network in self.NETWORKS + self.ALSO and config.dataset in self.DATASETS
+        return asked and all(getattr(config, name) == value for name, value in self.PROTOCOL.items())
+
+    def measure(self, preset: str, seeds: list[int]) -> Measured:
+        """Gather the tables from the records.  Raises ``RecordError`` if there is no record for the claim."""
+        everything = len(seeds) >= EVERY_SEED
+        records = [r for r in studies.stored(preset) if self.takes(r) and (everything or r.config.seed in seeds)]
+        if not records:
+            raise RecordError(
+                f"there is no training run for {self.name} at the {preset} preset: make some with `paperlib run`, or "
+                "set PAPERLIB_RUNS to the folder that has them"
+            )
+        sessions = merged(session for record in records for session in record.provenance.sessions)
+        source = Provenance(command="", sessions=sessions)
+        found = sorted({record.config.seed for record in records})
+        return Measured({"endings": studies.endings(records)} | self.tables(records), source, found)
+
+    @abstractmethod
+    def tables(self, records: list[Record]) -> Frames:
+        """The tables that the rule needs besides ``endings``."""
+
+    @abstractmethod
+    def decide(self, tables: Frames) -> Outcome:
+        """What the rule says of whole tables of one precision."""
+
+    @abstractmethod
+    def numbers(self, tables: Frames) -> dict[str, pd.Series]:
+        """The numbers to quote of tables of one precision: one value per seed."""
+
+    def lacking(self, tables: Frames) -> list[str]:
+        """What tables of one precision lack."""
+        runs = tables["endings"]
+        there = set(zip(runs.network, runs.dataset, strict=True))
+        asked = [(network, dataset) for dataset in self.DATASETS for network in self.NETWORKS]
+        several = len(self.DATASETS) > 1
+        return [n + f" on {d}" * several for n, d in asked if (n, d) not in there]
+
+    # -- by precision ------------------------------------------------------------------------------------------
+    def _choice(self, tables: Frames) -> tuple[str, Frames, list[str]]:
+        """The precision that lacks least, the first of those that lack as little, its tables, and what they lack."""
+        choices = []
+        for precision in self.PRECISIONS:
+            part = at_precision(tables, precision)
+            choices.append((precision, part, self.lacking(part)))
+        return min(choices, key=lambda choice: len(choice[2]))
+
+    def precision(self, tables: Frames) -> str:
+        return self._choice(tables)[0]
+
+    def missing(self, tables: Frames) -> str:
+        precision, _, lacks = self._choice(tables)
+        return f"in {precision} there is no {', '.join(lacks)}" if lacks else ""
+
+    def smallest(self, tables: Frames) -> int | None:
+        _, part, lacks = self._choice(tables)
+        runs = part["endings"]
+        runs = runs[runs.network.isin(self.NETWORKS)] if self.NETWORKS else runs
+        counts = runs.groupby(["network", "dataset", "schedule", "project_every"]).seed.nunique()
+        return None if lacks or counts.empty else int(counts.min())
+
+    def judge(self, tables: Frames) -> Outcome:
+        _, part, lacks = self._choice(tables)
+        return "undecided" if lacks else self.decide(part)
+
+    def quantities(self, tables: Frames) -> dict[str, pd.Series]:
+        found = {}
+        for precision in ("float32", "bfloat16"):
+            part = at_precision(tables, precision)
+            if part["endings"].empty:
+                continue
+            for name, values in self.numbers(part).items():
+                finite = values[np.isfinite(values.astype(float))].astype(float)
+                if len(finite):
+                    found[f"{name} ({precision})"] = finite
+        return found
+
+
+def at_precision(tables: Frames, precision: str) -> Frames:
+    """The rows of one precision."""
+    return {name: table[table.precision == precision] for name, table in tables.items()}
+
+
+def diverged(tables: Frames, arch: str) -> bool:
+    """Whether a run of these networks diverged."""
+    runs = tables["endings"]
+    return bool(((runs.arch == arch) & (runs.status == "diverged")).any())
+
+
+def per_seed(table: pd.DataFrame, column: str, arch: str, depth: int) -> pd.Series:
+    """A column of one network's rows, by seed: the mean of what each seed has."""
+    rows = table[(table.arch == arch) & (table.depth == depth)]
+    return rows.assign(value=rows[column].astype(float)).groupby("seed").value.mean()
+
+
+def monotone(groups: list[pd.Series]) -> bool:
+    """Whether each group lies below the next."""
+    return all(below(a, b) for a, b in zip(groups, groups[1:], strict=False))
+
+
+def outcome(holds: bool, corrected: bool = False) -> Outcome:
+    """Reproduced if it holds, with a correction if only the weaker form does, else not."""
+    return "reproduced" if holds else "reproduced with a correction" if corrected else "not reproduced"
+
+
+def within(values: pd.Series, factor: float) -> bool:
+    """Whether all logarithms lie between those of 1/factor and factor; NaN does not."""
+    return bool((values.abs() <= math.log(factor)).all())

@@ -1,0 +1,168 @@
+"""Figure 4 and Table I, loss and errors while networks of three depths train: the rules."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from paperlib import paper
+from paperlib.claims.claim import Outcome
+from paperlib.claims.section4.base import DEPTHS, FromRecords, below, diverged, monotone, names, outcome, per_seed
+from paperlib.claims.section4.figure3 import ALL, TITLES, title
+from paperlib.records import Record
+from paperlib.store import Frames
+from paperlib.studies import section4 as studies
+
+GUESSING = math.log(10)  # the loss of ten equal guesses
+
+
+class TrainingLoss(FromRecords):
+    """Figure 4: depth makes Plain's training worse, and that of the residual networks better."""
+
+    name = "F4a"
+    where = "Figure 4"
+    statement = "deeper Plain networks train worse, deeper ResNets and ProcResNets better"
+    NETWORKS = ALL
+    LARGEST_LOSS = GUESSING
+
+    @property
+    def rule(self) -> str:
+        return (
+            f"training loss of the last epoch over the depths {DEPTHS}: rises for Plain, falls for ResNet and for "
+            "ProcResNet. A run that diverged counts with its last finite training loss, at most "
+            f"{self.LARGEST_LOSS:.2f}, that of guessing: a loss that blew up must not carry a mean. {self.COMPARED}"
+        )
+
+    def tables(self, records: list[Record]) -> Frames:
+        return {"curves": studies.curves(records)[[*studies.RUN, "epoch", "train_loss"]]}
+
+    def decide(self, tables: Frames) -> Outcome:
+        groups = {arch: [self._final(tables, arch, depth) for depth in DEPTHS] for arch in TITLES}
+        better = monotone(groups["resnet"][::-1]) and monotone(groups["procresnet"][::-1])
+        return outcome(better and monotone(groups["plain"]))
+
+    def _final(self, tables: Frames, arch: str, depth: int) -> pd.Series:
+        runs = tables["endings"].query("arch == @arch and depth == @depth").set_index("seed").status
+        table = tables["curves"].query("arch == @arch and depth == @depth").sort_values("epoch")
+        finite = table[table.train_loss.abs() < math.inf]
+        last = finite.groupby("seed").train_loss.last().reindex(runs.index).fillna(self.LARGEST_LOSS)
+        return last.where(runs == "finished", last.clip(upper=self.LARGEST_LOSS))
+
+    def numbers(self, tables: Frames) -> dict[str, pd.Series]:
+        return {f"final training loss, {title(a, d)}": self._final(tables, a, d) for a in TITLES for d in DEPTHS}
+
+
+class Fluctuation(FromRecords):
+    """Figure 4: how much the test error changes from one epoch to the next."""
+
+    name = "F4b"
+    where = "Figure 4"
+    statement = "the test error fluctuates most for Plain, less for ResNet, least for ProcResNet, there at any depth"
+    COMPARED_AT = (20, 83)
+    DEEPEST = 164
+    NETWORKS = names("plain", *COMPARED_AT) + names("resnet", *COMPARED_AT) + names("procresnet", *COMPARED_AT, DEEPEST)
+    ALSO = names("resnet", DEEPEST) + names("plain", DEEPEST)
+    EPOCHS = (11, 100)
+    GROWS = 1.25
+    CHANGES = 3  # fewer have no deviation to speak of
+
+    @property
+    def rule(self) -> str:
+        first, last = self.EPOCHS
+        return (
+            f"standard deviation of the test error's change from epoch to epoch, epochs {first} to {last}: Plain > "
+            f"ResNet > ProcResNet at depths {self.COMPARED_AT}, and ProcResNet's mean at {self.DEEPEST} at most "
+            f"{self.GROWS} times that at {self.COMPARED_AT[0]}. A Plain or a ResNet that diverged counts with the "
+            f"epochs that it lived, if they give {self.CHANGES} changes, and a ProcResNet that diverged says no. "
+            f"{self.COMPARED}"
+        )
+
+    def tables(self, records: list[Record]) -> Frames:
+        table = studies.curves(records)
+        table = table[table.epoch.between(*self.EPOCHS)].sort_values([*studies.RUN, "epoch"])
+        changes = table.assign(change=table.groupby(studies.RUN).test_error.diff()).groupby(studies.RUN).change
+        found = changes.agg(changes="count", sd="std").reset_index()
+        return {"fluctuation": found[found.changes >= self.CHANGES].reset_index(drop=True)}
+
+    def lacking(self, tables: Frames) -> list[str]:
+        lacks, there = super().lacking(tables), tables["fluctuation"].network.unique()
+        epochs = f"with {self.CHANGES + 1} epochs from {self.EPOCHS[0]} on"
+        return lacks + [f"{name} {epochs}" for name in self.NETWORKS if name not in {*there, *lacks}]
+
+    def decide(self, tables: Frames) -> Outcome:
+        if diverged(tables, "procresnet"):
+            return "not reproduced"
+        table = tables["fluctuation"]
+        ordered = all(
+            monotone([per_seed(table, "sd", arch, depth) for arch in ("procresnet", "resnet", "plain")])
+            for depth in self.COMPARED_AT
+        )
+        shallow, deep = (per_seed(table, "sd", "procresnet", d).mean() for d in (self.COMPARED_AT[0], self.DEEPEST))
+        return outcome(ordered and deep <= self.GROWS * shallow)
+
+    def numbers(self, tables: Frames) -> dict[str, pd.Series]:
+        table = tables["fluctuation"]
+        return {
+            f"change of the test error, sd, points, {title(arch, depth)}": per_seed(table, "sd", arch, depth)
+            for arch in TITLES
+            for depth in DEPTHS
+        }
+
+
+class Gap(FromRecords):
+    """Table I: the generalisation gap over the first 100 epochs."""
+
+    name = "TI"
+    where = "Table I"
+    statement = "ProcResNet's generalisation gap is smaller than ResNet's, and fluctuates less"
+    NETWORKS = names("resnet", *DEPTHS) + names("procresnet", *DEPTHS)
+    ALSO = names("plain", *DEPTHS)
+    TRAINING = {"running": "running, augmented", "clean": "not augmented, at the epoch's end"}
+
+    @property
+    def rule(self) -> str:
+        return (
+            f"test error less training error, epochs 1 to {studies.GAP_EPOCHS}, depths {DEPTHS}: ProcResNet's mean "
+            "below ResNet's, and its largest less its mean, too, at every depth and with either training error "
+            f"({'; '.join(self.TRAINING.values())}), since the paper does not say which. A ProcResNet that diverged "
+            f"says no. The printed figures are compared, not judged. {self.COMPARED}"
+        )
+
+    def tables(self, records: list[Record]) -> Frames:
+        table = studies.gaps(studies.curves(records))
+        return {"gaps": table.assign(excess=table.largest - table["mean"])}
+
+    def lacking(self, tables: Frames) -> list[str]:
+        lacks, table = super().lacking(tables), tables["gaps"].dropna()
+        there = set(zip(table.network, table.training, strict=True))
+        return lacks + [
+            f"training error ({title}) of {name}"
+            for name in self.NETWORKS
+            for training, title in self.TRAINING.items()
+            if name not in lacks and (name, training) not in there
+        ]
+
+    def decide(self, tables: Frames) -> Outcome:
+        if diverged(tables, "procresnet"):
+            return "not reproduced"
+        parts = [tables["gaps"][tables["gaps"].training == training] for training in self.TRAINING]
+        return outcome(
+            all(
+                below(per_seed(part, column, "procresnet", depth), per_seed(part, column, "resnet", depth))
+                for part in parts
+                for column in ("mean", "excess")
+                for depth in DEPTHS
+            )
+        )
+
+    def numbers(self, tables: Frames) -> dict[str, pd.Series]:
+        found = {}
+        for (network, training), part in tables["gaps"].groupby(["network", "training"], sort=False):
+            for i, column in enumerate(("mean", "largest")):
+                printed = f", paper {paper.TABLE_I[network][i]}" if network in paper.TABLE_I else ""
+                found[f"{column} gap, {network}, {self.TRAINING[training]}{printed}"] = part.set_index("seed")[column]
+        return found
+
+
+CLAIMS = (TrainingLoss(), Fluctuation(), Gap())

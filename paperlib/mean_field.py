@@ -1,0 +1,50 @@
+"""What random weights do to the norm of the gradient: each block's ratio before the first update, by mean-field theory.
+
+The blocks are pre-activation bottlenecks (batch normalisation, ReLU, convolution, three times: 4n to n to n to 4n
+channels) with He et al.'s initialisation in its fan-out form.  Gradients count as independent of activations.
+
+A standard Gaussian behind a ReLU has the second moment 1/2 and the variance 1/2 - 1/(2π) = 1/(2ρ), ρ = π/(π - 1).  A
+layer from c to d channels so has an output of the variance c/(dρ) per channel.  On its way back it multiplies the
+expected squared norm by 2c/d (the convolution), by 1/2 (the ReLU), and by one over the variance that its batch
+normalisation divides by.  Where q is the variance of the block's input, the three factors are 4/q, ρ/4 and ρ/4:
+
+* a block with an identity skip multiplies the squared norm by 1 + ρ²/(4q), and adds 1/(4ρ) to q;
+* a Plain block's input is another block's output, q = 1/(4ρ), and it multiplies the squared norm by ρ³.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeVar
+
+RHO = math.pi / (math.pi - 1)
+"""One over twice the variance of a standard Gaussian behind a ReLU."""
+PLAIN = RHO**-1.5
+"""The ratio ‖∂E/∂x_{l+1}‖ / ‖∂E/∂x_l‖ of a Plain block before the first update, at every depth and width."""
+
+Number = TypeVar("Number", float, Any)
+
+
+def ratio(variance: Number) -> Number:
+    """The ratio ‖∂E/∂x_{l+1}‖ / ‖∂E/∂x_l‖ of a block with an identity skip, before the first update.
+
+    It is (1 + ρ²/(4q))^(-1/2) with ρ = π/(π - 1), and approaches 1 from below as q grows.
+
+    Parameters
+    ----------
+    variance : float or array
+        q, the variance of the block's input over images and pixels, per channel, averaged over the channels.
+
+    Returns
+    -------
+    float or array
+        The ratio, of the same shape.
+
+    Examples
+    --------
+    >>> round(ratio(2 / (4 * RHO)), 3)  # the first block behind a ResNet's transition
+    0.623
+    >>> round(PLAIN, 3)
+    0.563
+    """
+    return (1 + RHO**2 / (4 * variance)) ** -0.5

@@ -1,0 +1,247 @@
+"""Section 4 of the paper: what its figures and tables show, as tables made from training records.
+
+Nothing is judged here; the rules are in :mod:`paperlib.claims.section4`.  ``dev`` is the size of a block's log ratio,
+|ln r|, with r the geometric mean over an epoch's steps.  Epochs count from 1; epoch 0 is before the first update.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from paperlib import mean_field
+from paperlib.config import ResolvedRun, RunConfig
+from paperlib.models import Arch, build, parameter_count
+from paperlib.records import GAP_EPOCHS, Record, read_all
+from paperlib.store import results_root, runs_root
+
+RUN = ["network", "arch", "depth", "seed", "precision"]
+"""The columns that tell the runs of one data set and schedule apart."""
+# What the grid of Section 4 varies, and what does not change what is asked of a run.
+VARIED = (
+    "preset", "arch", "depth", "erase_relu", "project", "projector", "dataset", "seed", "schedule", "precision",
+    "memory_format", "project_every", "threads",
+)  # fmt: skip
+
+
+# -- which records -----------------------------------------------------------------------------------------------
+def standard(record: Record, preset: str) -> bool:
+    """Whether a record is of this preset and overrides nothing of it but what the grid of Section 4 varies.
+
+    That is the network, the data set, the seed, the schedule, the precision, the device, the memory format, the number
+    of threads, and how often a projection is made.
+    """
+    config = record.config
+    if config.preset != preset:
+        return False
+    varied = {name: getattr(config, name) for name in VARIED}
+    # The smoke preset's own source has no other data set.
+    source = {} if config.dataset == "cifar10" else {"source": config.source}
+    plain = RunConfig(**varied | source, device="cpu", checkpoint_activations=False).resolve()
+    return _protocol(plain) == _protocol(config)
+
+
+def _protocol(config: ResolvedRun) -> dict[str, Any]:
+    return {name: value for name, value in config.content().items() if name != "device"}
+
+
+def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Record]:
+    """The standard records of a preset, each run once.
+
+    Parameters
+    ----------
+    preset : str
+        As :func:`standard` takes it.
+    roots : iterable of str or Path, optional
+        Where to look: by default among the committed records, then in the folder of runs.  Of two records of one run
+        the first is taken.
+
+    Returns
+    -------
+    list of Record
+        Perhaps empty.
+
+    Raises
+    ------
+    RecordError
+        One of the records cannot be read.
+    """
+    folders = dict.fromkeys(Path(root).resolve() for root in roots or (results_root(), runs_root()))
+    found: dict[tuple[Any, ...], Record] = {}
+    for record in (record for folder in folders for record in read_all(folder) if standard(record, preset)):
+        c = record.config
+        found.setdefault((c.network, c.dataset, c.schedule, c.project_every, c.seed, c.precision), record)
+    return list(found.values())
+
+
+# -- their tables ------------------------------------------------------------------------------------------------
+def _named(record: Record, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the columns that say which run it is of in front."""
+    c = record.config
+    names = {"network": c.network, "arch": c.arch, "depth": c.depth, "seed": c.seed, "precision": c.precision}
+    return pd.concat([pd.DataFrame(names, index=table.index), table], axis=1)
+
+
+def _joined(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    whole = [table for table in tables if len(table)]
+    return pd.concat(whole, ignore_index=True) if whole else pd.DataFrame(columns=columns)
+
+
+def ratios(records: Iterable[Record]) -> pd.DataFrame:
+    """Each block's log ratio in each epoch.
+
+    Returns
+    -------
+    DataFrame
+        Columns: those of ``RUN``, ``epoch`` (0 is before the first update, where that was recorded), ``block``,
+        ``name``, ``kind``, ``log_ratio`` (mean over steps, NaN where no step's was finite), and ``prediction`` (the log
+        ratio of :mod:`paperlib.mean_field` at epoch 0, for blocks that do not change the width; else NaN).
+    """
+    columns = ["epoch", "block", "name", "kind", "log_ratio", "prediction"]
+    tables = []
+    for record in records:
+        initial = record.frames.get("initial", pd.DataFrame())  # older records have none
+        parts = [record.blocks.assign(prediction=math.nan)] if len(record.blocks) else []
+        if len(initial):
+            parts.insert(0, initial.assign(epoch=0, prediction=_predictions(record, initial)))
+        tables += [_named(record, part[columns]) for part in parts]
+    return _joined(tables, RUN + columns)
+
+
+def _predictions(record: Record, initial: pd.DataFrame) -> pd.Series:
+    """The log ratios that mean-field theory gives for a run's blocks before the first update."""
+    predicted = pd.Series(math.nan, index=initial.index)
+    if record.config.erase_relu:  # the theory is that of a block with three ReLUs
+        return predicted
+    if record.config.arch == "plain":
+        predicted[:] = math.log(mean_field.PLAIN)
+    elif "variance" in initial:
+        predicted = np.log(mean_field.ratio(initial.variance.astype(float)))
+    return predicted.where(initial.kind != "transition")
+
+
+def medians(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per run and epoch of :func:`ratios`.
+
+    Returns
+    -------
+    DataFrame
+        Columns: those of ``RUN``, ``epoch``, ``residual`` (median dev of the blocks that do not change the width),
+        ``all`` (of all blocks), and ``mean_log`` (the mean of the log ratio over all blocks).
+    """
+    dev = table.log_ratio.astype(float).abs()
+    table = table.assign(log_ratio=table.log_ratio.astype(float), all=dev, residual=dev.where(table.kind == "residual"))
+    return (
+        table.groupby([*RUN, "epoch"])
+        .agg(residual=("residual", "median"), all=("all", "median"), mean_log=("log_ratio", "mean"))
+        .reset_index()
+    )
+
+
+def by_block(table: pd.DataFrame, window: int = 10) -> pd.DataFrame:
+    """One row per run and block of :func:`ratios`, from epoch 1 on.
+
+    Returns
+    -------
+    DataFrame
+        Columns: those of ``RUN``, ``block``, ``name``, ``kind``, ``epochs`` (their number), ``dev`` (mean over all
+        epochs), ``early`` and ``late`` (over the first and the last ``window`` epochs; NaN below twice as many).
+    """
+    columns = ["epochs", "dev", "early", "late"]
+    rows = []
+    for key, part in table[table.epoch > 0].groupby([*RUN, "block", "name", "kind"]):
+        dev = part.sort_values("epoch").log_ratio.astype(float).abs()
+        apart = len(dev) >= 2 * window
+        ends = (dev[:window].mean(), dev[-window:].mean()) if apart else (math.nan, math.nan)
+        rows.append((*key, len(dev), dev.mean(), *ends))
+    return pd.DataFrame(rows, columns=[*RUN, "block", "name", "kind", *columns])
+
+
+def curves(records: Iterable[Record]) -> pd.DataFrame:
+    """Loss and errors of each epoch.
+
+    Returns
+    -------
+    DataFrame
+        Columns: those of ``RUN``, ``epoch``, ``train_loss``, ``train_error`` (per cent, running, of augmented images),
+        ``clean_train_error`` (at the epoch's end, not augmented; NaN in older records), ``test_error``.
+    """
+    columns = ["epoch", "train_loss", "train_error", "clean_train_error", "test_error"]
+    tables = [_named(record, record.epochs.reindex(columns=columns)) for record in records]
+    return _joined(tables, RUN + columns)
+
+
+def endings(records: Iterable[Record]) -> pd.DataFrame:
+    """One row per run: what it is, and how it ended.
+
+    Returns
+    -------
+    DataFrame
+        Columns: those of ``RUN``, ``erase_relu``, ``project``, ``projector``, ``project_every``, ``dataset``,
+        ``schedule``, ``preset``, ``status``, ``epochs`` (their number), ``divergence_epoch`` (NaN if it finished),
+        ``divergence_block``, ``parameters``, ``test_error`` (per cent, of the last epoch; NaN if it diverged) and
+        ``lowest_test_error`` (of all epochs).
+    """
+    names = ("erase_relu", "project", "projector", "project_every", "dataset", "schedule", "preset")
+    rows = []
+    for record in records:
+        finished, where = record.status == "finished", record.divergence
+        row = {name: getattr(record.config, name) for name in names} | {
+            "status": record.status,
+            "epochs": len(record.epochs),
+            "divergence_epoch": float(where.epoch) if where else math.nan,
+            "divergence_block": where.block if where else "",
+            "parameters": record.parameters,
+            "test_error": record.final.get("test_error", math.nan) if finished else math.nan,
+            "lowest_test_error": record.epochs.test_error.min(),
+        }
+        rows.append(_named(record, pd.DataFrame([row])))
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+
+# -- what follows from them --------------------------------------------------------------------------------------
+def gaps(table: pd.DataFrame) -> pd.DataFrame:
+    """The generalisation gaps of Table I, from :func:`curves`: test error less training error, in points.
+
+    Returns
+    -------
+    DataFrame
+        One row per run and training error.  Columns: those of ``RUN``, ``training`` (``"running"`` or ``"clean"``),
+        ``mean`` and ``largest`` over the first 100 epochs (NaN where that error was not recorded).
+    """
+    first = table[table.epoch <= GAP_EPOCHS]
+    parts = []
+    for training, column in (("running", "train_error"), ("clean", "clean_train_error")):
+        gap = first.assign(gap=first.test_error.astype(float) - first[column].astype(float))
+        part = gap.groupby(RUN).gap.agg(mean="mean", largest="max").reset_index()
+        part.insert(len(RUN), "training", training)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def sizes() -> pd.DataFrame:
+    """The numbers of parameters of Table II's networks.
+
+    Returns
+    -------
+    DataFrame
+        Columns: ``depth``, ``erase_relu``, ``classes``, ``resnet``, ``procresnet``.
+    """
+    rows = []
+    for depth in (164, 1001):
+        for erase_relu in (False, True):
+            for classes in (10, 100):
+                counts = {arch: _parameters(arch, depth, classes, erase_relu) for arch in ("resnet", "procresnet")}
+                rows.append({"depth": depth, "erase_relu": erase_relu, "classes": classes} | counts)
+    return pd.DataFrame(rows)
+
+
+def _parameters(arch: Arch, depth: int, classes: int, erase_relu: bool) -> int:
+    with torch.device("meta"):  # shapes without numbers
+        return parameter_count(build(arch, depth, classes, erase_relu, project=False))
