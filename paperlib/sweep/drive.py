@@ -188,10 +188,13 @@ class Clock:
         self._states = list(plan.states)
         known = plan.costs is not None
         self._cost = [plan.seconds(job.config) if known else float(job.config.depth) for job in plan.jobs]
+        self._startup = plan.costs.startup if plan.costs else 0.0
         self._began, self._first = time.monotonic(), self._done()
 
     def _done(self) -> float:
-        return sum(c * (1.0 if s.done else s.share) for c, s in zip(self._cost, self._states, strict=True))
+        """The predicted seconds of what is done; of a run under way, without its start and its pages."""
+        pairs = zip(self._cost, self._states, strict=True)
+        return sum(c if s.done else (c - self._startup) * s.share for c, s in pairs)
 
     def look(self, out: Path) -> None:
         """Look again at the runs that were not done."""

@@ -17,7 +17,7 @@ from pydantic import Field
 from paperlib.channel_grid import GridConfig
 from paperlib.config import ResolvedRun, RunConfig
 from paperlib.errors import ConfigError
-from paperlib.parameters import Parameters, Preset, resolve_device
+from paperlib.parameters import Parameters, Preset
 
 Product = dict[str, Any]
 

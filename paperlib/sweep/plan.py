@@ -114,9 +114,9 @@ def room(jobs: list[Job]) -> int:
 def table(plan: Plan) -> pd.DataFrame:
     """One row per group, and one for all of it.
 
-    Columns: ``group``, ``runs``, ``done``, ``begun`` (unfinished or failed), ``images`` (millions of a training step's),
-    ``hours`` (of one worker, in all), ``left`` (hours of one worker), ``memory`` (GB, of the largest run), ``disk`` (GB).
-    A run that several groups name counts with the first.
+    Columns: ``group``, ``runs``, ``done``, ``begun`` (unfinished or failed), ``images`` (millions of a training
+    step's), ``hours`` (of one worker, in all), ``left`` (hours of one worker), ``memory`` (GB, of the largest run),
+    ``disk`` (GB).  A run that several groups name counts with the first.
     """
     groups = dict.fromkeys(name for s in plan.states for name in s.job.groups[:1])
     rows = [_row(plan, name, [s for s in plan.states if s.job.groups[0] == name]) for name in groups]
