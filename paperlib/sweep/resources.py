@@ -14,6 +14,7 @@ from paperlib.sweep.file import Job, Sweep
 UNKNOWN_MINUTES = 24 * 60
 SLACK = 3.0  # a limit that ends a job costs more than one that is too generous
 CUDA_THREADS = 4
+ONE_GPU: dict[str, int | str] = {"gpu": 1, "gpu_manufacturer": "nvidia"}
 
 
 def threads(job: Job) -> int:
@@ -28,9 +29,9 @@ def mem_mb(job: Job) -> int:
     return math.ceil(1.2 * cost.memory_bytes(job.config) / 1e6)
 
 
-def gpus(job: Job) -> int:
-    """The number of GPUs: one, or none."""
-    return int(job.config.device.startswith("cuda"))
+def gpu(sweep: Sweep) -> dict[str, int | str]:
+    """What a run asks for on a GPU: one, in the words of the executors for Slurm and Kubernetes; nothing on a CPU."""
+    return ONE_GPU if any(job.config.device.startswith("cuda") for job in sweep.jobs()) else {}
 
 
 def minutes(job: Job) -> int:
@@ -42,14 +43,14 @@ def minutes(job: Job) -> int:
         return UNKNOWN_MINUTES
 
 
-def grid_gpus(grid: GridConfig) -> int:
-    """The number of GPUs of a channel grid."""
-    return int(_device(grid) != "cpu")
+def grid_gpu(grid: GridConfig) -> dict[str, int | str]:
+    """The same for a channel grid."""
+    return {} if _device(grid) == "cpu" else ONE_GPU
 
 
 def grid_threads(grid: GridConfig, cores: int | None) -> int:
     """The processes of a channel grid: all cores, or one where it is made on a GPU, is tiny, or is only read."""
-    small = grid_gpus(grid) or grid.preset == "smoke" or grid.stored
+    small = grid_gpu(grid) or grid.preset == "smoke" or grid.stored
     return 1 if small else max(1, cores or 1)
 
 

@@ -104,11 +104,12 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same_records(place):
                 assert process.poll() is None and time.monotonic() < deadline, (place / "told").read_text()
                 time.sleep(0.1)
             time.sleep(2 * draw.random())
+            family = tree(process.pid)
             victim = process.pid if " " not in kill else descendant(process.pid, kill.split()[-1])
             os.kill(victim, getattr(signal, f"SIG{kill.split()[0]}"))
             status = process.wait(120)
         assert status != 0 or kill == "KILL a job"
-        wait_for_silence(place)
+        wait_for_silence(family)
         for left in (place / "runs").rglob("progress.json"):  # a killed training's, which looks alive for a minute
             left.unlink()
     done = swept(place, file)
@@ -136,9 +137,17 @@ def descendant(pid, what):
     return next(p for p, parent, said in processes() if parent == snakemake and "paperlib run" in said)
 
 
-def wait_for_silence(place):
-    """Wait until no training of this folder is left; one that stays is an orphan."""
-    deadline = time.monotonic() + 30
-    while left := [said for _, _, said in processes() if str(place) in said and "paperlib" in said]:
+def tree(pid):
+    """A process and all that it started, directly or not."""
+    found, everything = {pid}, list(processes())
+    for _ in range(6):
+        found |= {p for p, parent, _ in everything if parent in found}
+    return {(p, said) for p, _, said in everything if p in found}
+
+
+def wait_for_silence(family):
+    """Wait until none of these processes is left; one that stays is an orphan."""
+    deadline = time.monotonic() + 60
+    while left := {(p, said) for p, _, said in processes()} & family:
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
