@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint book notebooks bench lock clean
+.PHONY: help run paper test lint book notebooks bench lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -16,6 +16,9 @@ help:  ## list the targets
 
 run: $(INSTALLED)  ## train one network and leave an executed notebook (PRESET=smoke, ARGS="-p depth 20")
 	$(BIN)/python -m paperlib run -p preset $(PRESET) $(ARGS)
+
+paper: $(INSTALLED)  ## make Section 4's runs, all of them (PRESET=smoke, desk or paper; ARGS="--workers 1")
+	$(BIN)/python -m paperlib sweep workflow/config/$(PRESET).yaml $(ARGS)
 
 test: $(INSTALLED)  ## run every test, docstring and notebook, in two processes (WORKERS=2)
 	$(BIN)/python -m pytest --nbval -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -1,4 +1,4 @@
-"""The commands: ``paperlib run``, ``grid`` and ``measure``, which are also ``python -m paperlib …``.
+"""The commands: ``paperlib run``, ``grid``, ``measure``, ``plan``, ``sweep``, also as ``python -m paperlib …``.
 
 ``run`` makes one training run as an executed notebook, with a progress bar and a summary: what ``make run`` calls.  It
 adds to ``papermill notebooks/04_cifar.ipynb`` the download before it, a bar for the training inside the notebook's
@@ -7,6 +7,8 @@ kernel (papermill only sees that a cell takes long), and the HTML page after it.
 ``grid`` trains the channel grid of Figure 2 (:mod:`paperlib.channel_grid`), or what is missing of it.
 
 ``measure`` measures claims of the paper (:mod:`paperlib.claims`) and saves what it finds.
+
+``plan`` says what a sweep of runs will take (:mod:`paperlib.sweep`), and how far it is; ``sweep`` makes all of them.
 """
 
 from __future__ import annotations
@@ -23,16 +25,20 @@ from typing import Any
 
 from tqdm import tqdm
 
-from paperlib import channel_grid, cifar, claims, progress, records
+from paperlib import channel_grid, cifar, claims, interrupts, progress, records
 from paperlib.config import RunConfig
 from paperlib.errors import PaperlibError
 from paperlib.store import files, runs_root
+from paperlib.sweep import drive, state
+from paperlib.sweep import plan as planning
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "04_cifar.ipynb"
 INTERRUPTED = {
     "run": "run the same command again to go on from the last checkpoint",
     "grid": "finished cells are kept; run the same command again to go on",
     "measure": "what was finished is saved; measure the other claims again",
+    "plan": "run the same command again",
+    "sweep": "run the same command again to go on; unfinished trainings go on from their checkpoints",
 }
 
 
@@ -54,9 +60,10 @@ def run(parameters: dict[str, Any], out: Path) -> int:
     cifar.load(config.dataset, config.source)
 
     out.mkdir(parents=True, exist_ok=True)
-    notebook = out / f"{config.network}_{config.dataset}_{config.labelled_preset()}_seed{config.seed}.ipynb"
+    notebook = out / f"{config.stem()}.ipynb"
     folder = config.folder()
-    with _watched(folder / progress.FILE):
+    # SIGTERM ends the kernel in good order, too: it gets SIGTERM in its turn, and the training writes a checkpoint.
+    with interrupts.sigterm_raises(), _watched(folder / progress.FILE):
         page = _executed(parameters, notebook)
     record = records.read(folder)
     print(f"\n{record.network}: {record.status}, {len(record.epochs)} epochs")
@@ -73,16 +80,17 @@ def run(parameters: dict[str, Any], out: Path) -> int:
 
 
 def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
-    """Execute chapter 4 into ``notebook``; returns the page that is made of it."""
+    """Execute chapter 4 into ``notebook``, which is there once it is whole; returns the page that is made of it."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from nbconvert import HTMLExporter
     from papermill.exceptions import PapermillExecutionError
 
+    part = notebook.with_suffix(".unfinished.ipynb")
     try:
-        executed = papermill.execute_notebook(str(NOTEBOOK), str(notebook), parameters=parameters, progress_bar=False)
+        executed = papermill.execute_notebook(str(NOTEBOOK), str(part), parameters=parameters, progress_bar=False)
     except PapermillExecutionError as e:
-        raise PaperlibError(f"{e.ename}: {e.evalue} (the notebook so far: {notebook})") from None
+        raise PaperlibError(f"{e.ename}: {e.evalue} (the notebook so far: {part})") from None
     except DeadKernelError:
         raise PaperlibError(
             "the notebook's kernel died, probably out of memory: use a smaller batch_size or depth"
@@ -90,6 +98,7 @@ def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
     page = notebook.with_suffix(".html")
     exporter = HTMLExporter(require_js_url="", exclude_input_prompt=True, exclude_output_prompt=True)
     files.write_atomically(page, exporter.from_notebook_node(executed)[0].encode())
+    part.replace(notebook)
     return page
 
 
@@ -158,6 +167,23 @@ def measure(names: list[str], preset: str, seeds: int | None, root: Path) -> int
     return 0
 
 
+# -- plan and sweep ------------------------------------------------------------------------------------------------
+def plan(file: Path, out: Path, costs: Path | None, workers: int | None, status: bool) -> int:
+    """Say what a sweep will take and how far it is, or only what became of its runs."""
+    if status:
+        print(planning.ending([state.look(job, out) for job in planning.read(file).jobs()]))
+    else:
+        print(planning.describe(planning.make(file, out, costs, workers)))
+    return 0
+
+
+def sweep(file: Path, out: Path, costs: Path | None, workers: int | None, arguments: list[str]) -> int:
+    """Say what a sweep will take, and make all of it."""
+    planned = planning.make(file, out, costs, workers)
+    print(planning.describe(planned), flush=True)
+    return drive.drive(file, out, planned, arguments)
+
+
 # -- the command line --------------------------------------------------------------------------------------------
 def _value(text: str) -> Any:
     """A parameter's value as papermill's -p reads it."""
@@ -197,6 +223,19 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", type=int, help="how many (default: 5, or all that the preset trains or that are recorded)"
     )
     one.add_argument("--out", type=Path, help="root of the findings (default: PAPERLIB_RUNS or runs)")
+    for name, summary in (
+        ("plan", "say what a sweep of runs will take, and how far it is"),
+        ("sweep", "make all runs of a sweep, and what follows from them"),
+    ):
+        one = add(name, summary)
+        one.add_argument("file", type=Path, metavar="FILE", help="the sweep, such as workflow/config/desk.yaml")
+        one.add_argument("--out", type=Path, help="folder of notebooks and logs (default: out/<name of the file>)")
+        one.add_argument("--costs", type=Path, help="costs that were timed on another machine (default: this one's)")
+        one.add_argument("--workers", type=int, help="runs at the same time (default: as cores and memory allow)")
+        if name == "plan":
+            one.add_argument("--status", action="store_true", help="only what became of the runs; nothing is timed")
+        else:
+            one.add_argument("arguments", nargs="*", help="options for snakemake, after --: -- --profile FOLDER")
     return parser
 
 
@@ -204,6 +243,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command in ("plan", "sweep"):
+            file, out = options.file, planning.folder(options.file, options.out)
+            if options.command == "plan":
+                return plan(file, out, options.costs, options.workers, options.status)
+            return sweep(file, out, options.costs, options.workers, options.arguments)
+        interrupts.end_job_with_parent()
         if options.command == "measure":
             root = runs_root() if options.out is None else options.out
             names = options.claims or [name for name in claims.CLAIMS if name not in _trained()]

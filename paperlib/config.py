@@ -108,10 +108,10 @@ class RunConfig(Parameters):
         ConfigError
             The device is not there, the source lacks the data set, or there are not so many images.
         """
-        return self._resolved_on(resolve_device(self.device))
+        return self.resolve_on(resolve_device(self.device))
 
-    def _resolved_on(self, device: str) -> ResolvedRun:
-        """:meth:`resolve` for a device that need not be there: a record may come from another machine."""
+    def resolve_on(self, device: str) -> ResolvedRun:
+        """:meth:`resolve` for a device that need not be here: a record, or a plan, may be about another machine."""
         preset = resolve_preset(self.preset, device)
         precision = self.precision
         if precision == "auto":
@@ -174,7 +174,7 @@ class ResolvedRun(RunConfig, Resolved):
         names = {name: getattr(self, name) for name in self.NAMED}
         # The smoke preset's own source has no other data set.
         source = {} if self.dataset == "cifar10" else {"source": self.source}
-        return RunConfig(**names | source, checkpoint_activations=False)._resolved_on(self.device)
+        return RunConfig(**names | source, checkpoint_activations=False).resolve_on(self.device)
 
     def lr_at(self, epoch: int) -> float:
         """The learning rate in an epoch (1, 2, ...)."""
@@ -182,6 +182,10 @@ class ResolvedRun(RunConfig, Resolved):
             return self.lr
         done = (epoch - 1) / self.epochs
         return self.lr * (1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01)
+
+    def activation_bytes(self) -> float:
+        """About what the activations of a training step take, in bytes; see :func:`activation_bytes`."""
+        return activation_bytes(self.depth, self.batch_size, self.precision)
 
     # -- names -------------------------------------------------------------------------------------------------
     @property
@@ -203,6 +207,10 @@ class ResolvedRun(RunConfig, Resolved):
     def place(self) -> Path:
         """``<preset>/<dataset>/<network>/seed<k>``; a run that overrides its preset has ``<preset>-<digest>`` there."""
         return Path(self.labelled_preset(), self.dataset, self.network, f"seed{self.seed}")
+
+    def stem(self) -> str:
+        """What files about this run are called, without their suffix: one name for each :meth:`place`."""
+        return f"{self.network}_{self.dataset}_{self.labelled_preset()}_seed{self.seed}"
 
     def command(self) -> str:
         """The command that makes this run again."""
@@ -291,9 +299,14 @@ def _fast_bfloat16(device: str) -> bool:
     return any(getattr(torch.cpu, probe, bool)() for probe in probes)
 
 
+def activation_bytes(depth: int, batch_size: int, precision: str) -> float:
+    """About what the activations kept for the backward pass take: 0.085 MB per image and layer in bfloat16."""
+    return 0.085e6 * depth * batch_size * (1 if precision == "bfloat16" else 2)
+
+
 def _needs_checkpoints(depth: int, batch_size: int, precision: str, device: str) -> bool:
-    """Whether the kept activations would fill over half of the memory (0.085 MB per image and layer in bfloat16)."""
-    need = 0.085e6 * depth * batch_size * (1 if precision == "bfloat16" else 2)
+    """Whether the kept activations would fill over half of the memory."""
+    need = activation_bytes(depth, batch_size, precision)
     if device.startswith("cuda"):
         return need > 0.5 * torch.cuda.get_device_properties(device).total_memory
     return need > 0.5 * machine.memory()

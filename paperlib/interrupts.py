@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
+
+PARENT_VARIABLE = "PAPERLIB_PARENT"  # the process without which a job of a sweep has no reason to go on
+GRACE = 20.0  # seconds to end in good order
 
 
 class Interrupts:
@@ -57,3 +62,38 @@ def sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def end_with(parent: int, then: Callable[[], None], interval: float = 1.0) -> None:
+    """Once the process ``parent`` is no longer the one that started this one, call ``then``, in another thread.
+
+    A process that is killed outright cannot stop those that it started; these find out by themselves.
+
+    Parameters
+    ----------
+    parent : int
+        The process that must be there.
+    then : callable
+        What to do without it.
+    interval : float
+        Seconds between two looks.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(interval)
+        then()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_job_with_parent() -> None:
+    """End this process, by SIGTERM and then at once, when the one that ``PAPERLIB_PARENT`` names has ended."""
+
+    def end() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(128 + signal.SIGTERM)
+
+    if parent := os.environ.get(PARENT_VARIABLE):
+        end_with(int(parent), end)

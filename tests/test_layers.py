@@ -30,6 +30,7 @@ FLOORS = (
     ("training", "channel_grid"),
     ("paper", "studies"),
     ("claims",),
+    ("sweep",),
     ("__main__",),
 )
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}

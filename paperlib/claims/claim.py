@@ -40,6 +40,8 @@ class Claim(ABC):
     """Whether it is measured on a CUDA device where there is one."""
     scaled: ClassVar[bool] = False
     """Whether it is about trained networks.  Such a claim has a ``paper`` preset, and only that one decides it."""
+    reads_records: ClassVar[bool] = False
+    """Whether it is measured on the records of training runs that are there, and trains none itself."""
 
     @property
     def presets(self) -> tuple[str, ...]:

@@ -1,0 +1,197 @@
+"""What a run costs: seconds, memory and disk, predicted from steps that were timed on the machine at hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import joblib
+import torch
+from pydantic import BaseModel, Field, ValidationError
+
+from paperlib.config import ResolvedRun
+from paperlib.errors import ConfigError, PaperlibError
+from paperlib.initial import BATCHES
+from paperlib.store import Device, files, runs_root
+from paperlib.store.provenance import device_here
+from paperlib.training import EVAL_COST, benchmark_step
+
+DEPTHS = (20, 83)  # a step takes about as long as a straight line through its times at these
+IMAGES, STEPS = 64, 3
+PROCESS_BYTES = 1.3e9  # the job and its notebook's kernel, each with torch: measured
+PARAMETER_BYTES = 10.4e3 * 8  # a layer's parameters, as weights and momentum
+PAGES_BYTES = 2e6  # the executed notebook, its page, and the record
+Line = tuple[float, float]
+
+
+class Costs(BaseModel):
+    """What was timed on one machine.
+
+    Attributes
+    ----------
+    host : str
+        The machine's name.
+    device : Device
+        What computed.
+    side_by_side : int
+        How many processes were timed at the same time, as that many jobs run.
+    startup : float
+        Seconds of the smallest run with its notebook: nearly all of it is the start of processes, and plots.
+    per_image : dict of str to (float, float)
+        By precision: seconds of a training step for one image, as intercept and slope over the depth.
+    """
+
+    host: str
+    device: Device
+    side_by_side: int
+    startup: Annotated[float, Field(gt=0)]
+    per_image: dict[str, Line]
+
+    def seconds(self, config: ResolvedRun) -> float:
+        """How long a run takes, its notebook included."""
+        base, slope = self.per_image[config.precision]
+        return self.startup + images(config) * (base + slope * config.depth)
+
+    def save(self, path: Path) -> None:
+        """Keep it in a file."""
+        files.write_atomically(path, json.dumps(self.model_dump(mode="json"), indent=2).encode())
+
+
+def images(config: ResolvedRun) -> float:
+    """The work of a run, in images of a training step: training, both evaluations, and the first ratios."""
+    clean = min(config.test_images, config.train_images)
+    first = min(BATCHES * config.batch_size, BATCHES * config.train_images)
+    return config.epochs * (config.train_images + EVAL_COST * (config.test_images + clean)) + first
+
+
+def memory_bytes(config: ResolvedRun) -> float:
+    """The memory that a run's job needs at once on the host."""
+    batch = min(config.batch_size, config.train_images)
+    kept = config.activation_bytes() * batch / config.batch_size
+    if config.device.startswith("cuda"):
+        kept = 0.0
+    elif config.checkpoint_activations:
+        kept *= 0.5
+    return PROCESS_BYTES + kept
+
+
+def disk_bytes(config: ResolvedRun) -> float:
+    """What a run leaves on the disk: its checkpoint, its record, its notebook and its page."""
+    return PARAMETER_BYTES * config.depth + PAGES_BYTES
+
+
+# -- timing --------------------------------------------------------------------------------------------------------
+def file_here(device: str) -> Path:
+    """Where the costs of this machine are kept, below ``PAPERLIB_RUNS``."""
+    return runs_root() / "costs" / f"{platform.node() or 'here'}-{device.split(':')[0]}.json"
+
+
+def stored(path: Path) -> Costs:
+    """The costs in a file.
+
+    Raises
+    ------
+    ConfigError
+        It is missing, or holds something else.
+    """
+    try:
+        return Costs.model_validate_json(path.read_bytes())
+    except OSError as e:
+        raise ConfigError(f"the costs in {path} cannot be read: {e.strerror or e}") from None
+    except ValidationError:
+        raise ConfigError(f"{path} holds no costs of this paperlib: delete it, and they are measured again") from None
+
+
+def costs_here(device: str, precisions: set[str], side_by_side: int) -> Costs | None:
+    """This machine's costs: those on its disk, or measured now; None where the device is not here.
+
+    Parameters
+    ----------
+    device : str
+        ``"cpu"`` or ``"cuda"``.
+    precisions : set of str
+        Those of the runs.
+    side_by_side : int
+        How many jobs will run at the same time; as many are timed together.
+
+    Returns
+    -------
+    Costs or None
+        They are kept for the next time.
+    """
+    kind = device.split(":")[0]
+    if kind == "cuda" and not torch.cuda.is_available():
+        return None
+    path, known = file_here(kind), None
+    if path.exists():
+        known = stored(path)
+        if precisions <= known.per_image.keys() and known.side_by_side == side_by_side:
+            return known
+    print("timing a few steps and the smallest run on this machine (once, about a minute)", file=sys.stderr, flush=True)
+    found = measured(kind, precisions, side_by_side)
+    found.save(path)
+    return found
+
+
+def measured(device: str, precisions: set[str], side_by_side: int = 1) -> Costs:
+    """Time steps and the smallest run, in several processes of one thread at the same time."""
+    with joblib.parallel_config("loky", n_jobs=side_by_side, inner_max_num_threads=1):
+        runs = joblib.Parallel()(joblib.delayed(_smallest_run)(device) for _ in range(side_by_side))
+        steps = joblib.Parallel()(joblib.delayed(_lines)(device, sorted(precisions)) for _ in range(side_by_side))
+    per_image = {p: tuple(statistics.mean(one[p][i] for one in steps) for i in (0, 1)) for p in precisions}
+    return Costs.model_validate(
+        {
+            "host": platform.node(),
+            "device": device_here(device),
+            "side_by_side": side_by_side,
+            "startup": statistics.mean(runs),
+            "per_image": per_image,
+        }
+    )
+
+
+def _lines(device: str, precisions: list[str]) -> dict[str, Line]:
+    """Seconds per image over the depth, for each precision."""
+    found = {}
+    for precision in precisions:
+        at = [_step_seconds(device, depth, precision) / IMAGES for depth in DEPTHS]
+        slope = max(at[1] - at[0], 0.0) / (DEPTHS[1] - DEPTHS[0])
+        found[precision] = (max(at[0] - slope * DEPTHS[0], 0.0), slope)
+    return found
+
+
+def _step_seconds(device: str, depth: int, precision: str) -> float:
+    """The median time of a step after the first one."""
+    pixels = torch.zeros(IMAGES, 3, 32, 32, dtype=torch.uint8)
+    step = benchmark_step("resnet", depth, pixels, torch.zeros(IMAGES, dtype=torch.int64), device, precision)
+    step()
+    times = []
+    for _ in range(STEPS):
+        began = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def _smallest_run(device: str) -> float:
+    """Seconds of a run of ten images, from its command to its page."""
+    words = "preset smoke depth 11 epochs 1 train_images 10 test_images 10 batch_size 10 threads 1".split()
+    options = [w for name, value in zip(words[::2], words[1::2], strict=True) for w in ("-p", name, value)]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "paperlib", "run", *options, "-p", "device", device, "--out", folder]
+        began = time.perf_counter()
+        done = subprocess.run(
+            command, env=os.environ | {"PAPERLIB_RUNS": folder}, capture_output=True, text=True, check=False
+        )
+        seconds = time.perf_counter() - began
+    if done.returncode:
+        raise PaperlibError(f"the smallest run failed ({' '.join(done.stderr.split())[-300:]}): nothing can be timed")
+    return seconds

@@ -1,0 +1,226 @@
+"""The whole of a sweep by one command: Snakemake makes the runs, and one line says how far they are.
+
+Snakemake is started in a session of its own, so that Ctrl-C reaches this process alone, which then stops it in good
+order: the trainings get SIGTERM and write their checkpoints.  Where this process is killed, Snakemake notices and ends,
+and so do its jobs (:func:`paperlib.interrupts.end_with`): nothing goes on beside the next attempt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from paperlib.errors import PaperlibError
+from paperlib.interrupts import PARENT_VARIABLE, sigterm_raises
+from paperlib.progress import duration
+from paperlib.store import runs_root
+from paperlib.store.files import locked
+from paperlib.store.places import RUNS_VARIABLE
+from paperlib.sweep import plan as planning
+from paperlib.sweep import state
+
+SNAKEFILE = Path(__file__).resolve().parents[2] / "workflow" / "Snakefile"
+SPOKEN = 30.0  # seconds between two lines where there is no terminal
+PATIENCE = 60.0  # seconds for trainings to write their checkpoints
+
+
+def drive(file: Path, out: Path, plan: planning.Plan, arguments: list[str] | None = None) -> int:
+    """Make every run of a sweep, and what follows from them.
+
+    Parameters
+    ----------
+    file : Path
+        The sweep.
+    out : Path
+        Its folder.
+    plan : Plan
+        Its plan.
+    arguments : list of str, optional
+        More options for Snakemake, such as ``--profile``.
+
+    Returns
+    -------
+    int
+        0 if all was made; 1 if something failed, which is then named.
+
+    Raises
+    ------
+    PaperlibError
+        Snakemake is not here, the sweep is at work already, or there is no room.
+    KeyboardInterrupt, SystemExit
+        After SIGINT or SIGTERM, once the trainings have been stopped.
+    """
+    if importlib.util.find_spec("snakemake") is None:
+        raise PaperlibError("snakemake is not installed: pip install -e '.[workflow]' (it needs Python 3.11)")
+    if not SNAKEFILE.exists():
+        raise PaperlibError("the workflow is no part of the installed package: run this from a checkout")
+    planning.check_room(plan)
+    with locked(out, "sweep"):
+        _forget_logs(plan, out)
+        with (out / "snakemake.log").open("w") as log, sigterm_raises():
+            process = subprocess.Popen(
+                command(file, out, plan, arguments or []),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=os.environ | {RUNS_VARIABLE: str(runs_root().resolve()), PARENT_VARIABLE: str(os.getpid())},
+                start_new_session=True,
+            )
+            with _stopped(process):
+                _watch(process, out, plan)
+    states = [state.look(job, out) for job in plan.jobs]
+    print(planning.ending(states))
+    if process.returncode and all(s.done for s in states):
+        print(f"error: a step after the runs failed:\n{_complaint(out)}", file=sys.stderr)
+    elif process.returncode and not any(s.status == "failed" for s in states):
+        print(f"error: snakemake ended with status {process.returncode}:\n{_complaint(out)}", file=sys.stderr)
+    return int(process.returncode != 0)
+
+
+def command(file: Path, out: Path, plan: planning.Plan, arguments: list[str]) -> list[str]:
+    """Snakemake's command line for a sweep; a profile among ``arguments`` says where jobs run, else it is here."""
+    local = not any(word.startswith(("--profile", "--executor", "--cores", "-c")) for word in arguments)
+    stale = [
+        str(state.notebook(s.job, out).relative_to(out))
+        for s in plan.states
+        if s.notebook and s.status not in state.DONE
+    ]
+    return [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(out)),
+        *("--keep-going", "--rerun-incomplete", "--nolock", "--rerun-triggers", "mtime", "--scheduler", "greedy"),
+        *(["--forcerun", *stale] if stale else []),  # whose record is gone
+        *(["--cores", str(plan.workers), *_gpus(plan)] if local else []),
+        *arguments,
+        *("--config", f"sweep={file.resolve()}", f"runs={runs_root().resolve()}"),
+    ]
+
+
+def _gpus(plan: planning.Plan) -> list[str]:
+    """The limit on runs at a time where each takes a GPU."""
+    cuda = any(job.config.device.startswith("cuda") for job in plan.jobs)
+    return ["--resources", f"gpu={plan.workers}"] if cuda else []
+
+
+def _forget_logs(plan: planning.Plan, out: Path) -> None:
+    """Remove what earlier attempts said about runs that are tried again now."""
+    for s in plan.states:
+        if not s.done:
+            state.log(s.job, out).unlink(missing_ok=True)
+
+
+def _complaint(out: Path) -> str:
+    """The last lines of Snakemake's log."""
+    lines = [line for line in (out / "snakemake.log").read_text(errors="replace").splitlines() if line.strip()]
+    return "\n".join([*(f"    {line}" for line in lines[-12:]), f"    (all of it: {out / 'snakemake.log'})"])
+
+
+@contextlib.contextmanager
+def _stopped(process: subprocess.Popen) -> Iterator[None]:
+    """Whatever ends the block, no process of the sweep outlives it."""
+    try:
+        yield
+    except BaseException:
+        print("\nstopping: the trainings write their checkpoints", file=sys.stderr, flush=True)
+        try:
+            process.send_signal(signal.SIGINT)  # Snakemake starts nothing more, and cancels jobs on a cluster
+            time.sleep(0.5)
+            _to_group(process, signal.SIGTERM)  # its jobs here
+            process.wait(PATIENCE)
+        finally:
+            _to_group(process, signal.SIGKILL)
+            process.wait()
+        raise
+
+
+def _to_group(process: subprocess.Popen, number: int) -> None:
+    """Send a signal to all processes of the session's group."""
+    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        os.killpg(process.pid, number)
+
+
+# -- the line --------------------------------------------------------------------------------------------------------
+def _watch(process: subprocess.Popen, out: Path, plan: planning.Plan) -> None:
+    """Show one line until Snakemake has ended: runs done, running and failed, and the time that is left."""
+    bar = tqdm(
+        total=1.0,
+        desc=plan.name,
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}",
+        disable=None,
+        file=sys.stderr,
+    )
+    clock, spoken = Clock(plan), time.monotonic()
+    try:
+        while process.poll() is None:
+            time.sleep(1.0)
+            clock.look(out)
+            bar.n = round(clock.share(), 4)
+            bar.set_postfix_str(clock.text(), refresh=True)
+            if bar.disable and time.monotonic() - spoken > SPOKEN:
+                spoken = time.monotonic()
+                print(f"{clock.share():4.0%}  {clock.text()}", file=sys.stderr, flush=True)
+    finally:
+        bar.close()
+
+
+class Clock:
+    """How far a sweep is and how long it will take.
+
+    A run's share of the work is its predicted time.  What is left is estimated from what this session has done, once
+    that is a twentieth of what it had to do, and by the prediction before.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan at the start of this session.
+    """
+
+    def __init__(self, plan: planning.Plan) -> None:
+        self._plan = plan
+        self._states = list(plan.states)
+        known = plan.costs is not None
+        self._cost = [plan.seconds(job.config) if known else float(job.config.depth) for job in plan.jobs]
+        self._startup = plan.costs.startup if plan.costs else 0.0
+        self._began, self._first = time.monotonic(), self._done()
+
+    def _done(self) -> float:
+        """The predicted seconds of what is done; of a run under way, without its start and its pages."""
+        pairs = zip(self._cost, self._states, strict=True)
+        return sum(c if s.done else (c - self._startup) * s.share for c, s in pairs)
+
+    def look(self, out: Path) -> None:
+        """Look again at the runs that were not done."""
+        for i, before in enumerate(self._states):
+            if not before.done:
+                now = state.look(before.job, out, quick=True)
+                self._states[i] = now._replace(share=max(now.share, before.share))
+
+    def share(self) -> float:
+        """The part of the whole work that is done, from 0 to 1."""
+        return self._done() / (sum(self._cost) or 1.0)
+
+    def seconds_left(self) -> float | None:
+        """The time that is left; None where there is nothing yet to tell it by."""
+        new, left = self._done() - self._first, sum(self._cost) - self._done()
+        if new > 0.05 * (new + left):
+            return (time.monotonic() - self._began) * left / new
+        return left / self._plan.workers if self._plan.costs else None
+
+    def text(self) -> str:
+        """The line's words."""
+        states, left = self._states, self.seconds_left()
+        running = [s for s in states if s.running and not s.done]
+        failed = sum(s.status == "failed" for s in states)
+        words = [f"{sum(s.done for s in states)}/{len(states)} runs"]
+        words += [f"{failed} failed"] if failed else []
+        words += [f"{duration(left)} left"] if left is not None else []
+        words += [f"{len(running)} running: {running[0].job.name} {running[0].note}"] if running else []
+        return ", ".join(words)
