@@ -53,6 +53,7 @@ class FromRecords(Claim):
     """
 
     scaled = True
+    reads_records = True
     NETWORKS: ClassVar[tuple[str, ...]]
     """The networks without which nothing is decided."""
     ALSO: ClassVar[tuple[str, ...]] = ()
