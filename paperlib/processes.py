@@ -17,6 +17,7 @@ import contextlib
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -143,8 +144,10 @@ class Processes(World):
         return synchronised.synchronise(model, device)
 
     def replica(self, model: nn.Module) -> nn.Module:
-        # The statistics are equal everywhere already.
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # newer torch has another name for the option
+            # The statistics are equal everywhere already.
+            return DistributedDataParallel(model, broadcast_buffers=False)
 
     def mean_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         total = self.sum(torch.full((), float(len(labels)), device=logits.device))

@@ -74,7 +74,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        found = moments(x.float())
+        found = moments(x.to(torch.promote_types(x.dtype, torch.float32)))
         self._follow(found)
         y = found.centred * torch.rsqrt(found.variance + self.eps)[:, None, None]
         return (y * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
