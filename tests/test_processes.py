@@ -87,6 +87,7 @@ def test_ten_steps_have_the_same_losses(found):
     two, one = found
     assert len(one["losses"]) == 10
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)
+    assert two["float64"] == pytest.approx(one["float64"], rel=1e-6)
     assert two["variance"] == pytest.approx(one["variance"], rel=1e-4)
     for ratios in ("initial", "ratio"):
         assert two[ratios] == pytest.approx(one[ratios], rel=1e-2)
