@@ -212,9 +212,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = add("run", "execute notebooks/04_cifar.ipynb with a progress bar", "a parameter, as for papermill")
     one.add_argument("--out", type=Path, default=Path("out"), help="folder of notebook and page (default: out)")
-    add(
-        "train", "train one network without a notebook, with torchrun on several devices", "a parameter, as of run"
-    )
+    add("train", "train one network without a notebook, with torchrun on several devices", "a parameter, as of run")
     add("grid", "train the Conv-ReLU channel grid of Figure 2", "a parameter; lists as '2 4 8'")
     one = add("measure", "measure claims of the paper and save the findings")
     names = ", ".join(claims.CLAIMS)

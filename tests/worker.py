@@ -90,7 +90,8 @@ def divergence(world, root, kind):
 
     with pytest.MonkeyPatch.context() as m:
         m.setattr(training, "make_network", broken)
-        record = training.train(tiny(seed=len(kind), threads=1), root=root, quiet=True, world=world)
+        config = tiny(seed=len(kind), threads=1)  # each kind is a run of its own
+        record = training.train(config, root=root, quiet=True, world=world)
     return record.divergence.model_dump()
 
 
