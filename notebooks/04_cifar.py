@@ -198,7 +198,8 @@ runs.provenance(record).style.set_properties(
 # ## The runs on record
 #
 # The repository keeps the records of some runs (`results/`). What follows is drawn from these files, not computed here; one seed each, so
-# there is no spread to judge differences by, and none of them is at the paper's scale.
+# there is no spread to judge differences by, and none of the curves is at the paper's scale. (One run is: ResNet-20 at a constant rate, whose
+# figures stand in the third table, in bfloat16.)
 #
 # What they show, with that in mind: in the ResNet and the ProcResNet the blocks with an identity skip stay close to 1 from the first
 # epoch on; the ResNet's transitions do not, and the ProcResNet's, held by the projection, do. The Plain network is far from 1 everywhere and
@@ -230,8 +231,6 @@ else:
     print(
         "The paper's scale has not been run yet: no record follows its full protocol."
     )
-    print("It needs a CUDA device and some hours:")
-    print("papermill notebooks/04_cifar.ipynb out.ipynb -p preset paper -p depth 164")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test error of the runs on record. One seed each, on a small part of the data.", "name": "fig-runs"}, "image": {"alt": "Lines of test error over the epochs, one per run."}}
 desk = [r for r in kept if r.config.preset.startswith("desk") and r.config.depth == 164]

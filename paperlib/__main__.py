@@ -1,8 +1,11 @@
-"""The commands: ``paperlib run``, ``grid``, ``measure``, ``plan``, ``sweep``, also as ``python -m paperlib …``.
+"""The commands: ``paperlib run``, ``train``, ``grid``, ``measure``, ``plan``, ``sweep``; also ``python -m paperlib …``.
 
 ``run`` makes one training run as an executed notebook, with a progress bar and a summary: what ``make run`` calls.  It
 adds to ``papermill notebooks/04_cifar.ipynb`` the download before it, a bar for the training inside the notebook's
 kernel (papermill only sees that a cell takes long), and the HTML page after it.
+
+``train`` makes the run alone, without a notebook.  ``torchrun --nproc-per-node=2 -m paperlib train …`` makes it on two
+devices (:mod:`paperlib.processes`).
 
 ``grid`` trains the channel grid of Figure 2 (:mod:`paperlib.channel_grid`), or what is missing of it.
 
@@ -25,8 +28,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from paperlib import channel_grid, cifar, claims, interrupts, progress, records
-from paperlib.config import RunConfig
+from paperlib import channel_grid, cifar, claims, interrupts, processes, progress, records, training
+from paperlib.config import ResolvedRun, RunConfig
 from paperlib.errors import PaperlibError
 from paperlib.store import files, runs_root
 from paperlib.sweep import drive, state
@@ -35,6 +38,7 @@ from paperlib.sweep import plan as planning
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "04_cifar.ipynb"
 INTERRUPTED = {
     "run": "run the same command again to go on from the last checkpoint",
+    "train": "run the same command again to go on from the last checkpoint",
     "grid": "finished cells are kept; run the same command again to go on",
     "measure": "what was finished is saved; measure the other claims again",
     "plan": "run the same command again",
@@ -51,12 +55,7 @@ def run(parameters: dict[str, Any], out: Path) -> int:
             "the notebooks are not part of the installed package: run this from a checkout of the repository"
         )
     began = time.monotonic()
-    print(
-        f"{config.network} on {config.dataset}, preset {config.preset}: {config.epochs} epochs of "
-        f"{config.train_images:,} images"
-    )
-    if config.source != "sample":
-        print(f"getting {config.dataset} (once; kept in {cifar.data_folder()})", flush=True)
+    _announce(config)
     cifar.load(config.dataset, config.source)
 
     out.mkdir(parents=True, exist_ok=True)
@@ -65,18 +64,44 @@ def run(parameters: dict[str, Any], out: Path) -> int:
     # SIGTERM ends the kernel in good order, too: it gets SIGTERM in its turn, and the training writes a checkpoint.
     with interrupts.sigterm_raises(), _watched(folder / progress.FILE):
         page = _executed(parameters, notebook)
-    record = records.read(folder)
+    _summarise(records.read(folder), time.monotonic() - began, {"notebook": notebook, "page": page})
+    return 0
+
+
+def train(parameters: dict[str, Any]) -> int:
+    """Train one network, in this process or in all that torchrun started."""
+    began = time.monotonic()
+    with processes.joined() as world:
+        config = RunConfig(**parameters).resolve()
+        if world.is_first:
+            _announce(config)
+        record = training.train(config, world=world)
+        if world.is_first:
+            _summarise(record, time.monotonic() - began, {})
+    return 0
+
+
+def _announce(config: ResolvedRun) -> None:
+    """Say what is about to be trained."""
+    print(
+        f"{config.network} on {config.dataset}, preset {config.preset}: {config.epochs} epochs of "
+        f"{config.train_images:,} images"
+    )
+    if config.source != "sample":
+        print(f"getting {config.dataset} (once; kept in {cifar.data_folder()})", flush=True)
+
+
+def _summarise(record: records.Record, seconds: float, made: dict[str, Path]) -> None:
+    """Say how a run ended after ``seconds`` of this command, and where its record, and what else was made, is."""
     print(f"\n{record.network}: {record.status}, {len(record.epochs)} epochs")
     if record.final:
         print(f"test error   {record.final['test_error']:.2f} %  (of {record.data.test_images:,} test images)")
-    whole = time.monotonic() - began
-    print(
-        f"wall time    {progress.duration(record.provenance.seconds)} training, {progress.duration(whole)} in all\n"
-        f"notebook     {notebook}\npage         {page}\nrecord       {folder / record.FILE}"
-    )
+    trained = progress.duration(record.provenance.seconds)
+    print(f"wall time    {trained} training, {progress.duration(seconds)} in all")
+    for what, path in (made | {"record": (record.folder or Path()) / record.FILE}).items():
+        print(f"{what:13}{path}")
     if record.left_out:
         print(record.left_out)
-    return 0
 
 
 def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
@@ -213,6 +238,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = add("run", "execute notebooks/04_cifar.ipynb with a progress bar", "a parameter, as for papermill")
     one.add_argument("--out", type=Path, default=Path("out"), help="folder of notebook and page (default: out)")
+    add("train", "train one network without a notebook, with torchrun on several devices", "a parameter, as of run")
     add("grid", "train the Conv-ReLU channel grid of Figure 2", "a parameter; lists as '2 4 8'")
     one = add("measure", "measure claims of the paper and save the findings")
     names = ", ".join(claims.CLAIMS)
@@ -243,6 +269,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command != "train" and processes.started() > 1:
+            raise PaperlibError(f"torchrun is for paperlib train: start paperlib {options.command} without it")
         if options.command in ("plan", "sweep"):
             file, out = options.file, planning.folder(options.file, options.out)
             if options.command == "plan":
@@ -254,6 +282,8 @@ def main(arguments: list[str] | None = None) -> int:
             names = options.claims or [name for name in claims.CLAIMS if name not in _trained()]
             return measure(names, options.preset, options.seeds, root)
         parameters = {name: _value(value) for name, value in options.p}
+        if options.command == "train":
+            return train(parameters)
         return grid(parameters) if options.command == "grid" else run(parameters, options.out.resolve())
     except (PaperlibError, OSError) as e:
         print(f"error: {e}", file=sys.stderr)

@@ -32,3 +32,7 @@ class ProjectionError(PaperlibError, ValueError):
     def __init__(self, message: str, names: list[str]) -> None:
         super().__init__(message)
         self.names = names
+
+
+class ProcessError(PaperlibError):
+    """The processes that train one run together are no longer all there, or do not agree."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from paperlib.models import Network
 from paperlib.probes import GradientNorms
+from paperlib.processes import World
 
 BATCHES = 8  # a ratio's spread over batches is a few per cent: eight bring its mean to one
 
@@ -39,7 +40,8 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
 class _Variances:
     """The variance of each block's input, per channel over images and pixels, then averaged over channels."""
 
-    def __init__(self, model: Network) -> None:
+    def __init__(self, model: Network, world: World) -> None:
+        self.world = world
         self.sums: list[Any] = [0.0] * len(model.blocks)
         self.calls = [0] * len(model.blocks)
         self.handles = [
@@ -49,7 +51,7 @@ class _Variances:
 
     @torch.no_grad()
     def _add(self, i: int, x: Tensor) -> None:
-        self.sums[i] = self.sums[i] + x.float().var(dim=(0, 2, 3), correction=0).mean()
+        self.sums[i] = self.sums[i] + self.world.variance(x.float()).mean()
         self.calls[i] += 1
 
     def take(self) -> list[float]:
@@ -61,7 +63,10 @@ class _Variances:
 
 
 def initial_ratios(
-    model: Network, batches: Iterable[tuple[Tensor, Tensor]], loss: Callable[[Tensor, Tensor], Tensor]
+    model: Network,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    world: World | None = None,
 ) -> list[dict[str, Any]]:
     """Measure the ratios over some batches without changing the network: no update, and no new statistics.
 
@@ -73,6 +78,9 @@ def initial_ratios(
         Prepared images (N, 3, H, W) and labels (N,).
     loss : callable
         Takes a batch's images and labels, and returns the loss of the network as a scalar with a graph.
+    world : World, optional
+        The processes that share each batch; ``batches`` has this process's parts, and ``loss`` is as
+        :meth:`paperlib.processes.World.mean_loss` scales it.  By default this process is alone.
 
     Returns
     -------
@@ -89,10 +97,11 @@ def initial_ratios(
     >>> [row["steps"] for row in rows], rows[0]["variance"] > 0
     ([2, 2, 2], True)
     """
-    variances = _Variances(model)
+    world = world or World()
+    variances = _Variances(model, world)
     with kept_buffers(model):
         try:
-            with GradientNorms(model) as probe:
+            with GradientNorms(model, combine=world.norms) as probe:
                 for images, labels in batches:
                     loss(images, labels).backward()
                     model.zero_grad(set_to_none=True)

@@ -22,7 +22,8 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self.received: int | None = None
+        self.received: int | None = None  # what is to be done
+        self._signalled = False
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -36,9 +37,17 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        before, self.received, self._signalled = self._signalled, number, True
+        if before:
             self.stop()
-        self.received = number
+
+    def adopt(self, number: int) -> None:
+        """Do as another process does that was sent a signal; 0 is none.
+
+        A signal that comes afterwards is still the first one here: whoever ends a run sends it to every process.
+        """
+        if number:
+            self.received = number
 
     def stop(self) -> NoReturn:
         """Do what the signal asked for: raise ``SystemExit`` for SIGTERM, else ``KeyboardInterrupt``."""

@@ -202,7 +202,7 @@ def _frozen_statistics(block: nn.Module) -> Iterator[None]:
     """
     kept = []
     for norm in block.modules():
-        if isinstance(norm, nn.BatchNorm2d) and norm.num_batches_tracked is not None:
+        if isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm) and norm.num_batches_tracked is not None:
             kept.append((norm, norm.momentum, norm.num_batches_tracked, norm.num_batches_tracked.clone()))
             norm.momentum = 0.0
     try:

@@ -129,6 +129,10 @@ class GradientNorms:
         By default they are ``model.blocks``.
     every : int
         Every so many forward passes that build a graph, one is recorded.
+    combine : callable, optional
+        For a batch that several processes share: makes the norms (blocks, 2) of this process's part those of the whole
+        batch (:meth:`paperlib.processes.World.norms`).  It is called once for each recorded step, when the step's norms
+        are first asked for or the next step begins, but not on the way out of an error, where nobody would answer.
 
     Attributes
     ----------
@@ -149,7 +153,13 @@ class GradientNorms:
     torch.Size([3])
     """
 
-    def __init__(self, model: nn.Module, blocks: Iterable[Any] | None = None, every: int = 1):
+    def __init__(
+        self,
+        model: nn.Module,
+        blocks: Iterable[Any] | None = None,
+        every: int = 1,
+        combine: Callable[[Tensor], Tensor] | None = None,
+    ):
         self.every = _checks.whole_number("every", every, unit="step")
         if isinstance(blocks, str):
             raise ValueError(f"blocks must be a list, not the text {blocks!r}: write blocks=[{blocks!r}]")
@@ -158,6 +168,7 @@ class GradientNorms:
         self.names = [name for name, _, _ in found]
         self.kinds = [kind for _, kind, _ in found]
         self._modules = [module for _, _, module in found]
+        self._combine = combine
         self._handles: list[Any] = []
         self.seconds = 0.0
         self._forwards = 0
@@ -170,7 +181,9 @@ class GradientNorms:
     def __enter__(self) -> GradientNorms:
         return self.attach()
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None and self._combine is not None:
+            self._clear()
         self.detach()
 
     def attach(self) -> GradientNorms:
@@ -270,7 +283,8 @@ class GradientNorms:
             return
         nan = torch.full_like(known[0], _NAN)
         values = [nan if (x := self._norms[s]) is None else x.to(nan.device) for s in self._slot]
-        self._last = torch.stack(values).view(-1, 2)
+        pairs = torch.stack(values).view(-1, 2)
+        self._last = pairs if self._combine is None else self._combine(pairs)
         self._clear()
         self._add(self._last)
 

@@ -66,8 +66,8 @@ class Progress:
 
     Parameters
     ----------
-    folder : Path
-        Where ``progress.json`` is written; :meth:`close` removes it.
+    folder : Path or None
+        Where ``progress.json`` is written; :meth:`close` removes it.  None writes none.
     total : float
         All units of work.
     done : float
@@ -76,8 +76,8 @@ class Progress:
         Show nothing.  The file is still written.
     """
 
-    def __init__(self, folder: Path, total: float, done: float, quiet: bool = False) -> None:
-        self._file = folder / FILE
+    def __init__(self, folder: Path | None, total: float, done: float, quiet: bool = False) -> None:
+        self._file = folder and folder / FILE
         self._total, self._done, self._first = total, done, done
         self._began = self._reported = time.monotonic()
         self._text = ""
@@ -105,8 +105,9 @@ class Progress:
     def _report(self) -> None:
         self._reported = time.monotonic()
         state = self.state()
-        with contextlib.suppress(OSError):  # a full disk must not end the run here: the checkpoint says so properly
-            write_atomically(self._file, json.dumps(state).encode())
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk must not end the run here: the checkpoint says so properly
+                write_atomically(self._file, json.dumps(state).encode())
         if self._line is not None:
             share = min(self._done / self._total, 1.0)
             bar = f"{'█' * round(20 * share):░<20}"
@@ -117,7 +118,8 @@ class Progress:
         """Show ``text`` as the last line and remove the file."""
         self._bar.set_postfix_str(text)
         self._bar.close()
-        with contextlib.suppress(OSError):
-            self._file.unlink(missing_ok=True)
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.unlink(missing_ok=True)
         if self._line is not None:
             self._line.show(text)

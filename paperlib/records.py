@@ -68,7 +68,8 @@ class Projections(BaseModel):
 class Record(Stored):
     """One run: its parameters, where and how it was made, and what came out.
 
-    Times are in seconds, memory in bytes, errors in per cent.  ``parameters`` is the network's number of trainable
+    Times are in seconds, memory in bytes, errors in per cent; times and memory are the first process's, where several
+    made the run.  ``parameters`` is the network's number of trainable
     parameters; ``epoch_seconds`` has the time of each epoch with its evaluation.  ``spent`` says where the time of all
     epochs went: ``data`` (batches prepared), ``step`` (forward, backward, update), ``probe``, ``projection``,
     ``evaluation``, and ``initial`` (the ratios before the first update), on the host's clock.  Records from before

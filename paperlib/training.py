@@ -3,6 +3,9 @@
 Nothing in a run draws from a shared random stream: the weights depend on the seed, and an epoch's order and
 augmentation on the seed and the epoch.  A checkpoint therefore needs no generator's state: it holds the weights, the
 optimiser, the running sums and how far the run is, and a resumed run does what an unbroken one does.
+
+Several processes can train one run together (:mod:`paperlib.processes`).  All of them run the same code on the same
+weights, each on its part of a batch; only the first writes files.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,13 +28,15 @@ from torch import Tensor, nn
 
 from paperlib import augmentation, checkpoints, cifar, models, published
 from paperlib.config import ResolvedRun, RunConfig
+from paperlib.divergence import first_bad_block
 from paperlib.errors import CheckpointError, ProjectionError, RecordError
 from paperlib.events import Events
 from paperlib.holding import NormPreserving
-from paperlib.initial import BATCHES, initial_ratios, kept_buffers
+from paperlib.initial import BATCHES, initial_ratios
 from paperlib.interrupts import Interrupts
 from paperlib.machine import full_float32, in_force, keep_freed_memory, peak_memory, settings
 from paperlib.probes import GradientNorms
+from paperlib.processes import World
 from paperlib.progress import Progress, duration
 from paperlib.records import Data, Divergence, Projections, Record
 from paperlib.stopwatch import Stopwatch
@@ -44,6 +49,8 @@ CHECKPOINT_SECONDS = 300  # within a long epoch; a notebook's kernel may be ende
 EVAL_BATCH = 250
 EVAL_COST = 0.3  # of an image's forward pass, relative to a training step's: only for the estimate of the time left
 NAN = float("nan")
+ALONE = World()
+UNLIKE = "the processes of this run found different checkpoints: set PAPERLIB_RUNS to a folder that all of them share"
 
 
 # -- one step ----------------------------------------------------------------------------------------------------
@@ -84,6 +91,8 @@ def _logits(model: nn.Module, images: Tensor, config: ResolvedRun) -> Tensor:
 
 
 class _Step(NamedTuple):
+    """What a step found on the whole batch: the same in every process."""
+
     loss: float
     wrong: float  # number of errors
     grad_norm: float
@@ -91,17 +100,23 @@ class _Step(NamedTuple):
 
 
 def _backward(
-    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, config: ResolvedRun
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    config: ResolvedRun,
+    world: World = ALONE,
 ) -> _Step:
     """A forward and a backward pass, with one synchronisation with the device."""
     optimizer.zero_grad(set_to_none=True)
     logits = _logits(model, images, config)
-    loss = F.cross_entropy(logits, labels)
+    loss = world.mean_loss(logits, labels)
     loss.backward()
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     grad_norm = torch.nn.utils.get_total_norm(grads)
     wrong = (logits.detach().argmax(1) != labels).sum()
-    values = torch.stack([loss.detach().double(), wrong.double(), grad_norm.double()]).tolist()
+    found = world.sum(torch.stack([loss.detach().double() / world.size, wrong.double()]))
+    values = torch.cat([found, grad_norm.double().view(1)]).tolist()
     if math.isfinite(values[0]) and not math.isfinite(values[2]):  # the squares may have left float32's range
         values[2] = torch.nn.utils.get_total_norm([grad.double() for grad in grads]).item()
     loss_value, errors, norm = values
@@ -196,15 +211,20 @@ class _State:
 class _Run:
     """One run in progress."""
 
-    def __init__(self, config: ResolvedRun, command: str, folder: Path, data: cifar.Cifar) -> None:
-        self.config, self.command, self.folder, self.data = config, command, folder, data
+    def __init__(
+        self, config: ResolvedRun, command: str, folder: Path, data: cifar.Cifar, world: World = ALONE
+    ) -> None:
+        self.config, self.command, self.folder, self.data, self.world = config, command, folder, data, world
         self.device = torch.device(config.device)
         # Now: the files may change while the run goes on.
-        self.session = Session.here(self.device, config.threads, in_force(self.device))
+        self.session = Session.here(self.device, config.threads, in_force(self.device) | world.settings())
         self.model = make_network(config)
+        self.replica = world.replica(world.synchronised(self.model, self.device))
         self.optimizer = make_optimizer(config, self.model)
         self.projection = hold_transitions(config, self.model, self.optimizer)
-        self.probe = GradientNorms(self.model, every=config.probe_every) if config.probe_every else None
+        self.probe: GradientNorms | None = None
+        if config.probe_every:
+            self.probe = GradientNorms(self.model, every=config.probe_every, combine=world.norms)
         self.state = _State()
         self.watch = Stopwatch()
         self.train_images = data.train_images.to(self.device)
@@ -244,13 +264,17 @@ class _Run:
             "projection": self.projection.state_dict() if self.projection else None,
             "state": vars(self.state) | {"sessions": self.sessions(), "spent": self.spent()},
         }
-        checkpoints.write(self.folder, content)
+        self.world.by_first(lambda: checkpoints.write(self.folder, content))
 
     def load(self) -> None:
         """Go on from the folder's checkpoint, if there is one."""
         content = checkpoints.read(self.folder, self.device)
-        if content is None:
-            return
+        if content is not None:
+            self.restore(content)
+        self.world.agree((self.state.epoch - 1) * self.steps + self.state.step, UNLIKE)
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Go on from what a checkpoint holds."""
         path = self.folder / checkpoints.FILE
         if not self.config.is_that_of(content["config"]):
             raise CheckpointError(
@@ -268,13 +292,19 @@ class _Run:
             self.projection.load_state_dict(content["projection"])
         self.state = _State(**content["state"])
         self.watch = Stopwatch(dict(self.state.spent))
-        before = self.state.sessions[-1]["threads"]
-        if before != self.config.threads:
-            warnings.warn(
-                f"this run was started with {before} threads and goes on with {self.config.threads}: "
-                "its last digits may differ from an unbroken run's",
-                stacklevel=4,
-            )
+        self.warn_of_rounding(Session(**self.state.sessions[-1]))
+
+    def warn_of_rounding(self, before: Session) -> None:
+        """Say so if the sums of this session are made in another order than those of the one before."""
+        was, now = ((s.threads, int(s.settings.get("processes", 1))) for s in (before, self.session))
+        if was == now or not self.world.is_first:
+            return
+        i = int(was[1] != now[1])
+        warnings.warn(
+            f"this run was started with {was[i]} {('threads', 'processes')[i]} and goes on with {now[i]}: "
+            "its last digits may differ from an unbroken run's",
+            stacklevel=5,
+        )
 
     # -- the loop
     def go(self, quiet: bool) -> Record:
@@ -282,7 +312,9 @@ class _Run:
         state, config = self.state, self.config
         per_epoch = self.steps + self.evaluation
         done = (state.epoch - 1) * per_epoch + state.step
-        progress = Progress(self.folder, config.epochs * per_epoch, done, quiet)
+        quiet = quiet or not self.world.is_first
+        folder = self.folder if self.world.is_first else None
+        progress = Progress(folder, config.epochs * per_epoch, done, quiet)
         divergence, closing = None, "interrupted: run it again to go on"
         try:
             with self.interrupts:
@@ -296,7 +328,8 @@ class _Run:
                 closing = f"{config.network} diverged in epoch {divergence.epoch}, first in {divergence.block}"
         finally:
             progress.close(closing)
-            if closing.startswith("interrupted") and not quiet and not sys.stderr.isatty():
+            failed = isinstance(sys.exc_info()[1], Exception)  # which has a sentence of its own
+            if closing.startswith("interrupted") and not (quiet or failed or sys.stderr.isatty()):
                 print(closing, file=sys.stderr)  # where there is no bar to say it
             if self.projection:
                 self.projection.detach()
@@ -324,6 +357,7 @@ class _Run:
             self.save()
             text = f"epoch {row['epoch']}/{config.epochs}  loss {row['train_loss']:.3f}  {self.last_error()}"
             progress.advance(self.evaluation, text)
+            self.interrupts.adopt(*self.world.largest(self.interrupts.received or 0))
             if self.interrupts.received is not None and state.epoch <= config.epochs:
                 self.interrupts.stop()
         return divergence
@@ -333,12 +367,14 @@ class _Run:
         return f"test error {epochs[-1]['test_error']:.1f} %" if epochs else ""
 
     def save_if_due(self) -> None:
-        """Save after a signal, and stop; save if the last checkpoint is old."""
-        if self.interrupts.received is not None:
+        """Save after a signal to any of the processes, and stop; save if the last checkpoint is old."""
+        old = time.monotonic() - self.saved > CHECKPOINT_SECONDS
+        received, due = self.world.largest(self.interrupts.received or 0, old)
+        if received or due:
             self.save()
+        if received:
+            self.interrupts.adopt(received)
             self.interrupts.stop()
-        if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
-            self.save()
 
     def measure_initial(self) -> None:
         """Measure the ratios before the first update, on the first batches that training will see."""
@@ -350,18 +386,22 @@ class _Run:
             state.initial = initial_ratios(
                 self.model,
                 itertools.islice(first, BATCHES),
-                lambda images, labels: F.cross_entropy(_logits(self.model, images, self.config), labels),
+                lambda images, labels: self.world.mean_loss(_logits(self.model, images, self.config), labels),
+                self.world,
             )
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """An epoch's batches from step ``start`` on, normalised and augmented; the same whenever they are asked for."""
+        """This process's part of an epoch's batches from step ``start`` on, normalised and augmented.
+
+        They are the same whenever they are asked for.
+        """
         config, n = self.config, len(self.train_labels)
         generator = augmentation.epoch_generator(config.seed, epoch)
         order = torch.randperm(n, generator=generator).to(self.device)
         if config.augment:
             flip, shift = (x.to(self.device) for x in augmentation.draw_augmentation(n, generator))
         for step in range(start, self.steps):
-            part = slice(step * config.batch_size, (step + 1) * config.batch_size)
+            part = self.world.part(step * config.batch_size, min((step + 1) * config.batch_size, n))
             with self.watch("data"):
                 images = self.prepare(self.train_images[order[part]])
                 if config.augment:
@@ -375,55 +415,45 @@ class _Run:
     def step(self, images: Tensor, labels: Tensor) -> Divergence | None:
         """One step; where loss or gradient is not finite, no update but a description of where that began."""
         state = self.state
-        done = _backward(self.model, self.optimizer, images, labels, self.config)
+        done = _backward(self.replica, self.optimizer, images, labels, self.config, self.world)
         where = {"epoch": state.epoch, "step": state.step + 1}
         if not done.finite:
             what = "loss" if not math.isfinite(done.loss) else "gradient"
-            return Divergence(**where, what=what, block=self.first_bad_block(images))
+            block = first_bad_block(
+                self.model, lambda: _logits(self.model, images, self.config), self.probe, self.world
+            )
+            return Divergence(**where, what=what, block=block)
         try:
-            self.optimizer.step()
+            self.update()
         except ProjectionError as e:
             return Divergence(**where, what="projection", block=e.names[0].removeprefix("chain."))
         state.step += 1
-        n = len(labels)
+        n = min(self.config.batch_size, len(self.train_labels) - (state.step - 1) * self.config.batch_size)
         new = (n, done.loss * n, done.wrong, done.grad_norm)
         state.sums = [a + b for a, b in zip(state.sums, new, strict=True)]
         return None
 
-    # -- where a run diverged
-    def first_bad_block(self, images: Tensor) -> str:
-        """The block where non-finite values began: forward if an activation is, else on the gradient's way back."""
-        return self._first_bad_activation(images) or self._first_bad_gradient() or "unknown"
+    def update(self) -> None:
+        """The optimiser's step and the projection after it.
 
-    @torch.no_grad()
-    def _first_bad_activation(self, images: Tensor) -> str | None:
-        bad: list[str] = []
+        Each process projects its own kernels.  They are the same everywhere, and so is what becomes of them.
 
-        def watch(name: str) -> Callable:
-            return lambda module, args, out: None if bad or torch.isfinite(out).all() else bad.append(name)
-
-        hooks = [block.module.register_forward_hook(watch(block.name)) for block in self.model.blocks]
-        hooks.append(self.model.register_forward_hook(watch("head")))
+        Raises
+        ------
+        ProjectionError
+            In all processes, if one has noticed that a kernel cannot be projected: on CUDA the news may come late.
+        """
+        error: ProjectionError | None = None
         try:
-            with kept_buffers(self.model):
-                _logits(self.model, images, self.config)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return bad[0] if bad else None
-
-    def _first_bad_gradient(self) -> str | None:
-        if self.probe:
-            with contextlib.suppress(RuntimeError):
-                finite = torch.isfinite(self.probe.norms()[:, 0]).tolist()
-                for name, ok in reversed(list(zip(self.probe.names, finite, strict=True))):
-                    if not ok:
-                        return name
-        for name, parameter in reversed(list(self.model.named_parameters())):
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-                part = name.split(".")
-                return part[1] if part[0] == "chain" else "stem" if part[0] == "stem" else "head"
-        return None
+            self.optimizer.step()
+        except ProjectionError as e:
+            error = e
+        if self.projection:
+            (failed,) = self.world.largest(error is not None)
+            if failed and error is None:
+                self.projection.check()
+        if error is not None:
+            raise error
 
     # -- results
     @torch.no_grad()
@@ -432,13 +462,16 @@ class _Run:
         self.model.eval()
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         wrong = torch.zeros((), dtype=torch.int64, device=self.device)
-        for some, right in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True):
-            logits = _logits(self.model, self.prepare(some), self.config)
+        n = len(labels)
+        for start in range(0, n, EVAL_BATCH):
+            part = self.world.part(start, min(start + EVAL_BATCH, n))
+            right = labels[part]
+            logits = _logits(self.model, self.prepare(images[part]), self.config)
             loss += F.cross_entropy(logits, right, reduction="sum").double()
             wrong += (logits.argmax(1) != right).sum()
         self.model.train()
-        n = len(labels)
-        return loss.item() / n, 100 * wrong.item() / n
+        all_loss, all_wrong = self.world.sum(torch.stack([loss, wrong.double()])).tolist()
+        return all_loss / n, 100 * all_wrong / n
 
     def end_epoch(self, divergence: Divergence | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Evaluate, append this epoch's rows and return them; one that diverged has NaN for what is evaluated."""
@@ -516,7 +549,7 @@ def trained_network(record: Record) -> models.Network:
     return model
 
 
-def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False) -> Record:
+def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False, world: World | None = None) -> Record:
     """Train one network and return its record, which is also saved in the run's folder below ``root``.
 
     A finished run returns its record at once.  An interrupted one goes on from its checkpoint (one per epoch, one every
@@ -532,11 +565,15 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
         The folder that holds all runs; by default ``PAPERLIB_RUNS``, else ``runs/`` in the checkout.
     quiet : bool
         Show no progress.
+    world : World, optional
+        The processes that train this run together (:func:`paperlib.processes.joined`); all of them call this function
+        with the same parameters.  By default this process is alone.  The run is the same with any number of them, up to
+        rounding: a checkpoint of one is a checkpoint of the other.
 
     Returns
     -------
     Record
-        Its :attr:`~paperlib.store.Stored.folder` is where it was saved.
+        Its :attr:`~paperlib.store.Stored.folder` is where it was saved; None but in the first process.
 
     Raises
     ------
@@ -553,32 +590,34 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
     >>> record.status, len(record.epochs), len(record.blocks)
     ('finished', 1, 3)
     """
+    world = world or ALONE
     resolved = RunConfig.checked(config).resolve()
+    world.check(resolved.device)
     folder = resolved.folder(root)
-    if record := _finished(folder, resolved):
+    if record := _finished(folder, resolved, world):
         return record
     command = resolved.command()  # now: within the settings this machine would choose the run's own threads
     arithmetic = settings(resolved.device, resolved.threads, resolved.deterministic)
-    with locked(folder, "run"), arithmetic, full_float32():
-        if record := _finished(folder, resolved):  # another process finished it meanwhile
+    with world.held_by_first(lambda: locked(folder, "run")), arithmetic, full_float32():
+        if record := _finished(folder, resolved, world):  # another process finished it meanwhile
             return record
         if resolved.device == "cpu":
             keep_freed_memory()
         data = cifar.load(resolved.dataset, resolved.source)
         data = data.subset(resolved.train_images, resolved.test_images, resolved.seed)
-        remove_scraps(folder, checkpoints.FILE)
-        run = _Run(resolved, command, folder, data)
+        world.by_first(lambda: remove_scraps(folder, checkpoints.FILE))
+        run = _Run(resolved, command, folder, data, world)
         run.load()
         record = run.go(quiet)
-        record.save(folder)
+        world.by_first(lambda: record.save(folder))
         if run.interrupts.received is not None:  # in the last moments: the run is done, but the caller should stop
             run.interrupts.stop()
         return record
 
 
-def _finished(folder: Path, config: ResolvedRun) -> Record | None:
+def _finished(folder: Path, config: ResolvedRun, world: World) -> Record | None:
     """The record of this run, if it has one."""
-    if not (folder / Record.FILE).exists():
+    if not world.by_first((folder / Record.FILE).exists):
         return None
     record = Record.read(folder)
     if record.config.digest() != config.digest():

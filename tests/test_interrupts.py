@@ -29,6 +29,17 @@ def test_work_can_stop_itself_when_it_is_ready():
         interrupts.stop()
 
 
+def test_a_signal_that_another_process_had_first_is_no_second_one():
+    with Interrupts() as interrupts:
+        interrupts.adopt(0)
+        assert interrupts.received is None
+        interrupts.adopt(signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupts.received == signal.SIGTERM
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_sigterm_is_an_exception_within():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as e, sigterm_raises():

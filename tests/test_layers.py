@@ -10,7 +10,7 @@ ROOT = Path(paperlib.__file__).parent
 # A module may import from its own floor and from those above it in this list.
 FLOORS = (
     ("errors", "_checks"),
-    ("machine", "interrupts", "stopwatch", "store"),
+    ("machine", "interrupts", "stopwatch", "store", "synchronised", "processes"),
     ("augmentation", "sources", "cifar"),
     (
         "polar",
@@ -23,6 +23,7 @@ FLOORS = (
         "models",
         "probes",
         "initial",
+        "divergence",
         "theorems",
         "mean_field",
     ),

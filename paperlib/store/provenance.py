@@ -32,7 +32,8 @@ class Session(BaseModel):
 
     ``commit`` is that of the checkout that holds the package, ``dirty`` whether it had uncommitted changes; both are
     None for a package that was installed without one.  ``settings`` is what was chosen of torch's arithmetic
-    (:func:`paperlib.machine.in_force`).  ``started`` is UTC in ISO 8601.
+    (:func:`paperlib.machine.in_force`), and the number of ``processes`` over one.  Device and threads are those of the
+    first process.  ``started`` is UTC in ISO 8601.
     """
 
     model_config = ConfigDict(extra="forbid")

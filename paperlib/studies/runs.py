@@ -29,7 +29,7 @@ def provenance(record: Record) -> pd.DataFrame:
         "command": p.command,
         "started (UTC)": p.started,
         "wall time": f"{p.seconds:.0f} s in {sessions} session{'s' if sessions > 1 else ''}",
-        "device": each(lambda s: f"{s.device.name} ({s.device.type}), {s.threads} CPU threads"),
+        "device": each(lambda s: f"{s.device.name} ({s.device.type}), {s.threads} CPU threads{_processes(s)}"),
         "precision, format": f"{c.precision}, {c.memory_format}",
         "deterministic kernels": "yes" if c.deterministic else "no",
         "peak memory": f"{record.peak_memory_bytes / 2**30:.1f} GiB",
@@ -39,6 +39,12 @@ def provenance(record: Record) -> pd.DataFrame:
         "configuration": f"SHA-256 {c.digest()[:16]}…",
     }
     return pd.DataFrame({"": facts})
+
+
+def _processes(session: Session) -> str:
+    """What to say of a session's processes; nothing for one."""
+    number = session.settings.get("processes")
+    return f" in each of {number} processes" if number else ""
 
 
 def norm_preservation(record: Record) -> pd.DataFrame:

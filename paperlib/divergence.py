@@ -1,0 +1,83 @@
+"""Where values that are not finite began, in a step whose loss or gradient is not finite."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paperlib.initial import kept_buffers
+from paperlib.models import Network
+from paperlib.probes import GradientNorms
+from paperlib.processes import World
+
+
+def first_bad_block(
+    model: Network, forward: Callable[[], Any], probe: GradientNorms | None = None, world: World | None = None
+) -> str:
+    """The block where non-finite values began: forward if an activation is, else on the gradient's way back.
+
+    Parameters
+    ----------
+    model : Network
+        After the backward pass of the step in question: its gradients are looked at.
+    forward : callable
+        Calls ``model`` on the step's images once more.
+    probe : GradientNorms, optional
+        One that watched the step.
+    world : World, optional
+        The processes that share the batch; by default this one is alone.
+
+    Returns
+    -------
+    str
+        A block's name, ``"stem"``, ``"head"``, or ``"unknown"`` where everything is finite.
+
+    Examples
+    --------
+    >>> from paperlib.models import build
+    >>> model = build("plain", 11)
+    >>> _ = torch.nn.init.constant_(model.chain["stage2_block1"].conv2.weight, float("nan"))
+    >>> first_bad_block(model, lambda: model(torch.ones(2, 3, 8, 8)))
+    'stage2_block1'
+    """
+    return _first_bad_activation(model, forward, world or World()) or _first_bad_gradient(model, probe) or "unknown"
+
+
+@torch.no_grad()
+def _first_bad_activation(model: Network, forward: Callable[[], Any], world: World) -> str | None:
+    bad: dict[str, Tensor] = {}
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: Any, args: Any, out: Tensor) -> None:
+            bad[name] = ~torch.isfinite(out).all()
+
+        return hook
+
+    hooks = [block.module.register_forward_hook(watch(block.name)) for block in model.blocks]
+    hooks.append(model.register_forward_hook(watch("head")))
+    try:
+        with kept_buffers(model):
+            forward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = world.largest(*torch.stack(list(bad.values())).int().tolist())
+    return next((name for name, is_bad in zip(bad, found, strict=True) if is_bad), None)
+
+
+def _first_bad_gradient(model: Network, probe: GradientNorms | None) -> str | None:
+    if probe:
+        with contextlib.suppress(RuntimeError):
+            finite = torch.isfinite(probe.norms()[:, 0]).tolist()
+            for name, ok in reversed(list(zip(probe.names, finite, strict=True))):
+                if not ok:
+                    return name
+    for name, parameter in reversed(list(model.named_parameters())):
+        if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+            part = name.split(".")
+            return part[1] if part[0] == "chain" else "stem" if part[0] == "stem" else "head"
+    return None
