@@ -52,6 +52,11 @@ def test_without_tensorboard_nothing_is_written(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_without_a_folder_nothing_is_written():
+    with Events(None, 1) as events:
+        events.write({"epoch": 1, "train_loss": 1.0}, [])
+
+
 def test_a_folder_that_cannot_be_written_ends_no_run(tmp_path):
     (tmp_path / FOLDER).write_text("in the way")
     with Events(tmp_path, 1) as events:
