@@ -18,8 +18,8 @@ class Events:
 
     Parameters
     ----------
-    folder : Path
-        The run's folder; the event files go into ``tensorboard/`` below it.
+    folder : Path or None
+        The run's folder; the event files go into ``tensorboard/`` below it.  None writes none.
     epoch : int
         The epoch that comes next.  What an interrupted session wrote of it and of later ones is not shown any more.
 
@@ -30,8 +30,10 @@ class Events:
     ...     events.write({"epoch": 1, "lr": 0.1, "train_loss": 2.3}, [])
     """
 
-    def __init__(self, folder: Path, epoch: int) -> None:
+    def __init__(self, folder: Path | None, epoch: int) -> None:
         self._writer: Any = None
+        if folder is None:
+            return
         with contextlib.suppress(ImportError, OSError):
             from torch.utils.tensorboard import SummaryWriter
 

@@ -319,7 +319,7 @@ class _Run:
         try:
             with self.interrupts:
                 self.measure_initial()
-                with self.probe or contextlib.nullcontext(), Events(self.folder, state.epoch) as events:
+                with self.probe or contextlib.nullcontext(), Events(folder, state.epoch) as events:
                     while state.epoch <= config.epochs and divergence is None:
                         divergence = self.train_epoch(progress, events)
             seconds = sum(session["seconds"] for session in self.sessions())
