@@ -88,4 +88,4 @@ def test_help_names_the_commands(monkeypatch, capsys):
         assert e.value.code == 0
         told.append(capsys.readouterr().out)
     assert told[0] == told[1] and told[0].startswith("usage: paperlib")
-    assert all(name in told[0] for name in ("run", "grid", "measure"))
+    assert all(name in told[0] for name in ("run", "train", "grid", "measure"))
