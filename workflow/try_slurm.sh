@@ -114,6 +114,11 @@ SlurmdPidFile=$PLACE/slurmd.pid
 NodeName=$HOST NodeAddr=127.0.0.1 CPUs=4 RealMemory=16000 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
+# Snakemake's plugin clears SLURM_CONF before srun, which on a cluster is at its usual place.
+mkdir "$PLACE/bin"
+printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$SLURM_CONF" "$(command -v srun)" >"$PLACE/bin/srun"
+chmod +x "$PLACE/bin/srun"
+export PATH=$PLACE/bin:$PATH
 (umask 077 && head -c 1024 /dev/urandom >"$PLACE/munge.key")
 munged --foreground --force --key-file="$PLACE/munge.key" --socket="$PLACE/munge.socket" \
     --pid-file="$PLACE/munged.pid" --seed-file="$PLACE/munge.seed" &>"$PLACE/munged.log" &
@@ -132,7 +137,7 @@ echo "Slurm $(sinfo --version | cut -d' ' -f2) works on $HOST"
 export PAPERLIB_RUNS=$PLACE/runs PYTHONPATH=$ROOT
 cat >"$PLACE/trial.yaml" <<END
 preset: smoke
-common: {device: cpu, threads: 1, precision: float32, depth: 83, epochs: 1, train_images: 1000, batch_size: 8}
+common: {device: cpu, threads: 1, precision: float32, depth: 38, epochs: 1, train_images: 600, batch_size: 8}
 groups:
   stopped: {seed: [0, 1, 2]}
 END
