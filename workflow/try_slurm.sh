@@ -76,7 +76,7 @@ wait_for() {
     shift
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt $end ] || fail "$what: not within $PATIENCE s"
-        sleep 1
+        sleep 0.5
     done
 }
 
@@ -137,7 +137,7 @@ echo "Slurm $(sinfo --version | cut -d' ' -f2) works on $HOST"
 export PAPERLIB_RUNS=$PLACE/runs PYTHONPATH=$ROOT
 cat >"$PLACE/trial.yaml" <<END
 preset: smoke
-common: {device: cpu, threads: 1, precision: float32, depth: 38, epochs: 1, train_images: 600, batch_size: 8}
+common: {device: cpu, threads: 1, precision: float32, depth: 38, epochs: 1, train_images: 800, batch_size: 8}
 groups:
   stopped: {seed: [0, 1, 2]}
 END
@@ -174,20 +174,22 @@ under_way() {
     kill -0 $SWEEP || fail "the sweep has ended"
     [ -e "${RUNS[$1]#* }/progress.json" ] && of_run "$1"
 }
-stopped() { ! squeue --noheader --states=R,CG --jobs="$1" | grep -q .; }
-
-stop_run() { # NUMBER COMMAND...
-    local run=$1 job
-    shift
-    wait_for "run $run under way" under_way "$run"
-    job=$(of_run "$run")
-    "$@" "$job"
-    echo "${RUNS[run]%% *}: $* $job"
-    wait_for "job $job stopped" stopped "$job"
+# As a user does, as pre-emption does, and as pre-emption does that puts the job back into the queue.
+WAYS=("scancel" "scancel --signal=TERM" "scontrol requeue")
+LEFT=(0 1 2)
+stop_one() { # the first run under way of those that are left
+    for i in "${!LEFT[@]}"; do
+        if under_way "${LEFT[i]}" >/dev/null; then
+            job=$(of_run "${LEFT[i]}") && ${WAYS[LEFT[i]]} "$job" &&
+                echo "${RUNS[LEFT[i]]%% *}: ${WAYS[LEFT[i]]} $job" >&4 && unset "LEFT[i]" && return 0
+        fi
+    done
+    return 1
 }
-stop_run 0 scancel
-stop_run 1 scancel --signal=TERM # as pre-emption does
-stop_run 2 scontrol requeue      # as pre-emption does, and puts the job back into the queue
+exec 4>&1
+while [ ${#LEFT[@]} -gt 0 ]; do
+    wait_for "a run under way" stop_one
+done
 wait $SWEEP && status=0 || status=$?
 SWEEP=
 cat "$PLACE/sweep.log"
