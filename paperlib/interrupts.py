@@ -13,16 +13,20 @@ from typing import Any, NoReturn
 
 PARENT_VARIABLE = "PAPERLIB_PARENT"  # the process without which a job of a sweep has no reason to go on
 GRACE = 20.0  # seconds to end in good order
+REPEATED = 10.0  # seconds in which a second SIGTERM is taken for the first one, passed on
 
 
 class Interrupts:
     """Within it SIGINT and SIGTERM only set a flag, so that the step under way is finished and saved.
 
-    The second signal is obeyed at once.  Outside the main thread, which alone gets signals, it does nothing.
+    The second signal is obeyed at once, but for a SIGTERM within ``REPEATED`` seconds of the first: Slurm sends it to
+    every process of a job, and the parent of this one passes it on.  Outside the main thread, which alone gets
+    signals, it does nothing.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._when = 0.0
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -36,9 +40,11 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        repeated = number == self.received == signal.SIGTERM and time.monotonic() - self._when < REPEATED
+        if self.received is not None and not repeated:
             self.stop()
-        self.received = number
+        if self.received is None:
+            self.received, self._when = number, time.monotonic()
 
     def stop(self) -> NoReturn:
         """Do what the signal asked for: raise ``SystemExit`` for SIGTERM, else ``KeyboardInterrupt``."""

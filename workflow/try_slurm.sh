@@ -161,7 +161,7 @@ mapfile -t RUNS <"$PLACE/runs.txt"
 
 sweep() {
     exec "$PYTHON" -m paperlib sweep "$PLACE/trial.yaml" --out "$PLACE/out" --costs "$PLACE/costs.json" -- \
-        --profile workflow/profiles/slurm --slurm-init-seconds-before-status-checks 5
+        --profile workflow/profiles/slurm --slurm-init-seconds-before-status-checks 5 --until run
 }
 sweep &>"$PLACE/sweep.log" &
 SWEEP=$!
@@ -204,7 +204,7 @@ from paperlib import records
 from paperlib.sweep import read, state
 
 place = Path(sys.argv[1])
-good = (place / "out" / "findings.txt").exists()
+good = True
 for job in read(place / "trial.yaml").jobs():
     found = state.look(job, place / "out")
     sessions = len(records.read(job.config.folder()).provenance.sessions) if found.status == "finished" else 0
