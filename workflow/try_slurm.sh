@@ -49,7 +49,6 @@ finish() {
         for log in "$PLACE"/sweep.log "$PLACE"/out/snakemake.log "$PLACE"/out/logs/*.log "$PLACE"/slurm*.log; do
             [ -s "$log" ] && echo "== the end of $(basename "$log")" && tail -n 25 "$log"
         done >&3
-        [ -z "${KEEP:-}" ] || cp -r "$PLACE" "$KEEP"
     fi
     [ -z "$SWEEP" ] || { kill -TERM "$SWEEP" && wait "$SWEEP"; } 2>/dev/null
     if [ ${#DAEMONS[@]} -eq 3 ]; then
@@ -133,13 +132,15 @@ wait_for "the node" node_idle
 echo "Slurm $(sinfo --version | cut -d' ' -f2) works on $HOST"
 
 # -- the sweep --------------------------------------------------------------------------------------------------------
-# One epoch a run: a run that has two sessions went on from a checkpoint that it wrote when it was stopped.
+# Two runs of one epoch: with two sessions they went on from a checkpoint that they wrote when they were stopped.
+# `scontrol requeue` gives no time for that: the third run goes on from its last epoch's.
 export PAPERLIB_RUNS=$PLACE/runs PYTHONPATH=$ROOT
 cat >"$PLACE/trial.yaml" <<END
 preset: smoke
-common: {device: cpu, threads: 1, precision: float32, depth: 38, epochs: 1, train_images: 800, batch_size: 8}
+common: {device: cpu, threads: 1, precision: float32, depth: 38, batch_size: 8}
 groups:
-  stopped: {seed: [0, 1, 2]}
+  stopped: {seed: [0, 1], epochs: 1, train_images: 800}
+  requeued: {seed: 2, epochs: 8, train_images: 100}
 END
 cd "$ROOT"
 "$PYTHON" - "$PLACE" <<'END'
@@ -172,9 +173,11 @@ of_run() {
 }
 under_way() {
     kill -0 $SWEEP || fail "the sweep has ended"
-    [ -e "${RUNS[$1]#* }/progress.json" ] && of_run "$1"
+    local sign=progress.json
+    if [ "$1" = 2 ]; then sign=checkpoint.pt; fi
+    [ -e "${RUNS[$1]#* }/$sign" ] && of_run "$1"
 }
-# As a user does, as pre-emption does, and as pre-emption does that puts the job back into the queue.
+# As a user does, as pre-emption with a time of grace does, and as one without it does.
 WAYS=("scancel" "scancel --signal=TERM" "scontrol requeue")
 LEFT=(0 1 2)
 stop_one() { # the first run under way of those that are left
