@@ -265,9 +265,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parsed(words: list[str]) -> argparse.Namespace:
+    """The options of a command line; what follows ``--`` is for Snakemake.
+
+    argparse by itself refuses that where an option stands between FILE and ``--``.
+    """
+    parser, cut = _parser(), words.index("--") if "--" in words else len(words)
+    options, rest = parser.parse_args(words[:cut]), words[cut + 1 :]
+    if options.command == "sweep":
+        options.arguments += rest
+    elif rest:
+        parser.error("only sweep takes options after --")
+    return options
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    options = _parsed(sys.argv[1:] if arguments is None else arguments)
     try:
         if options.command != "train" and processes.started() > 1:
             raise PaperlibError(f"torchrun is for paperlib train: start paperlib {options.command} without it")

@@ -13,17 +13,21 @@ from typing import Any, NoReturn
 
 PARENT_VARIABLE = "PAPERLIB_PARENT"  # the process without which a job of a sweep has no reason to go on
 GRACE = 20.0  # seconds to end in good order
+REPEATED = 10.0  # seconds in which a second SIGTERM is taken for the first one, passed on
 
 
 class Interrupts:
     """Within it SIGINT and SIGTERM only set a flag, so that the step under way is finished and saved.
 
-    The second signal is obeyed at once.  Outside the main thread, which alone gets signals, it does nothing.
+    The second signal is obeyed at once, but for a SIGTERM within ``REPEATED`` seconds of the first: Slurm sends it to
+    every process of a job, and the parent of this one passes it on.  Outside the main thread, which alone gets
+    signals, it does nothing.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None  # what is to be done
-        self._signalled = False
+        self._signalled: int | None = None  # the first signal that came here
+        self._when = 0.0
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -37,9 +41,13 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        before, self.received, self._signalled = self._signalled, number, True
-        if before:
+        now = time.monotonic()
+        repeated = number == self._signalled == signal.SIGTERM and now - self._when < REPEATED
+        if self._signalled is not None and not repeated:
+            self.received = number
             self.stop()
+        if self._signalled is None:
+            self.received, self._signalled, self._when = number, number, now
 
     def adopt(self, number: int) -> None:
         """Do as another process does that was sent a signal; 0 is none.

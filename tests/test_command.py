@@ -55,6 +55,15 @@ def test_values_are_read_as_papermill_reads_them():
     ]  # fmt: skip
 
 
+def test_what_follows_two_dashes_is_for_snakemake(capsys):
+    for words in ("sweep a.yaml --out b -- --profile c -n", "sweep --out b a.yaml -- --profile c -n"):
+        options = command._parsed(words.split())
+        assert (str(options.file), str(options.out), options.arguments) == ("a.yaml", "b", ["--profile", "c", "-n"])
+    with pytest.raises(SystemExit):
+        command._parsed("plan a.yaml -- --profile c".split())
+    assert "only sweep takes options after --" in capsys.readouterr().err
+
+
 # -- the command -------------------------------------------------------------------------------------------------
 def test_a_grid(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))

@@ -6,11 +6,13 @@ import threading
 
 import pytest
 
+from paperlib import interrupts as module
 from paperlib.interrupts import Interrupts, sigterm_raises
 
 
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_the_first_signal_is_noted_and_the_second_obeyed(number, raised):
+def test_the_first_signal_is_noted_and_the_second_obeyed(number, raised, monkeypatch):
+    monkeypatch.setattr(module, "REPEATED", 0.0)
     before = signal.getsignal(number)
     with pytest.raises(raised) as e, Interrupts() as interrupts:
         assert interrupts.received is None
@@ -21,6 +23,15 @@ def test_the_first_signal_is_noted_and_the_second_obeyed(number, raised):
     if raised is SystemExit:
         assert e.value.code == 143
     assert signal.getsignal(number) is before
+
+
+def test_a_sigterm_that_is_passed_on_is_the_same_one():
+    with pytest.raises(SystemExit), Interrupts() as interrupts:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupts.received == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the keyboard was not obeyed")
 
 
 def test_work_can_stop_itself_when_it_is_ready():
