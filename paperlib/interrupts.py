@@ -19,9 +19,9 @@ REPEATED = 10.0  # seconds in which another signal beside SIGTERM is taken for t
 class Interrupts:
     """Within it SIGINT and SIGTERM only set a flag, so that the step under way is finished and saved.
 
-    The second signal is obeyed at once, unless SIGTERM is one of the two and they come within ``REPEATED`` seconds: Slurm
-    sends SIGTERM to every process of a job, and the parent of a notebook's kernel passes it on as SIGINT and SIGTERM.
-    Outside the main thread, which alone gets signals, it does nothing.
+    The second signal is obeyed at once, unless SIGTERM is one of the two and they come within ``REPEATED`` seconds:
+    Slurm sends SIGTERM to every process of a job, and the parent of a notebook's kernel passes it on as SIGINT and
+    SIGTERM.  Outside the main thread, which alone gets signals, it does nothing.
     """
 
     def __init__(self) -> None:
