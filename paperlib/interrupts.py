@@ -13,15 +13,15 @@ from typing import Any, NoReturn
 
 PARENT_VARIABLE = "PAPERLIB_PARENT"  # the process without which a job of a sweep has no reason to go on
 GRACE = 20.0  # seconds to end in good order
-REPEATED = 10.0  # seconds in which a second SIGTERM is taken for the first one, passed on
+REPEATED = 10.0  # seconds in which another signal beside SIGTERM is taken for the same one, passed on
 
 
 class Interrupts:
     """Within it SIGINT and SIGTERM only set a flag, so that the step under way is finished and saved.
 
-    The second signal is obeyed at once, but for a SIGTERM within ``REPEATED`` seconds of the first: Slurm sends it to
-    every process of a job, and the parent of this one passes it on.  Outside the main thread, which alone gets
-    signals, it does nothing.
+    The second signal is obeyed at once, unless SIGTERM is one of the two and they come within ``REPEATED`` seconds:
+    Slurm sends SIGTERM to every process of a job, and the parent of a notebook's kernel passes it on as SIGINT and
+    SIGTERM.  Outside the main thread, which alone gets signals, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,8 @@ class Interrupts:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        repeated = number == self._signalled == signal.SIGTERM and now - self._when < REPEATED
+        keyboard = number == self._signalled == signal.SIGINT
+        repeated = not keyboard and now - self._when < REPEATED
         if self._signalled is not None and not repeated:
             self.received = number
             self.stop()

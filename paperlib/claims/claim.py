@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import pandas as pd
 
+from paperlib.config import ResolvedRun
 from paperlib.store import Frames, Provenance
 from paperlib.store.stored import digest
 
@@ -40,8 +41,6 @@ class Claim(ABC):
     """Whether it is measured on a CUDA device where there is one."""
     scaled: ClassVar[bool] = False
     """Whether it is about trained networks.  Such a claim has a ``paper`` preset, and only that one decides it."""
-    reads_records: ClassVar[bool] = False
-    """Whether it is measured on the records of training runs that are there, and trains none itself."""
 
     @property
     def presets(self) -> tuple[str, ...]:
@@ -68,6 +67,10 @@ class Claim(ABC):
     @abstractmethod
     def judge(self, tables: Frames) -> Outcome:
         """What the rule says of the tables; ``"undecided"`` where they are too small for it."""
+
+    def takes(self, config: ResolvedRun) -> bool:
+        """Whether the claim is judged by the record of this run; most are by none."""
+        return False
 
     def missing(self, tables: Frames) -> str:
         """What the rule needs and the tables lack, for a sentence; empty where they are whole."""

@@ -31,13 +31,12 @@ VARIED = (
 
 
 # -- which records -----------------------------------------------------------------------------------------------
-def standard(record: Record, preset: str) -> bool:
-    """Whether a record is of this preset and overrides nothing of it but what the grid of Section 4 varies.
+def standard(config: ResolvedRun, preset: str) -> bool:
+    """Whether a run is of this preset and overrides nothing of it but what the grid of Section 4 varies.
 
     That is the network, the data set, the seed, the schedule, the precision, the device, the memory format, the number
     of threads, and how often a projection is made.
     """
-    config = record.config
     if config.preset != preset:
         return False
     varied = {name: getattr(config, name) for name in VARIED}
@@ -74,7 +73,7 @@ def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Recor
     """
     folders = dict.fromkeys(Path(root).resolve() for root in roots or (results_root(), runs_root()))
     found: dict[tuple[Any, ...], Record] = {}
-    for record in (record for folder in folders for record in read_all(folder) if standard(record, preset)):
+    for record in (record for folder in folders for record in read_all(folder) if standard(record.config, preset)):
         c = record.config
         found.setdefault((c.network, c.dataset, c.schedule, c.project_every, c.seed, c.precision), record)
     return list(found.values())

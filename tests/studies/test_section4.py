@@ -38,21 +38,21 @@ def record(blocks=None, initial=None, curve=None, **parameters):
 def test_what_the_grid_varies_is_standard(varied):
     one = record(**varied)
     preset = varied.get("preset", "smoke")
-    assert section4.standard(one, preset)
-    assert not section4.standard(one, "desk" if preset != "desk" else "paper")
+    assert section4.standard(one.config, preset)
+    assert not section4.standard(one.config, "desk" if preset != "desk" else "paper")
 
 
 @pytest.mark.parametrize(
     "changed", [{"epochs": 1}, {"lr": 0.05}, {"batch_size": 64}, {"augment": False}, {"train_images": 100}]
 )
 def test_what_overrides_the_preset_is_not(changed):
-    assert not section4.standard(record(**changed), "smoke")
+    assert not section4.standard(record(**changed).config, "smoke")
 
 
 def test_a_run_on_another_kind_of_device_is_standard():
     one = record(preset="paper")
     one.config = one.config.model_copy(update={"device": "cuda"})
-    assert section4.standard(one, "paper")
+    assert section4.standard(one.config, "paper")
 
 
 def test_each_run_is_found_once_the_committed_one_first(tmp_path):

@@ -12,6 +12,7 @@ from scipy.stats import ttest_ind_from_stats
 
 from paperlib.claims._wording import percent
 from paperlib.claims.claim import Claim, Measured, Outcome
+from paperlib.config import ResolvedRun
 from paperlib.errors import RecordError
 from paperlib.records import Record
 from paperlib.store import Frames, Provenance
@@ -53,7 +54,6 @@ class FromRecords(Claim):
     """
 
     scaled = True
-    reads_records = True
     NETWORKS: ClassVar[tuple[str, ...]]
     """The networks without which nothing is decided."""
     ALSO: ClassVar[tuple[str, ...]] = ()
@@ -73,16 +73,14 @@ class FromRecords(Claim):
         """More than there are: all of them are taken."""
         return EVERY_SEED
 
-    def takes(self, record: Record) -> bool:
-        """Whether the claim is about this run."""
-        config = record.config
+    def takes(self, config: ResolvedRun) -> bool:
         asked = config.network in self.NETWORKS + self.ALSO and config.dataset in self.DATASETS
         return asked and all(getattr(config, name) == value for name, value in self.PROTOCOL.items())
 
     def measure(self, preset: str, seeds: list[int]) -> Measured:
         """Gather the tables from the records.  Raises ``RecordError`` if there is no record for the claim."""
         everything = len(seeds) >= EVERY_SEED
-        records = [r for r in studies.stored(preset) if self.takes(r) and (everything or r.config.seed in seeds)]
+        records = [r for r in studies.stored(preset) if self.takes(r.config) and (everything or r.config.seed in seeds)]
         if not records:
             raise RecordError(
                 f"there is no training run for {self.name} at the {preset} preset: make some with `paperlib run`, or "

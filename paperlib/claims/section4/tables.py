@@ -9,6 +9,7 @@ import pandas as pd
 from paperlib import paper
 from paperlib.claims.claim import Claim, Measured, Outcome
 from paperlib.claims.section4.base import ENOUGH, FromRecords, below, monotone, names, outcome
+from paperlib.config import ResolvedRun
 from paperlib.records import Record
 from paperlib.store import Frames
 from paperlib.studies import section4 as studies
@@ -153,8 +154,7 @@ class TableIII(Errors):
             f"{self.COMPARED}"
         )
 
-    def takes(self, record: Record) -> bool:
-        config = record.config
+    def takes(self, config: ResolvedRun) -> bool:
         asked = config.network in self.NETWORKS and config.dataset in (*self.DATASETS, self.EXTENSION)
         return asked and all(getattr(config, name) == value for name, value in self.PROTOCOL.items())
 
@@ -212,8 +212,7 @@ class Seldom(Errors):
             f"{DIVERGED}"
         )
 
-    def takes(self, record: Record) -> bool:
-        config = record.config
+    def takes(self, config: ResolvedRun) -> bool:
         asked = config.dataset in self.DATASETS and config.project_every in self.EVERY
         return asked and all(getattr(config, name) == value for name, value in self.PROTOCOL.items())
 
