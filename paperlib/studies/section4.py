@@ -1,7 +1,8 @@
 """Section 4 of the paper: what its figures and tables show, as tables made from training records.
 
 Nothing is judged here; the rules are in :mod:`paperlib.claims.section4`.  ``dev`` is the size of a block's log ratio,
-the absolute value of ln r, with r the geometric mean over an epoch's steps.  Epochs count from 1; epoch 0 is before the first update.
+the absolute value of ln r, with r the geometric mean over an epoch's steps.  Epochs count from 1; epoch 0 is before
+the first update.
 """
 
 from __future__ import annotations
