@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny import RUN, tiny
+from worker import Poison
 
 from paperlib import checkpoints, cifar, records, training
 from paperlib.augmentation import normalise
@@ -249,15 +250,6 @@ def test_divergence_names_the_block_that_went_first(tmp_path, monkeypatch, where
 
 
 def test_divergence_in_the_gradient_alone(tmp_path, monkeypatch):
-    class Poison(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx, g):
-            return g * float("nan")
-
     make = training.make_network
 
     def broken(config):

@@ -111,6 +111,11 @@ class FromRecords(Claim):
         several = len(self.DATASETS) > 1
         return [n + f" on {d}" * several for n, d in asked if (n, d) not in there]
 
+    def unwatched(self, table: pd.DataFrame, lacks: list[str]) -> list[str]:
+        """Networks that are not lacking, but have no ratios in the table."""
+        known = {*table.network.unique(), *lacks}
+        return [f"epoch of {name} with ratios" for name in self.NETWORKS if name not in known]
+
     # -- by precision ------------------------------------------------------------------------------------------
     def _choice(self, tables: Frames) -> tuple[str, Frames, list[str]]:
         """The precision that lacks least, the first of those that lack as little, its tables, and what they lack."""

@@ -32,9 +32,8 @@ class Medians(FromRecords):
         return {"medians": studies.medians(studies.ratios(records))}
 
     def lacking(self, tables: Frames) -> list[str]:
-        watched = tables["medians"].query("epoch > 0").network.unique()
         lacks = super().lacking(tables)
-        return lacks + [f"epoch of {name} with ratios" for name in self.NETWORKS if name not in {*watched, *lacks}]
+        return lacks + self.unwatched(tables["medians"].query("epoch > 0"), lacks)
 
     @staticmethod
     def over_epochs(tables: Frames, column: str, arch: str, depth: int) -> pd.Series:
@@ -144,8 +143,8 @@ class Unstable(FromRecords):
         return {"ratios": studies.ratios(records).drop(columns="prediction").query("epoch > 0")}
 
     def lacking(self, tables: Frames) -> list[str]:
-        lacks, watched = super().lacking(tables), tables["ratios"].network.unique()
-        return lacks + [f"epoch of {name} with ratios" for name in self.NETWORKS if name not in {*watched, *lacks}]
+        lacks = super().lacking(tables)
+        return lacks + self.unwatched(tables["ratios"], lacks)
 
     def decide(self, tables: Frames) -> Outcome:
         runs = tables["endings"].query("depth == 164")
@@ -217,9 +216,8 @@ class Blocks(FromRecords):
         return {"blocks": studies.by_block(studies.ratios(records), self.WINDOW)}
 
     def lacking(self, tables: Frames) -> list[str]:
-        watched = tables["blocks"].network.unique()
         lacks = super().lacking(tables)
-        return lacks + [f"epoch of {name} with ratios" for name in self.NETWORKS if name not in {*watched, *lacks}]
+        return lacks + self.unwatched(tables["blocks"], lacks)
 
     @staticmethod
     def transitions(tables: Frames) -> pd.DataFrame:
