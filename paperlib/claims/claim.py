@@ -24,6 +24,18 @@ class Measured(NamedTuple):
     seeds: list[int] | None = None
 
 
+class Former(NamedTuple):
+    """A rule that a claim had before, which stays in view with what it said."""
+
+    until: str
+    """The day on which the rule was replaced, as ``"2026-11-27"``."""
+    sentence: str
+    outcome: str
+    """What it said of the findings of its time, with their preset."""
+    reason: str
+    """Why it was replaced."""
+
+
 class Claim(ABC):
     """A claim of the paper, how it is measured, and the rule that judges it.
 
@@ -41,6 +53,8 @@ class Claim(ABC):
     """Whether it is measured on a CUDA device where there is one."""
     scaled: ClassVar[bool] = False
     """Whether it is about trained networks.  Such a claim has a ``paper`` preset, and only that one decides it."""
+    former: ClassVar[tuple[Former, ...]] = ()
+    """The rules that it had before, the oldest first."""
 
     @property
     def presets(self) -> tuple[str, ...]:
