@@ -1,8 +1,8 @@
 """The paper's claims: what was measured for each, on record, and the verdict that a stated rule draws from it.
 
 A :class:`paperlib.claims.finding.Finding` is to a claim what a :class:`paperlib.records.Record` is to a training run: a
-folder ``<root>/claims/<claim>/<preset>/`` with ``finding.json`` (the summary and where it was made) and one Parquet table for
-each measurement.  ``python -m paperlib measure T1 C1 T2`` makes some of them.
+folder ``<root>/claims/<claim>/<preset>/`` with ``finding.json`` (the summary and where it was made) and one
+Parquet table for each measurement.  ``python -m paperlib measure T1 C1 T2`` makes some of them.
 
 Each chapter has one module that says what its claims are: ``norm_preservation`` (chapter 1), ``projection`` (2),
 ``channel_grid`` (3) and ``section4`` (Figures 3 to 5 and Tables I to III), which reads training records.
@@ -38,6 +38,7 @@ __all__ = [
     "outcome",
     "overview",
     "place",
+    "qualified",
     "read",
     "read_all",
     "report",
@@ -215,11 +216,12 @@ def spoken(finding: Finding) -> str:
     precision it is found if that is not the paper's, what is missing where nothing is decided, and how many seeds there
     are where they are too few to compare groups.
     """
-    found, said = verdict(finding), _qualified(finding)
+    found, said = verdict(finding), qualified(finding)
     return f"{found} (at the {finding.preset} preset: {said})" if found == UNTESTED else said
 
 
-def _qualified(finding: Finding) -> str:
+def qualified(finding: Finding) -> str:
+    """The finding's :func:`outcome` in words, at whatever scale: with its precision, and what is missing or few."""
     rules, found = CLAIMS[finding.claim], outcome(finding)
     if found == "undecided":
         return f"{found}: {rules.missing(finding.frames)}"
