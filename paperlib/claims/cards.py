@@ -80,7 +80,9 @@ def error(network: str) -> str:
 _SPEED = (
     "Other times: on a GPU, of another implementation of the iteration, or beside an SVD that is programmed better."
 )
-_F2 = "A cell outside the named exceptions whose mean stays more than a factor 1.25 from 1 or, the other way, none of them."
+_F2 = (
+    "A cell outside the exceptions whose mean ratio is more than a factor 1.25 from 1 or, the other way, no such cell."
+)
 
 CARDS: dict[str, Card] = {
     "T1": Card(
@@ -230,7 +232,7 @@ CARDS: dict[str, Card] = {
         FIGURES,
         "at depth 20 ResNet and Plain alike, ProcResNet nearer to 1",
         FIVE,
-        "Trainings at depth 20 in which ResNet and Plain differ by more than a quarter, or ProcResNet is not below both.",
+        "Trainings at depth 20 in which ResNet and Plain differ by over a quarter, or ProcResNet is not below both.",
         runs=FIGURES_3_AND_4,
     ),
     "F3e": Card(

@@ -1,7 +1,8 @@
 """The scorecard: which of the paper's claims hold, from the findings on record alone.
 
 :func:`build` makes it, :func:`write` keeps it as JSON, :func:`sentences` says it in three sentences, and
-:mod:`paperlib.scorecard.page` shows it as HTML.  ``paperlib scorecard`` prints it and renews ``results/scorecard.json``.
+:mod:`paperlib.scorecard.page` shows it as HTML.  ``paperlib scorecard`` prints it and renews
+``results/scorecard.json``.
 """
 
 from __future__ import annotations

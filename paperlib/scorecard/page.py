@@ -1,6 +1,7 @@
 """The scorecard as HTML for the book: the sentences, and one table with a click for each rule.
 
-The look is in ``book/_static/custom.css``.  Every string is escaped here, where HTML is made: a record may hold anything.
+The look is in ``book/_static/custom.css``.  Every string is escaped here, where HTML is made, for a record may hold
+anything.
 """
 
 from __future__ import annotations

@@ -60,15 +60,15 @@ def _open(rows: list[Row], cost: str) -> str:
     told = "; ".join(f"{outcome}: {', '.join(names)}" for outcome, names in outcomes.items())
     was = "was" if len(small) < 2 else "were"
     return _capital(
-        f"{there} {was} measured at a smaller size, which decides nothing{f' ({told})' * bool(told)}, and all runs "
-        f"of the paper's scale would take {_clause(cost)}."
+        f"{there} {was} measured at a smaller size, which decides nothing{f' ({told})' * bool(told)}, and the "
+        f"paper's scale asks for {_clause(cost)}."
     )
 
 
 def _clause(cost: str) -> str:
     """A price's first sentence, to stand within another one."""
     first = cost.split(". ")[0].rstrip(".")
-    return "a time that is not estimated" if first == "Not estimated" else first
+    return "hours that are not estimated" if first == "Not estimated" else first
 
 
 def _are(count: int) -> str:
