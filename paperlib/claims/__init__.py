@@ -152,7 +152,7 @@ def verdict(finding: Finding) -> str:
 def read_all(root: str | Path, only: Iterable[str] | None = None) -> list[Finding]:
     """The findings below ``<root>/claims``, all or ``only`` those of some claims.
 
-    A claim may have several, one for each preset; :func:`counting` picks one.
+    A claim may have several, one for each preset; :func:`paperlib.claims.finding.counting` picks one.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def read_all(root: str | Path, only: Iterable[str] | None = None) -> list[Findin
 def overview(findings: Iterable[Finding]) -> pd.DataFrame:
     """One row per quantity: what was measured, its mean ± sd, where it was measured, and the claim's verdict.
 
-    Of several findings of a claim only the one that counts is shown (:func:`counting`).
+    Of several findings of a claim only the one that counts is shown (:func:`paperlib.claims.finding.counting`).
 
     Columns: ``claim``, ``measured``, ``mean ± sd``, ``seeds`` (how many), ``preset``, ``device``, ``commit``,
     ``verdict``.
@@ -235,7 +235,7 @@ def report(findings: Iterable[Finding]) -> str:
     """The verdict with the rule behind it, and the command, device and commit: two lines per finding.
 
     A third line tells what the rule said when the finding was made, where it was another one.  Of several findings of a
-    claim only the one that counts is shown (:func:`counting`).
+    claim only the one that counts is shown (:func:`paperlib.claims.finding.counting`).
     """
     return "\n".join(_reported(finding) for finding in counting(findings))
 

@@ -86,7 +86,7 @@ _F2 = (
 
 CARDS: dict[str, Card] = {
     "T1": Card(
-        "blocks near the identity exist (Theorem 1)",
+        "the existence of blocks near the identity (Theorem 1)",
         THEORY,
         "δ = c log(2L)/L for L blocks",
         ONE,
@@ -204,7 +204,7 @@ CARDS: dict[str, Card] = {
         runs=OVERHEAD,
     ),
     "F3a": Card(
-        "Plain leaves norm-preservation (Figure 3)",
+        "how Plain leaves norm-preservation (Figure 3)",
         FIGURES,
         "Plain's ratios begin near 1 and then leave it",
         FIVE,

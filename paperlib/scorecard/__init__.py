@@ -1,8 +1,8 @@
 """The scorecard: which of the paper's claims hold, from the findings on record alone.
 
-:func:`build` makes it, :func:`write` keeps it as JSON, :func:`sentences` says it in three sentences, and
-:mod:`paperlib.scorecard.page` shows it as HTML.  ``paperlib scorecard`` prints it and renews
-``results/scorecard.json``.
+:func:`paperlib.scorecard.data.build` makes it, :func:`paperlib.scorecard.data.write` keeps it as JSON,
+:func:`paperlib.scorecard.text.sentences` says it in three sentences, and :mod:`paperlib.scorecard.page` shows it as
+HTML.  ``paperlib scorecard`` prints it and renews ``results/scorecard.json``.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def _numbers(found: Evidence, limit: int | None = None, more: str = "") -> str:
 def _made(found: Evidence) -> str:
     return (
         f"n = {found.n}, <code>{escape(found.preset)}</code>, {escape(found.device)}, commit "
-        f"<code>{escape(found.commit)}</code>, {escape(found.date)}"
+        f"<code>{escape(found.commit)}</code>, <time>{escape(found.date)}</time>"
     )
 
 
