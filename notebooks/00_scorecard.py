@@ -27,11 +27,20 @@ card = scorecard.build(results_root())
 HTML(page.quotable(card))
 
 # %% [markdown]
+# ## The claims
+#
+# Each row opens to its rule and its record. What the verdicts and the small print mean is told below the table.
+
+# %% tags=["hide-input"]
+here = results_root().parent
+HTML(page.table(card, {f"notebooks/{p.stem}" for p in here.glob("notebooks/*.ipynb")}))
+
+# %% [markdown]
 # ## How to read it
 #
-# A verdict is drawn by a rule, never by hand. The rule names what is measured and where its limits lie, and it is written down before the
-# data that it judges. Each row opens to its rule. Where a rule was replaced, the earlier one stays there, with what it said and why
-# it went.
+# A verdict is drawn by a rule, never by hand. The rule names what is measured and where its limits lie. It ought to be older than the data
+# that it judges. Where it is not, the row says so. Where a rule was replaced, the earlier one stays in the row, with what it said and
+# why it went.
 #
 # There are four verdicts:
 #
@@ -44,12 +53,6 @@ HTML(page.quotable(card))
 # A number is a mean over seeds, with its standard deviation. After it stand the number of seeds, the size of the experiment, and the
 # device and the commit that made it. The sizes are `smoke` (seconds, to see that everything works), `desk` (what two CPU cores manage)
 # and `paper` (the paper's protocol). What needs no training has no `paper` size, and there `desk` decides.
-#
-# ## The claims
-
-# %% tags=["hide-input"]
-here = results_root().parent
-HTML(page.table(card, {f"notebooks/{p.stem}" for p in here.glob("notebooks/*.ipynb")}))
 
 # %% [markdown]
 # ## Where this comes from

@@ -7,7 +7,7 @@ def evidence(outcome, preset="desk", **changes):
     """What one finding says."""
     numbers = [Number(name="width", mean=1.0, sd=0.1, n=3, text="1.000 ± 0.100")]
     made = {"device": "Abacus", "commit": "12345678", "date": "2026-01-02", "command": "paperlib measure"}
-    made |= {"record": "claims/A/desk/finding.json", "rule_then": None, "decides": False}
+    made |= {"record": "claims/A/desk/finding.json", "ruled": True, "rule_then": None, "decides": False}
     told = {"outcome": outcome, "said": f"{outcome}, in words", "preset": preset, "numbers": numbers, "n": 3}
     return Evidence(**told | made | changes)
 

@@ -86,8 +86,10 @@ class Evidence(BaseModel):
         How many seeds the numbers are over, at most.
     device, commit, date, command, record : str
         Where it was measured, from which code, when, what measures it again, and its file below the root.
+    ruled : bool
+        Whether the finding keeps the rule that was in force when it was measured; the oldest do not.
     rule_then : Ruled or None
-        The rule in force when it was measured, where that was another one.
+        That rule, where it was another one than today's.
     """
 
     model_config = STRICT
@@ -103,6 +105,7 @@ class Evidence(BaseModel):
     date: str
     command: str
     record: str
+    ruled: bool
     rule_then: Ruled | None
 
 
@@ -244,6 +247,7 @@ def _evidence(finding: Finding) -> Evidence:
         date=made.started[:10],
         command=made.command,
         record=claims.place("", finding.claim, finding.preset).joinpath(Finding.FILE).as_posix(),
+        ruled=then is not None,
         rule_then=Ruled(sentence=then.sentence, outcome=then.outcome) if then and younger else None,
     )
 

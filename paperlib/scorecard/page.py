@@ -120,6 +120,8 @@ def _details(row: Row, pages: Collection[str]) -> str:
         entries.append(("Record", f"{link}, made by <code>{escape(found.command)}</code>"))
         if found.rule_then:
             entries.append(("The rule when it was measured", _ruled(found.rule_then)))
+        elif not found.ruled:
+            entries.append(("The rule when it was measured", "not in the record, which is from before rules were kept"))
     entries += [(f"Rule until {escape(former.until)}", _ruled(former)) for former in row.former]
     entries += [("What would change the verdict", escape(row.changes)), ("Cost", escape(row.cost))]
     entries.append(("Shown in", _chapter(row.page, pages)))

@@ -54,6 +54,12 @@ def test_a_row_tells_all():
     assert "href='../results/claims/A/desk/finding.json'" in html
 
 
+def test_an_old_record_does_not_tell_its_rule():
+    old = row("A", "reproduced").model_copy(update={"evidence": [evidence("reproduced", ruled=False)]})
+    assert "not in the record" in page.table(card([old]))
+    assert "not in the record" not in page.table(card([row("A", "reproduced", outcomes=["reproduced"])]))
+
+
 def test_without_data_it_says_so_with_the_cost():
     words = Tags(page.table(card([row("A", UNTESTED)]))).words
     assert "nothing yet. Some hours." in words and "no data" in words
