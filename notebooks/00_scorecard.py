@@ -57,11 +57,12 @@ HTML(page.table(card, {f"notebooks/{p.stem}" for p in here.glob("notebooks/*.ipy
 # %% [markdown]
 # ## Where this comes from
 #
-# The page reads stored findings and nothing else. The same table is data in
+# The page reads what is stored and computes nothing new: findings, and for the hours the list of the paper's runs
+# (`workflow/config/paper.yaml`) with the steps that were timed (`results/costs/`). The same table is data in
 # <a href="../results/scorecard.json"><code>results/scorecard.json</code></a>. Three commands make it again:
 #
 # ```bash
-# paperlib scorecard           # this table, from the findings in results/
-# paperlib measure T2          # one finding
-# make evidence                # all that needs no training, measured again and compared with what is stored
+# paperlib scorecard                   # this table, from the findings in results/
+# paperlib measure T2 --out results    # one finding
+# make evidence                        # all that needs no training, measured again and compared with what is stored
 # ```
