@@ -20,7 +20,7 @@ run: $(INSTALLED)  ## train one network and leave an executed notebook (PRESET=s
 paper: $(INSTALLED)  ## make Section 4's runs, all of them (PRESET=smoke, desk or paper; ARGS="--workers 1")
 	$(BIN)/python -m paperlib sweep workflow/config/$(PRESET).yaml $(ARGS)
 
-evidence: $(INSTALLED)  ## measure again what needs no training, into out/evidence; status 1 if an outcome changes (ARGS="T1 C1")
+evidence: $(INSTALLED)  ## measure again what needs no training; status 1 if an outcome changes (ARGS="T1 C1")
 	$(BIN)/python -m paperlib evidence $(ARGS)
 
 test: $(INSTALLED)  ## run every test, docstring and notebook, in two processes (WORKERS=2)
