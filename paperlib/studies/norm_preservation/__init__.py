@@ -11,6 +11,7 @@ from paperlib.studies.norm_preservation.corollary import (
     dead_block,
     two_layer_blocks,
 )
+from paperlib.studies.norm_preservation.determinants import SPECTRA, mirrored_descents
 from paperlib.studies.norm_preservation.factors import gaussian_matrix, theorem2_rates
 from paperlib.studies.norm_preservation.linear_networks import (
     bad_critical_point,
@@ -35,9 +36,9 @@ from paperlib.studies.norm_preservation.rates import DEPTHS, slopes
 from paperlib.studies.norm_preservation.smooth_maps import example_maps, plane_maps
 
 __all__ = [
-    "DEPTHS", "Branch", "backward_norms", "bad_critical_point", "block_spectra", "bound_in_training",
+    "DEPTHS", "SPECTRA", "Branch", "backward_norms", "bad_critical_point", "block_spectra", "bound_in_training",
     "carried_grid", "corollary_tightness", "critical_points", "dead_block", "descent_rates", "descents",
-    "example_maps", "gaussian_matrix", "lemma1", "lemma_lipschitz", "noisy_data", "plane_maps", "pure_scaling",
-    "scalar_landscape", "slopes", "theorem1_errors", "theorem1_rates", "theorem2_rates", "two_layer_blocks",
-    "two_layer_fit",
+    "example_maps", "gaussian_matrix", "lemma1", "lemma_lipschitz", "mirrored_descents", "noisy_data", "plane_maps",
+    "pure_scaling", "scalar_landscape", "slopes", "theorem1_errors", "theorem1_rates", "theorem2_rates",
+    "two_layer_blocks", "two_layer_fit",
 ]  # fmt: skip
