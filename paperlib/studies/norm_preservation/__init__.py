@@ -5,7 +5,9 @@ The modules have the names of those in :mod:`paperlib.theorems`; ``rates`` has t
 """
 
 from paperlib.studies.norm_preservation.corollary import (
+    PAPER_DECAY,
     Branch,
+    accumulated_decay,
     bound_in_training,
     corollary_tightness,
     dead_block,
@@ -36,9 +38,9 @@ from paperlib.studies.norm_preservation.rates import DEPTHS, slopes
 from paperlib.studies.norm_preservation.smooth_maps import example_maps, plane_maps
 
 __all__ = [
-    "DEPTHS", "SPECTRA", "Branch", "backward_norms", "bad_critical_point", "block_spectra", "bound_in_training",
-    "carried_grid", "corollary_tightness", "critical_points", "dead_block", "descent_rates", "descents",
-    "example_maps", "gaussian_matrix", "lemma1", "lemma_lipschitz", "mirrored_descents", "noisy_data", "plane_maps",
-    "pure_scaling", "scalar_landscape", "slopes", "theorem1_errors", "theorem1_rates", "theorem2_rates",
-    "two_layer_blocks", "two_layer_fit",
+    "DEPTHS", "PAPER_DECAY", "SPECTRA", "Branch", "accumulated_decay", "backward_norms", "bad_critical_point",
+    "block_spectra", "bound_in_training", "carried_grid", "corollary_tightness", "critical_points", "dead_block",
+    "descent_rates", "descents", "example_maps", "gaussian_matrix", "lemma1", "lemma_lipschitz", "mirrored_descents",
+    "noisy_data", "plane_maps", "pure_scaling", "scalar_landscape", "slopes", "theorem1_errors", "theorem1_rates",
+    "theorem2_rates", "two_layer_blocks", "two_layer_fit",
 ]  # fmt: skip
