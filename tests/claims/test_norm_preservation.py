@@ -5,7 +5,10 @@ import math
 import pytest
 from verdicts import check_that_the_rule_says_no, check_the_threshold
 
+from paperlib import claims
 from paperlib.claims import CLAIMS
+from paperlib.store import results_root
+from paperlib.studies import norm_preservation as studies
 
 
 # One change of the measurements that each rule must notice.
@@ -129,3 +132,25 @@ def test_the_former_rule_of_theorem_2_stays_in_view():
     (former,) = CLAIMS["T2"].former
     assert former.sentence != CLAIMS["T2"].rule
     assert "one matrix" in former.reason and former.outcome == "reproduced with a correction (desk)"
+
+
+def test_the_stored_training_says_what_the_page_says_of_weight_decay():
+    """The page's sentences are computed; these are their signs, and a finding that turned them would need new prose."""
+    training = claims.read(results_root() / "claims" / "C1").frames["training"]
+    bound = training.groupby(["decay", "step"]).bound.mean()
+    none, paper, strong = bound.index.unique("decay")
+    assert (none, paper, strong) == (0.0, studies.PAPER_DECAY, 100 * studies.PAPER_DECAY)
+    start, early, late = bound.index.unique("step")
+    for decay in (none, paper):
+        assert min(bound[decay, early], bound[decay, late]) > 1.5 * bound[decay, start]
+    assert bound[strong, early] < bound[strong, start]
+    assert bound[strong, late] < bound[paper, late]
+    assert (training.delta <= training.bound).all()
+
+
+def test_the_stored_targets_are_more_than_the_rule_asks_for_and_all_as_in_theory():
+    mirrored = claims.read(results_root() / "claims" / "T2").frames["mirrored"]
+    negative = mirrored[mirrored.determinant < 0]
+    assert len(negative) == len(mirrored) - len(negative) >= CLAIMS["T2"].TARGETS
+    assert negative[["n", "floor"]].drop_duplicates().shape[0] >= CLAIMS["T2"].TARGETS
+    assert (negative.excess / negative.floor).to_numpy() == pytest.approx([1] * len(negative), abs=1e-3)
