@@ -60,7 +60,7 @@ runs = [
 last = pd.concat(
     [r.blocks[r.blocks.epoch == r.blocks.epoch.max()].assign(run=r.label) for r in runs]
 )
-draw.real_gradients(last, "Without skips the gradient is gone half way")
+draw.real_gradients(last, "In this chain without skips, the gradient is gone half way")
 
 # %%
 for r in runs:
