@@ -357,7 +357,7 @@ Markdown(
     f"* With {strong:g}, a hundred times the paper's, it stands at {bound[strong, early]:.3f} and {bound[strong, late]:.3f}; the fit is worse, at a risk of {state.risk[strong, late]:.4f} "
     f"instead of {state.risk[none, late]:.4f}.\n\n"
     f"After {early} steps {kept(early)} kept the bound where it began, and after {late:,} steps {kept(late)}. The optimizer alone did not keep the weights small here, and nor did the paper's "
-    f"weight decay in so short a training. The measured δ moves with the bound.\n\n"
+    f"weight decay in so short a training. The measured δ, {state.delta[none, start]:.3f} at the start, ends at {state.delta[none, late]:.3f}, {state.delta[paper, late]:.3f} and {state.delta[strong, late]:.3f}.\n\n"
     f"This does not tell what the authors' networks did, since weight decay takes time. By itself it shrinks a weight by a factor of $e^{{-x}}$, where $x$ is the column `exponent`. With {paper:g} it "
     f"is {exponent[paper, late]:.2f} at the end here. Over the paper's {setting.epochs} epochs it adds up to {theirs:.1f} (rates {setting.lr:g}, {setting.lr / 10:g} and {setting.lr / 100:g}, batches of "
     f"{setting.batch_size}, momentum {setting.momentum:g}), between what {strong:g} gives here after {early} steps, {exponent[strong, early]:.1f}, and after {late:,}, {exponent[strong, late]:.1f}. That the "

@@ -137,14 +137,15 @@ def test_the_former_rule_of_theorem_2_stays_in_view():
 def test_the_stored_training_says_what_the_page_says_of_weight_decay():
     """The page's sentences are computed; these are their signs, and a finding that turned them would need new prose."""
     training = claims.read(results_root() / "claims" / "C1").frames["training"]
-    bound = training.groupby(["decay", "step"]).bound.mean()
+    state = training.groupby(["decay", "step"])[["bound", "risk"]].mean()
+    bound, risk = state.bound, state.risk
     none, paper, strong = bound.index.unique("decay")
     assert (none, paper, strong) == (0.0, studies.PAPER_DECAY, 100 * studies.PAPER_DECAY)
     start, early, late = bound.index.unique("step")
     for decay in (none, paper):
         assert min(bound[decay, early], bound[decay, late]) > 1.5 * bound[decay, start]
     assert bound[strong, early] < bound[strong, start]
-    assert bound[strong, late] < bound[paper, late]
+    assert bound[strong, late] < bound[paper, late] and risk[strong, late] > risk[none, late]
     assert (training.delta <= training.bound).all()
 
 
