@@ -193,7 +193,7 @@ others = fits["δ"][fits["δ"].schedule != "geometric"]["in L"]
 Markdown(
     f"The table has the slopes of straight lines through the logarithms, for {rates.L[rates.L >= 16].min()} to {rates.L.max():,} blocks. With the paper's schedule the slope of δ against "
     f"$\\log(2L)/L$ is {' and '.join(f'{x:.2f}' for x in paper_s)} for the two maps, where 1 is the theorem's rate: the rate of the theorem is the rate of its construction. With the other two "
-    f"schedules the slope in $L$ itself is between {others.min():.2f} and {others.max():.2f}, where −1 is the rate $1/L$."
+    f"schedules the slope in $L$ itself is between −{-others.min():.2f} and −{-others.max():.2f}, where −1 is the rate $1/L$."
 )
 
 # %% [markdown]
@@ -499,14 +499,14 @@ pd.DataFrame(
         .max()
         .map(lambda x: "below 1e-18" if x < 1e-18 else f"{x:.0e}"),
     }
-)
+).loc[spectrum.unique()]
 
 # %% tags=["hide-input"]
 off = (negative.excess / negative.floor - 1).abs()
 limit = claims.CLAIMS["T2"].REACHED
 Markdown(
     f"Of {len(positive)} targets with a positive determinant, descent reached {(positive.excess <= limit).sum()}; of their {len(negative)} mirror images it reached {(negative.excess <= limit).sum()}. "
-    f"There, the excess risk ended within {100 * off.max():.1g} % of σ_min(R)² on every one."
+    f"There, the excess risk ended at σ_min(R)², but for {100 * off.max():.2g} % of it at most."
 )
 
 # %% [markdown]

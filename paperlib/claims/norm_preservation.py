@@ -110,8 +110,8 @@ class Theorem2(Claim):
             outcome="reproduced with a correction (desk)",
             reason=(
                 "the correction rested on one matrix with det R < 0, and nothing asked whether descent reaches the "
-                "targets with det R > 0. The margins are the same. The new rule is not blind: descents of the first "
-                "seed's kind had been tried when it was written"
+                "targets with det R > 0. The margins are the same. The new rule is not blind: trial descents on such "
+                "targets, the first seed's among them, had been seen when it was written"
             ),
         ),
     )

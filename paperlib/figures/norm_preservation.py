@@ -188,7 +188,8 @@ def bounds_in_training(table: pd.DataFrame, title: str = "", paper: float | None
             line_at_one(ax, color=PALETTE[3], lw=1.2, ls="--")
             ax.set_ylim(bottom=0)
             ax.set_xlabel("block")
-            ax.set_title(f"weight decay {decay:g}{' (the paper’s)' if decay == paper else ''}", loc="left")
+            whose = " (the paper’s)" if decay == paper else ""
+            ax.set_title(f"weight decay {decay:g}{whose}", loc="left", fontsize=10)
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
