@@ -27,21 +27,22 @@ PREDICTIONS = ["correlated", "small space"]
 
 
 def variants(cells: Iterable[tuple[int, int]] = ((2, 32), (16, 16), (32, 2))) -> pd.DataFrame:
-    """What each variant does with the middle kernel, one row per variant.
+    """What each variant does with its kernels, one row per variant.
 
-    Columns: ``held at`` (the formula of σ), ``start``, and for each of the ``cells`` (c, d) the value of σ, which is
-    empty where the kernel is not held.
+    Columns: ``held`` (which of the three kernels), ``σ`` (of the middle one, as a formula), ``start``, and for each of
+    the ``cells`` (c, d) the value of σ, which is empty where the kernel is not held.
 
     Examples
     --------
-    >>> variants([(32, 2)]).loc["published"].tolist()[::2]
-    ['√(d / c)', '0.25']
+    >>> variants([(32, 2)]).loc["published"].tolist()[::3]
+    ['the middle', '0.25']
     """
     rows = []
     for v in VARIANTS.values():
-        held = v.title.split("σ = ")[-1] if v.sigma else "not held"
+        held = "all three" if v.every_layer else "the middle"
+        own = {"held": held, "σ": v.title.split("σ = ")[-1]} if v.sigma else {"held": "none", "σ": ""}
         values = {f"σ, {c} → {d}": f"{v.sigma(c, d):.2f}" if v.sigma else "" for c, d in cells}
-        rows.append({"held at": held, "start": STARTS[v.start]} | values)
+        rows.append(own | {"start": STARTS[v.start]} | values)
     return pd.DataFrame(rows, index=pd.Index(VARIANTS, name="variant"))
 
 

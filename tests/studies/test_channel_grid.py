@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from paperlib import cifar
-from paperlib.channel_grid import VARIANTS, Cell, GridConfig, run, train_cell
+from paperlib.channel_grid import MIDDLE_VARIANTS, VARIANTS, Cell, GridConfig, run, train_cell
 from paperlib.energy import relative_sd
 from paperlib.studies import channel_grid as studies
 
@@ -37,7 +37,7 @@ def test_ratios_are_geometric_means_of_the_living():
 def test_ratios_take_one_stage(table):
     for step, expected in ((None, 2), (0, 0), (2, 2)):
         found = studies.ratios(table, step)
-        assert len(found) == 4 * len(VARIANTS)
+        assert len(found) == 4 * len(MIDDLE_VARIANTS)
         part = table[(table.step == expected) & (table.variant == "free") & (table.c == 4) & (table.d == 8)]
         cell = found[(found.variant == "free") & (found.c == 4) & (found.d == 8)].iloc[0]
         assert math.log(cell.ratio) == pytest.approx(part.log_ratio.mean())
