@@ -64,6 +64,41 @@ def ratios(measurements: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
     )
 
 
+def by_cell(measurements: pd.DataFrame, variant: str, step: int | None = None) -> pd.Series:
+    """The gradient-norm ratio of one variant after ``step`` steps (by default at the last stage), by cell (c, d).
+
+    It is the geometric mean over the runs that are alive, as in :func:`ratios`, and NaN where none is.
+
+    Examples
+    --------
+    >>> runs = pd.DataFrame({"variant": "free", "c": 2, "d": [4, 4], "step": 9, "log_ratio": np.log([1.0, 4.0])})
+    >>> round(by_cell(runs, "free")[2, 4].item(), 6)
+    2.0
+    """
+    found = ratios(measurements[measurements.variant == variant], step)
+    return found.set_index(CELL).ratio
+
+
+def from_one(ratios: pd.Series) -> pd.Series:
+    """How far ratios are from 1, as a factor of at least 1: the larger of the ratio and its inverse.
+
+    Examples
+    --------
+    >>> from_one(pd.Series([0.5, 1.5])).tolist()
+    [2.0, 1.5]
+    """
+    return np.exp(np.log(ratios).abs())
+
+
+def beside(measurements: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """``others``, and before them those rows of ``measurements`` that have their cells, seeds and stages.
+
+    So a small grid stands beside the same networks of a larger one.
+    """
+    keys = [*CELL, "seed", "step"]
+    return pd.concat([measurements.merge(others[keys].drop_duplicates(), on=keys), others], ignore_index=True)
+
+
 def by_stage(
     measurements: pd.DataFrame, variants: Iterable[str], steps: Iterable[int]
 ) -> tuple[pd.DataFrame, dict[str, str]]:

@@ -56,6 +56,25 @@ def test_ratios_by_stage(table):
     assert list(found.variant.drop_duplicates()) == list(titles)
 
 
+def test_ratios_by_cell_and_their_distances_from_1(table):
+    for step in (0, 2):
+        expected = studies.ratios(table, step).query("variant == 'free'").set_index(["c", "d"]).ratio
+        pd.testing.assert_series_equal(studies.by_cell(table, "free", step), expected)
+    pd.testing.assert_series_equal(studies.by_cell(table, "free"), expected)
+    found = studies.from_one(studies.by_cell(pd.concat([made([-1.0, -3.0]), made([math.inf], d=8)]), "conv-relu"))
+    assert found[2, 4] == pytest.approx(math.exp(2)) and math.isnan(found[2, 8])
+
+
+def test_a_small_grid_beside_the_same_networks_of_a_larger_one(table):
+    small = table.query("c == 2 and variant == 'conv' and seed < 2 and step == 2")
+    found = studies.beside(table.query("variant == 'free'"), small)
+    assert found.variant.tolist() == ["free"] * 4 + ["conv"] * 4
+    keys = ["c", "d", "seed", "step"]
+    assert found[:4][keys].values.tolist() == sorted(found[4:][keys].values.tolist())
+    same = table.query("variant == 'free' and c == 2 and d == 8 and seed == 1 and step == 2").log_ratio.item()
+    assert found[:4].query("d == 8 and seed == 1").log_ratio.item() == same
+
+
 def test_distances():
     cells = [
         made([math.log(r)] * 2, d=d, step=s)
