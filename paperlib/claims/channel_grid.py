@@ -37,7 +37,7 @@ _BECAME_LOOSER = (
 )
 _COULD_NOT_FAIL = (
     "it was chosen while its data were being made, it forgave a cell whose seeds scatter, and its correction could not "
-    "fail: before the first step the kernels satisfy it by their construction"
+    "fail: untrained kernels satisfy it by their construction, up to the scatter that was forgiven"
 )
 
 
