@@ -80,7 +80,8 @@ folders = {
 }
 grids = {name: read(results_root() / "channel_grid" / f) for name, f in folders.items()}
 table = {name: grid.measurements for name, grid in grids.items()}
-found = {f.claim: f for f in claims.read_all(results_root(), only=("P3", "F2a", "F2b"))}
+stored_claims = claims.read_all(results_root(), only=("P3", "F2a", "F2b"))
+found = {f.claim: f for f in stored_claims if f.preset == "desk"}
 BOTH = ("free", "conv-relu")
 TITLES = {v: variant.title for v, variant in VARIANTS.items()}
 
@@ -492,9 +493,14 @@ So what decides is how much alike the gradients are, over channels, pixels and i
 def three(name, every):
     """Ratios of the three ways by cell, and the measurements that they are from."""
     rows = studies.beside(table[name], table[every])
-    return rows, {v: studies.by_cell(rows, v) for v in (*BOTH, "conv-relu-all")}
+    return rows, {v: studies.by_cell(rows, v) for v in WAYS}
 
 
+WAYS = {
+    "free": "no projection",
+    "conv-relu": "the middle projected",
+    "conv-relu-all": "all three projected",
+}
 slow_rows, slow = three("main", "all")
 fast_rows, quick = three("fast", "all, fast")
 closer = [
@@ -517,14 +523,14 @@ active: at {FAST:g} the ReLU lets {passed["conv-relu-all"]:.2f} of the energy th
 # %% mystnb={"figure": {"caption": "Without a projection, with the middle convolution held, and with all three, at the rate 0.1.", "name": "fig-all-three"}, "image": {"alt": "Three heat maps of three by three cells. With all three held most cells are nearer to white than with the middle one alone; two outputs stay orange."}}
 draw.heat_maps(
     studies.ratios(fast_rows),
-    {v: TITLES[v] for v in (*BOTH, "conv-relu-all")},
+    WAYS,
     title="All three held, learning rate 0.1",
 )
 
 # %% mystnb={"figure": {"caption": "The same at the rate 0.01.", "name": "fig-all-three-slow"}, "image": {"alt": "Three heat maps of three by three cells. With all three held the upper right is nearer to white than with the middle one alone; two outputs stay orange."}}
 draw.heat_maps(
     studies.ratios(slow_rows),
-    {v: TITLES[v] for v in (*BOTH, "conv-relu-all")},
+    WAYS,
     title="All three held, learning rate 0.01",
 )
 
