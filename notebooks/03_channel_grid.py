@@ -25,7 +25,7 @@
 # |---|---|
 # | **needs** | two CPU cores |
 # | **fetches** | nothing to read the stored grids; CIFAR-10, 170 MB, once, to train one |
-# | **takes** | seconds. A grid of your own, in the last section, takes about an hour at the `desk` preset; `paper` wants a GPU and has not been run |
+# | **takes** | seconds. To train a grid of your own, in the last section, takes about an hour at the `desk` preset. `paper` wants a GPU and has not been run; where there is one, `auto` is `paper`, and `-p preset desk` reads the stored grid instead |
 #
 # All that this page says is about stored grids, whatever the parameters are. The parameters choose [a grid of your own](a-grid-of-your-own), which stands at the end. It is trained cell by cell, and an interrupted one goes on where it was. With `stored = True`
 # the committed record is read where there is one of the very grid that the parameters describe.
