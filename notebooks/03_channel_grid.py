@@ -515,8 +515,8 @@ passed = studies.activity({"fast": fast_rows}).set_index("variant").relu_share
 Markdown(
     f"""
 Holding all three brings the middle layer nearer to 1 than holding the middle one alone, in {closer[0]} of {len(quick["free"])} cells at the rate {FAST:g} and in {closer[1]} at {SLOW:g}, and does not change what this page says of either rate. At {FAST:g} the median cell is off by a factor of
-{far(quick["conv-relu-all"]).median():.2f} with all three held, {far(quick["conv-relu"]).median():.2f} with the middle one alone, and {far(quick["free"]).median():.2f} free; nearer than in the free network is the layer in {beats[0]} of {len(quick["free"])} cells. At {SLOW:g} the three numbers are {far(slow["conv-relu-all"]).median():.2f}, {far(slow["conv-relu"]).median():.2f} and {far(slow["free"]).median():.2f}, and the layer is nearer in {beats[1]} cells. More units stay
-active: at {FAST:g} the ReLU lets {passed["conv-relu-all"]:.2f} of the energy through, in place of {passed["conv-relu"]:.2f}. These are {grids["all"].config.seeds} seeds.
+{far(quick["conv-relu-all"]).median():.2f} with all three held, {far(quick["conv-relu"]).median():.2f} with the middle one alone, and {far(quick["free"]).median():.2f} free; the layer is nearer to 1 than in the free network in {beats[0]} of {len(quick["free"])} cells. At {SLOW:g} the three numbers are {far(slow["conv-relu-all"]).median():.2f}, {far(slow["conv-relu"]).median():.2f} and {far(slow["free"]).median():.2f}, and the layer is nearer in {beats[1]} cells. At {FAST:g} more units
+stay active: the ReLU lets {passed["conv-relu-all"]:.2f} of the energy through, in place of {passed["conv-relu"]:.2f}. These are {grids["all"].config.seeds} seeds.
 """
 )
 
