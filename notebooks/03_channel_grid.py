@@ -57,7 +57,7 @@ from paperlib.channel_grid import VARIANTS, Cell, GridConfig, read, run, train_c
 
 config = GridConfig.from_namespace(globals()).resolve()
 
-# %%
+# %% tags=["hide-input"]
 # %matplotlib inline
 import math
 
