@@ -4,7 +4,7 @@ A network of three 3×3 convolutions, 3→c, c→d and d→10 with ReLUs between
 the mean over the feature map, which makes ∂E/∂y the same at every pixel inside the border, or a linear layer, which
 does not.  What is looked at is its middle, the Conv-ReLU y = relu(W x): the ratio ‖∂E/∂y‖ / ‖∂E/∂x‖ is 1 if the
 gradient's norm is kept, and above 1 if the gradient shrinks on its way back.  The *variants* differ in the middle
-kernel alone: in how it begins, and in the singular value it is held at.
+kernel: in how it begins, and in the singular value it is held at.  One of them holds the outer kernels as well.
 
 On its way back through the Conv-ReLU the gradient loses energy twice, and the ratio is made of three factors,
 
@@ -24,11 +24,12 @@ from __future__ import annotations
 from paperlib.channel_grid.cell import Cell, train_cell
 from paperlib.channel_grid.grid import GridConfig, GridRecord, ResolvedGrid, read
 from paperlib.channel_grid.measures import MEASURED, measure
-from paperlib.channel_grid.networks import VARIANTS, Networks, Variant, initial_kernel
+from paperlib.channel_grid.networks import MIDDLE_VARIANTS, VARIANTS, Networks, Variant, initial_kernel
 from paperlib.channel_grid.work import run, stored_only
 
 __all__ = [
     "MEASURED",
+    "MIDDLE_VARIANTS",
     "VARIANTS",
     "Cell",
     "GridConfig",

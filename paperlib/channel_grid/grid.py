@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from paperlib import machine
 from paperlib.channel_grid.cell import Cell, Recipe
-from paperlib.channel_grid.networks import VARIANTS, check_variant
+from paperlib.channel_grid.networks import MIDDLE_VARIANTS, VARIANTS, check_variant
 from paperlib.cifar import available
 from paperlib.errors import ConfigError
 from paperlib.parameters import (
@@ -68,7 +68,8 @@ class GridConfig(Recipe):
     in_channels: Channels | None = Field(None, description="the numbers c of input channels")
     out_channels: Channels | None = Field(None, description="the numbers d of output channels")
     variants: tuple[str, ...] | None = Field(
-        None, description="keys of ``paperlib.channel_grid.VARIANTS``; by default all"
+        None,
+        description="keys of ``paperlib.channel_grid.VARIANTS``; by default those that differ in the middle alone",
     )
     seeds: Count | None = Field(None, description="how many: 0, 1, …")
     stages: Stages | None = Field(None, description="numbers of steps after which to measure; the largest ends a run")
@@ -115,7 +116,7 @@ class GridConfig(Recipe):
         defaults = {
             "in_channels": size["channels"],
             "out_channels": size["channels"],
-            "variants": tuple(VARIANTS),
+            "variants": MIDDLE_VARIANTS,
             "seeds": size["seeds"],
             "stages": size["stages"],
             "batch_size": size.get("batch_size", 128),

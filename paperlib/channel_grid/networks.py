@@ -1,4 +1,4 @@
-"""The three-layer networks of the channel grid, and the variants of their middle kernel."""
+"""The three-layer networks of the channel grid, and the variants: which kernels are held, and how the middle begins."""
 
 from __future__ import annotations
 
@@ -21,22 +21,35 @@ SIDE = 32  # of the images
 
 @dataclass(frozen=True)
 class Variant:
-    """How the middle kernel begins, and the singular value it is held at (None: it is trained freely)."""
+    """How the middle kernel begins, and the singular value it is held at (None: it is trained freely).
+
+    With ``every_layer`` the first and the last kernel are held as well, each at its own target: that of a Conv-ReLU
+    for the first, and that of a convolution alone for the last, which no ReLU follows.
+    """
 
     title: str
     start: Start
     sigma: Callable[[int, int], float] | None = None
+    every_layer: bool = False
+
+
+def _conv_relu(c: int, d: int) -> float:
+    """√(2d / min(d, c)), equation 7 with a ReLU behind the convolution."""
+    return target((d, c, 3, 3), relu=True)
 
 
 VARIANTS: dict[str, Variant] = {
-    "conv-relu": Variant("projected, σ = √(2d / min(d, c))", "default", lambda c, d: target((d, c, 3, 3), relu=True)),
+    "conv-relu": Variant("projected, σ = √(2d / min(d, c))", "default", _conv_relu),
     "conv": Variant("projected, σ = √(d / min(d, c))", "default", lambda c, d: target((d, c, 3, 3))),
     "published": Variant("projected, σ = √(d / c)", "default", lambda c, d: math.sqrt(d / c)),
     "free": Variant("no projection, PyTorch's start", "default"),
     "free-he-fan-in": Variant("no projection, He's start (fan in)", "he-fan-in"),
     "free-he-fan-out": Variant("no projection, He's start (fan out)", "he-fan-out"),
     "free-orthogonal": Variant("no projection, orthogonal start", "orthogonal"),
+    "conv-relu-all": Variant("all three projected, σ = √(2d / min(d, c))", "default", _conv_relu, every_layer=True),
 }
+MIDDLE_VARIANTS = tuple(name for name, variant in VARIANTS.items() if not variant.every_layer)
+"""The variants that differ in the middle kernel alone: what a grid trains unless it is told otherwise."""
 
 
 def check_variant(name: str) -> str:
@@ -112,7 +125,7 @@ class Networks(nn.Module):
     d : int
         Channels at its output.
     variant : Variant
-        How the middle kernel begins and is held.
+        How the middle kernel begins, and which kernels are held.
     seeds : iterable of int
         One for each network.
     classes : int
@@ -144,7 +157,7 @@ class Networks(nn.Module):
         self.c, self.d, self.variant, self.groups = c, d, variant, len(seeds)
         kernels, readouts = [], []
         for seed in seeds:
-            # The outer kernels are drawn first: they are the same for every variant.
+            # The outer kernels are drawn first: they are the same for every variant that does not hold them.
             generator = torch.Generator().manual_seed(seed)
             first = initial_kernel(c, 3, "he-fan-in", generator)
             last = initial_kernel(classes, d, "he-fan-in", generator)
@@ -189,23 +202,29 @@ class Networks(nn.Module):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Set the middle kernels' singular values to the variant's σ; do nothing where it has none.
+        """Set the singular values of the kernels that the variant holds; do nothing where it holds none.
 
         It is done as :class:`paperlib.holding.NormPreserving` does it.  A kernel without a projection stays as it is.
         """
         if self.variant.sigma is None:
             return
-        d, c = self.d, self.c
-        factor = self.variant.sigma(c, d) / target((d, c, 3, 3))
-        method = default_method(self.middle.device)
-        stack = self.middle.detach().unflatten(0, (self.groups, d))
+        self._hold(self.middle, self.variant.sigma(self.c, self.d))
+        if self.variant.every_layer:
+            self._hold(self.first, target((self.c, 3, 3, 3), relu=True))
+            self._hold(self.last, target((len(self.last) // self.groups, self.d, 3, 3)))
+
+    def _hold(self, kernels: Tensor, sigma: float) -> None:
+        """Set the singular values of one layer's kernels, one kernel for each network, to ``sigma``."""
+        stack = kernels.detach().unflatten(0, (self.groups, -1))
+        factor = sigma / target(tuple(stack.shape[1:]))
+        method = default_method(kernels.device)
 
         def one(kernel: Tensor) -> tuple[Tensor, Tensor]:
             # The grid is "small", so that the size only says that the map is not smaller than the kernel.
-            return project_unchecked(kernel, (32, 32), 1, False, 1, method, "small")
+            return project_unchecked(kernel, (SIDE, SIDE), 1, False, 1, method, "small")
 
         if method == "eigh":  # on the CPU; it looks at its values, which a batch cannot
             projected, ok = map(torch.stack, zip(*map(one, stack), strict=True))
         else:
             projected, ok = torch.vmap(one)(stack)
-        self.middle.copy_(torch.where(ok[:, None, None, None, None], factor * projected, stack).flatten(0, 1))
+        kernels.copy_(torch.where(ok[:, None, None, None, None], factor * projected, stack).flatten(0, 1))

@@ -196,9 +196,9 @@ def _cost(c: int, d: int) -> float:
 def _twin(c: int, d: int, variant: str, among: tuple[str, ...]) -> str:
     """The first of ``among`` that is the same experiment for these channels: √(d/c) is √(d/min(d, c)) where c ≤ d."""
 
-    def key(name: str) -> tuple[str, float | None]:
+    def key(name: str) -> tuple[str, bool, float | None]:
         v = VARIANTS[name]
-        return v.start, None if v.sigma is None else round(v.sigma(c, d), 12)
+        return v.start, v.every_layer, None if v.sigma is None else round(v.sigma(c, d), 12)
 
     return next(name for name in among if key(name) == key(variant))
 

@@ -141,14 +141,6 @@ CARDS: dict[str, Card] = {
         "Trained cells at the paper's scale whose mean share is within a factor 1.25 of min(d, c)/d.",
         GRID,
     ),
-    "F2": Card(
-        "the channel grid (Figure 2)",
-        PROJECTION,
-        "ratio near 1 but for very small c with d > c; mean of 10 runs",
-        THREE,
-        _F2,
-        GRID,
-    ),
     "F2a": Card(
         "the channel grid at the rate 0.1 (Figure 2)",
         PROJECTION,

@@ -27,21 +27,22 @@ PREDICTIONS = ["correlated", "small space"]
 
 
 def variants(cells: Iterable[tuple[int, int]] = ((2, 32), (16, 16), (32, 2))) -> pd.DataFrame:
-    """What each variant does with the middle kernel, one row per variant.
+    """What each variant does with its kernels, one row per variant.
 
-    Columns: ``held at`` (the formula of σ), ``start``, and for each of the ``cells`` (c, d) the value of σ, which is
-    empty where the kernel is not held.
+    Columns: ``held`` (which of the three kernels), ``σ`` (of the middle one, as a formula), ``start``, and for each of
+    the ``cells`` (c, d) the value of σ, which is empty where the kernel is not held.
 
     Examples
     --------
-    >>> variants([(32, 2)]).loc["published"].tolist()[::2]
-    ['√(d / c)', '0.25']
+    >>> variants([(32, 2)]).loc["published"].tolist()[::3]
+    ['the middle', '0.25']
     """
     rows = []
     for v in VARIANTS.values():
-        held = v.title.split("σ = ")[-1] if v.sigma else "not held"
+        held = "all three" if v.every_layer else "the middle"
+        own = {"held": held, "σ": v.title.split("σ = ")[-1]} if v.sigma else {"held": "none", "σ": ""}
         values = {f"σ, {c} → {d}": f"{v.sigma(c, d):.2f}" if v.sigma else "" for c, d in cells}
-        rows.append({"held at": held, "start": STARTS[v.start]} | values)
+        rows.append(own | {"start": STARTS[v.start]} | values)
     return pd.DataFrame(rows, index=pd.Index(VARIANTS, name="variant"))
 
 
@@ -61,6 +62,41 @@ def ratios(measurements: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
         alive=found["count"],
         dead=found["size"] - found["count"],
     )
+
+
+def by_cell(measurements: pd.DataFrame, variant: str, step: int | None = None) -> pd.Series:
+    """The gradient-norm ratio of one variant after ``step`` steps (by default at the last stage), by cell (c, d).
+
+    It is the geometric mean over the runs that are alive, as in :func:`ratios`, and NaN where none is.
+
+    Examples
+    --------
+    >>> runs = pd.DataFrame({"variant": "free", "c": 2, "d": [4, 4], "step": 9, "log_ratio": np.log([1.0, 4.0])})
+    >>> round(by_cell(runs, "free")[2, 4].item(), 6)
+    2.0
+    """
+    found = ratios(measurements[measurements.variant == variant], step)
+    return found.set_index(CELL).ratio
+
+
+def from_one(ratios: pd.Series) -> pd.Series:
+    """How far ratios are from 1, as a factor of at least 1: the larger of the ratio and its inverse.
+
+    Examples
+    --------
+    >>> from_one(pd.Series([0.5, 1.5])).tolist()
+    [2.0, 1.5]
+    """
+    return np.exp(np.log(ratios).abs())
+
+
+def beside(measurements: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """``others``, and before them those rows of ``measurements`` that have their cells, seeds and stages.
+
+    So a small grid stands beside the same networks of a larger one.
+    """
+    keys = [*CELL, "seed", "step"]
+    return pd.concat([measurements.merge(others[keys].drop_duplicates(), on=keys), others], ignore_index=True)
 
 
 def by_stage(

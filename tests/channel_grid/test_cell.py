@@ -120,7 +120,9 @@ def test_the_images_are_given_not_named(data):
 
 
 # -- side by side ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("variant", "head"), [("conv-relu", "mean"), ("free", "mean"), ("conv-relu", "linear")])
+@pytest.mark.parametrize(
+    ("variant", "head"), [("conv-relu", "mean"), ("conv-relu-all", "mean"), ("free", "mean"), ("conv-relu", "linear")]
+)
 def test_a_group_trains_as_its_seeds_alone(variant, head, data):
     values = {"stages": (0, 2, 6), "batch_size": 32, "probe_images": 32, "head": head}
     cell = Cell(c=4, d=8, variant=variant, seeds=[0, 3, 5], **values)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from paperlib.channel_grid import VARIANTS, Networks, initial_kernel
+from paperlib.channel_grid import MIDDLE_VARIANTS, VARIANTS, Networks, initial_kernel
 from paperlib.channel_grid import networks as module
 from paperlib.errors import ConfigError
 from paperlib.projection import NormPreserving, project, spread, target
@@ -44,14 +44,14 @@ def test_an_unknown_start_is_refused():
 
 
 def test_only_the_middle_differs_between_variants():
-    networks = {name: Networks(4, 8, variant, [3]) for name, variant in VARIANTS.items()}
+    networks = {name: Networks(4, 8, VARIANTS[name], [3]) for name in MIDDLE_VARIANTS}
     for net in networks.values():
         assert torch.equal(net.first, networks["free"].first)
         assert torch.equal(net.last, networks["free"].last)
     # A held kernel is the projection of the one that is trained freely.
     free = networks["free"].middle.detach()
-    for name, variant in VARIANTS.items():
-        if variant.sigma is not None:
+    for name in MIDDLE_VARIANTS:
+        if (variant := VARIANTS[name]).sigma is not None:
             expected = variant.sigma(4, 8) / target((8, 4, 3, 3)) * project(free, 7)
             torch.testing.assert_close(networks[name].middle.detach(), expected, rtol=0, atol=1e-5)
 
@@ -60,6 +60,7 @@ def test_only_the_middle_differs_between_variants():
 def test_the_sigma_of_each_variant(c, d):
     r = min(c, d)
     expected = {"conv-relu": math.sqrt(2 * d / r), "conv": math.sqrt(d / r), "published": math.sqrt(d / c)}
+    expected["conv-relu-all"] = expected["conv-relu"]
     assert {n: v.sigma(c, d) for n, v in VARIANTS.items() if v.sigma} == pytest.approx(expected)
     for name, sigma in expected.items():
         net = Networks(c, d, VARIANTS[name], [0])
@@ -67,6 +68,21 @@ def test_the_sigma_of_each_variant(c, d):
             net.project()
         low, high = (s * target((d, c, 3, 3)) for s in spread(net.middle.detach().double(), 16))
         assert low == pytest.approx(sigma, rel=0.1) and high == pytest.approx(sigma, rel=0.1)
+
+
+@pytest.mark.parametrize(("c", "d"), [(2, 8), (16, 4)])
+def test_every_layer_is_held_at_its_own_target(c, d):
+    """A Conv-ReLU's σ for the first two, that of a convolution alone for the last."""
+    free, net = (Networks(c, d, VARIANTS[name], [3]) for name in ("free", "conv-relu-all"))
+    targets = {"first": (c, 3, True), "middle": (d, c, True), "last": (10, d, False)}
+    for name, (outputs, inputs, relu) in targets.items():
+        kernel, expected = getattr(net, name).detach(), project(getattr(free, name).detach(), 7, relu=relu)
+        assert kernel.shape == (outputs, inputs, 3, 3)
+        torch.testing.assert_close(kernel, expected, rtol=0, atol=1e-5)
+    for _ in range(40):  # one projection is cropped; many converge
+        net.project()
+    for name, (_, _, relu) in targets.items():
+        assert spread(getattr(net, name).detach().double(), 16, relu=relu) == pytest.approx((1, 1), abs=0.1)
 
 
 def test_it_projects_as_norm_preserving_does():
@@ -142,12 +158,14 @@ def test_networks_of_a_group_do_not_see_one_another(variant, batch):
             torch.testing.assert_close(own.grad, stack.grad.unflatten(0, (3, -1))[j], rtol=1e-4, atol=1e-6)
 
 
-def test_products_project_a_group_at_once_as_eigenvectors_one_by_one(monkeypatch):
+@pytest.mark.parametrize("variant", ["conv-relu", "conv-relu-all"])
+def test_products_project_a_group_at_once_as_eigenvectors_one_by_one(variant, monkeypatch):
     """On CUDA the projection is made of products, for all networks in one batch."""
-    group = Networks(4, 8, VARIANTS["conv-relu"], [0, 1, 2])
+    group = Networks(4, 8, VARIANTS[variant], [0, 1, 2])
     monkeypatch.setattr(module, "default_method", lambda device: "quintic")
-    other = Networks(4, 8, VARIANTS["conv-relu"], [0, 1, 2])
-    torch.testing.assert_close(other.middle.detach(), group.middle.detach(), rtol=0, atol=1e-6)
+    other = Networks(4, 8, VARIANTS[variant], [0, 1, 2])
+    for name in ("first", "middle", "last"):
+        torch.testing.assert_close(getattr(other, name).detach(), getattr(group, name).detach(), rtol=0, atol=1e-6)
     other.middle.data[:8] = math.nan  # the first network has died; the others go on
     before = other.middle.detach().clone()
     other.middle.data[8:] *= 3

@@ -21,7 +21,8 @@ def test_each_claim_is_measured_stored_and_read(measured, name, tmp_path):
         assert claims.verdict(finding) == claims.outcome(finding) == claims.spoken(finding) == EXPECTED[name]
     else:
         assert claims.verdict(finding) == claims.UNTESTED
-        assert claims.spoken(finding) == f"{claims.UNTESTED} (at the smoke preset: {claims.outcome(finding)})"
+        said = f"undecided: {claims.CLAIMS[name].missing(finding.frames)}"
+        assert claims.spoken(finding) == f"{claims.UNTESTED} (at the smoke preset: {said})"
     assert (finding.claim, finding.preset, finding.seeds) == (name, "smoke", [0, 1])
     assert finding.provenance.command == f"python -m paperlib measure {name} --preset smoke --seeds 2"
     assert finding.quantities
@@ -185,7 +186,7 @@ def test_what_is_missing_or_damaged_is_said(measured, tmp_path):
     [
         (("T9",), "'T9' is not one of T1, C1, T2"),
         (("T1", "paper"), "'paper' is not one of smoke, desk: T1 needs no GPU and no data"),
-        (("F2", "papr"), "'papr' is not one of smoke, desk, paper"),
+        (("F2a", "papr"), "'papr' is not one of smoke, desk, paper"),
         (("T1", "smoke", 0), "at least 1"),
         (("T1", "smoke", 2.0), "whole number"),
         (("T1", "smoke", True), "whole number"),
@@ -203,11 +204,11 @@ def test_the_default_is_what_does_not_train_with_five_seeds(tmp_path, monkeypatc
         command.main(["measure", "--out", str(tmp_path)])
     assert asked == [("T1", "desk", None)]
     seeds = {name: claims.CLAIMS[name].seeds("desk") for name in EXPECTED}
-    assert seeds == dict.fromkeys(EXPECTED, 5) | {"P3": 10, "F2": 10}
-    assert claims.CLAIMS["F2"].seeds("smoke") == 2
+    assert seeds == dict.fromkeys(EXPECTED, 5) | {"P3": 10, "F2b": 10}
+    assert claims.CLAIMS["F2b"].seeds("smoke") == claims.CLAIMS["F2a"].seeds("smoke") == 2
     with pytest.raises(SystemExit):
         command.main(["measure", "--help"])
-    assert "all but those that train, P3, F2" in " ".join(capsys.readouterr().out.split())
+    assert "all but those that train, P3, F2a, F2b" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
@@ -224,7 +225,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert "error: claim 'T9'" in capsys.readouterr().err
     assert not (tmp_path / "runs" / "claims" / "T1").exists()  # refused before anything was measured
     # A preset that one of them does not have, too.
-    assert command.main(["measure", "C1", "F2", "--preset", "paper"]) == 1
+    assert command.main(["measure", "C1", "F2a", "--preset", "paper"]) == 1
     assert "C1 needs no GPU and no data" in capsys.readouterr().err
     assert not (tmp_path / "runs" / "channel_grid").exists()
     assert command.main(["measure", "T3", "--seeds", "0"]) == 1

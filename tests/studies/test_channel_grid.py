@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from paperlib import cifar
-from paperlib.channel_grid import VARIANTS, Cell, GridConfig, run, train_cell
+from paperlib.channel_grid import MIDDLE_VARIANTS, VARIANTS, Cell, GridConfig, run, train_cell
 from paperlib.energy import relative_sd
 from paperlib.studies import channel_grid as studies
 
@@ -37,7 +37,7 @@ def test_ratios_are_geometric_means_of_the_living():
 def test_ratios_take_one_stage(table):
     for step, expected in ((None, 2), (0, 0), (2, 2)):
         found = studies.ratios(table, step)
-        assert len(found) == 4 * len(VARIANTS)
+        assert len(found) == 4 * len(MIDDLE_VARIANTS)
         part = table[(table.step == expected) & (table.variant == "free") & (table.c == 4) & (table.d == 8)]
         cell = found[(found.variant == "free") & (found.c == 4) & (found.d == 8)].iloc[0]
         assert math.log(cell.ratio) == pytest.approx(part.log_ratio.mean())
@@ -54,6 +54,25 @@ def test_ratios_by_stage(table):
     alone = studies.ratios(table, 2).query("variant == 'conv-relu'").ratio
     assert found[found.variant == "conv-relu, 2"].ratio.tolist() == alone.tolist()
     assert list(found.variant.drop_duplicates()) == list(titles)
+
+
+def test_ratios_by_cell_and_their_distances_from_1(table):
+    for step in (0, 2):
+        expected = studies.ratios(table, step).query("variant == 'free'").set_index(["c", "d"]).ratio
+        pd.testing.assert_series_equal(studies.by_cell(table, "free", step), expected)
+    pd.testing.assert_series_equal(studies.by_cell(table, "free"), expected)
+    found = studies.from_one(studies.by_cell(pd.concat([made([-1.0, -3.0]), made([math.inf], d=8)]), "conv-relu"))
+    assert found[2, 4] == pytest.approx(math.exp(2)) and math.isnan(found[2, 8])
+
+
+def test_a_small_grid_beside_the_same_networks_of_a_larger_one(table):
+    small = table.query("c == 2 and variant == 'conv' and seed < 2 and step == 2")
+    found = studies.beside(table.query("variant == 'free'"), small)
+    assert found.variant.tolist() == ["free"] * 4 + ["conv"] * 4
+    keys = ["c", "d", "seed", "step"]
+    assert found[:4][keys].values.tolist() == sorted(found[4:][keys].values.tolist())
+    same = table.query("variant == 'free' and c == 2 and d == 8 and seed == 1 and step == 2").log_ratio.item()
+    assert found[:4].query("d == 8 and seed == 1").log_ratio.item() == same
 
 
 def test_distances():
