@@ -316,4 +316,12 @@ CARDS: dict[str, Card] = {
         "Networks of the four depths whose first ratios are more than 3 % (Plain: 15 %) off the prediction.",
         "Not estimated. It needs the ratios before the first update only, at depths up to 1001, and no whole training.",
     ),
+    "I1": Card(
+        "whether norm preservation explains the accuracy",
+        OURS,
+        "the changed transitions improve the performance because they keep the norm better (on Table III, no figure)",
+        FIVE,
+        "Networks with several seeds whose error does not rise when their transitions are held away from the target.",
+        "Not estimated: the interventions are written for the desk preset, about 40 minutes of two cores.",
+    ),
 }
