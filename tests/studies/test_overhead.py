@@ -52,6 +52,14 @@ def test_the_shortcuts_are_one_matrix_and_half_of_the_spectrum(k, without, with_
     assert asked == [(without, True), (with_them, k > 1)]
 
 
+@pytest.mark.parametrize(("takes", "calls", "counts"), [([0.3], 1, 0.3), ([0.1, *[0.02] * 8, 9.0], 10, 0.02)])
+def test_a_short_call_is_timed_as_the_median_of_ten(monkeypatch, takes, calls, counts):
+    times = iter(takes)
+    monkeypatch.setattr(overhead, "seconds", lambda call: next(times))
+    assert overhead.steady(lambda: None) == counts
+    assert next(times, None) is None and len(takes) == calls
+
+
 def test_the_steps_at_several_depths_take_turns(monkeypatch):
     monkeypatch.setitem(overhead.METHODS, "iteration", overhead.METHODS["svd, shortcuts"])  # which takes least
     table = overhead.deepening((11, 20), batch_size=2, rounds=2)
