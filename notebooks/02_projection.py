@@ -500,7 +500,7 @@ for name in ("O1a", "O1b"):
         f"rounds: {table['round'].nunique()}, processes that ran or waited: {table.load.median():.0f}"
     )
 
-# %% mystnb={"figure": {"caption": "What projecting after every second step adds to the training time of ProcResNet-166 on a CPU, in per cent. Logarithmic; medians. Shortcuts: one matrix for a 1 × 1 kernel, and half of the spectrum.", "name": "fig-overhead"}, "image": {"alt": "Bars on a logarithmic scale: the library, the SVD and the iteration with the same shortcuts lie together, far below the paper's 8 per cent; the SVD and the iteration at every frequency lie together near or above it."}}
+# %% mystnb={"figure": {"caption": "What projecting after every second step adds to the training time of ProcResNet-166, in per cent. Logarithmic; medians. Shortcuts: one matrix for a 1 × 1 kernel, and half of the spectrum.", "name": "fig-overhead"}, "image": {"alt": "Bars on a logarithmic scale: the library, the SVD and the iteration with the same shortcuts lie together, far below the paper's 8 per cent; the SVD and the iteration at every frequency lie together near or above it."}}
 labels = {
     "library": "this library",
     "svd, shortcuts": "SVD, shortcuts",
@@ -522,16 +522,24 @@ of_svd = {
     for which in ("", ", shortcuts")
 }
 saved = (times.svd / times["svd, shortcuts"]).median()
+verdict = "far less" if of_svd[", shortcuts"] <= 0.5 else "not far less"
+on = {name: f.provenance.device.type for name, f in cost.items()}
 deep = cost["O1b"].frames["seconds"]
+recomputed = (
+    " (Both with activations that are computed a second time on the way back, which takes less memory and makes a step "
+    "longer.)"
+    if deep.recomputed.all()
+    else ""
+)
 deeper = (50 * deep.iteration / deep.step).groupby(deep.depth).median()
 Markdown(
-    f"On this CPU the paper's iteration takes {share['iteration']:.0f} % of the training time, and an SVD at every frequency "
+    f"On this {'GPU' if on['O1a'] == 'cuda' else 'CPU'} the paper's iteration takes {share['iteration']:.0f} % of the training time, and an SVD at every frequency "
     f"{share['svd']:.0f} %. The iteration takes {of_svd['']:.1f} times as long as the SVD where neither has a shortcut, and "
-    f"{of_svd[', shortcuts']:.1f} times where both have them: here it is not far less than an SVD. The shortcuts are what "
+    f"{of_svd[', shortcuts']:.1f} times where both have them: here it is {verdict} than an SVD. The shortcuts are what "
     f"saves time. With them the SVD is {saved:.0f} times as fast.\n\n"
     f"At depth {deep.depth.max()} the same projections take {deeper.iloc[-1]:.1f} % of the training time in the place of "
-    f"{deeper.iloc[0]:.1f} % at depth {deep.depth.min()}, since three transitions are projected at any depth. (Both with "
-    "activations that are computed a second time on the way back, which takes less memory and makes a step longer.)"
+    f"{deeper.iloc[0]:.1f} % at depth {deep.depth.min()}, since three transitions are projected at any depth."
+    + recomputed
 )
 
 # %% tags=["hide-input"]
@@ -547,10 +555,19 @@ Markdown(
     "side, as [the next chapter](02b_published.ipynb) shows."
 )
 
+# %% tags=["hide-input"]
+Markdown(
+    "The paper's figures are for a GPU, which is made for many small matrix products: “since the iterations only involve "
+    "matrix multiplication, they can be implemented efficiently on GPUs”. "
+    + (
+        "A CPU decides nothing of this, and no GPU has been measured here yet. The command above measures on a GPU where "
+        "there is one, and then the verdict counts."
+        if "cuda" not in on.values()
+        else f"On a GPU were measured: {', '.join(n for n, where in on.items() if where == 'cuda')}."
+    )
+)
+
 # %% [markdown]
-# A CPU decides nothing of this. The paper's figures are for a GPU, which is made for many small matrix products and where a decomposition is slow: "since the iterations only involve matrix multiplication, they can be
-# implemented efficiently on GPUs". None has been measured here yet. The command above measures it on a GPU where there is one, and then the verdict counts.
-#
 # The inverse square roots alone, in milliseconds, for the three transitions' Gram matrices and singular values down to 1e-5 of the largest, by eigen-decomposition and by products:
 
 # %%
@@ -605,5 +622,5 @@ Markdown(
 
 # %% [markdown]
 # P1's statement is exact before the crop, which is where the paper's (8) makes it, and for 1 × 1 kernels, which two of the three transitions have. Algorithm 1 then crops, and for larger kernels the correction is to repeat the projection; for a
-# random kernel with as many output as input channels no repetition helps. Of O1 nothing is decided before a GPU has measured it. P3, that the row space holds its share of the gradient's energy, is measured above on
+# random kernel with as many output as input channels no repetition helps. O1a to O1d are decided on a GPU. P3, that the row space holds its share of the gradient's energy, is measured above on
 # small networks and a sample of images only; [chapter 3](03_channel_grid.ipynb) measures it on real CIFAR-10, for many numbers of channels.
