@@ -11,7 +11,10 @@ from paperlib.claims import overhead
 # The verdict of O1a to O1d would depend on how fast the machine is: they get these seconds.
 TIMES = {"round": [0, 1], "load": 1.0, "step": 1.0, "iteration": 0.3}
 SECONDS = pd.DataFrame(TIMES | {"library": 0.02, "svd": 0.5, "iteration, shortcuts": 0.1, "svd, shortcuts": 0.05})
-DEEP = pd.concat([pd.DataFrame(TIMES | {"depth": d, "step": s, "recomputed": True}) for d, s in ((20, 1.0), (29, 1.4))])
+DEEP = pd.concat(
+    [pd.DataFrame(TIMES | {"depth": d, "step": s, "recomputed": True}) for d, s in ((20, 1.0), (29, 1.4))],
+    ignore_index=True,
+)
 
 
 @pytest.fixture(scope="session")
