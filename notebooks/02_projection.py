@@ -192,14 +192,15 @@ print(
 # %% tags=["hide-input"]
 first = errors[errors.error <= 1e-6].groupby("method")[["step", "products"]].min()
 steps, products = first.step, first["products"]
-fewest = draw.NAMES[products.idxmin()]
+alone = products.drop("qdwh")  # which solves linear systems
 p2 = claims.read_all(results_root(), only=("P2",))[0]
 Markdown(
     f"To an error of 1e-6 Newton–Schulz takes {steps['newton-schulz']} steps here, the scaled one "
-    f"{steps['scaled-newton-schulz']}, the quintic {steps['quintic']} and QDWH {steps['qdwh']}. In matrix products the "
-    f"best of them is the {fewest}, with {products.min()} in the place of {products['newton-schulz']}. It is the same "
-    f"for the {p2.frames['convergence'].spectrum.nunique()} spectra on record for P2, whose smallest singular values go "
-    "down to a thousandth: at the end e(t+1) / e(t)² lies between "
+    f"{steps['scaled-newton-schulz']}, the quintic {steps['quintic']} and QDWH {steps['qdwh']}. Of those that take "
+    f"matrix products alone, the {alone.idxmin()} one needs the fewest, {alone.min()} in the place of "
+    f"{alone['newton-schulz']}. P2 has the same on record for "
+    f"{p2.frames['convergence'].spectrum.nunique()} spectra, whose smallest singular values go down to a thousandth: at the "
+    "end e(t+1) / e(t)² lies between "
     f"{p2.quantities['e(t+1) / e(t)², at the end, smallest'].mean:.2f} and "
     f"{p2.quantities['e(t+1) / e(t)², at the end, largest'].mean:.2f}, and the slowest takes "
     f"{p2.quantities['steps to 1e-6, the slowest spectrum, newton-schulz'].mean:.0f} steps."
@@ -291,8 +292,8 @@ Markdown(
     f"{after.seed.nunique()} kernels each. Shapes of one tap are exact after one pass. The others, by the largest distance "
     "from σ in any kernel:\n\n"
     + "\n".join(
-        f"* {shape.name}: {worst[shape.name, 1]:.0%} after one pass, {worst[shape.name, 100]:.1g} after 100, "
-        f"{worst[shape.name, most]:.1g} after {most:,}"
+        f"* {shape.name}: {worst[shape.name, 1]:.0%} after one pass, {worst[shape.name, 100]:.2g} after 100, "
+        f"{worst[shape.name, most]:.2g} after {most:,}"
         for shape in studies.SHAPES
         if shape.k > 1
     )
@@ -353,7 +354,7 @@ part = repaired.assign(left=repaired.projected / repaired.disturbed).set_index(
 Markdown(
     f"For 3 → 64 one projection leaves {part['3 → 64'].min():.0%} to {part['3 → 64'].max():.0%} of the disturbance, whatever "
     "its size, because some directions are lost in the crop. At a delta-orthogonal kernel none is, and what remains is of "
-    f"second order: {part['16 → 16', 1e-2]:.1g} of a disturbance of 1e-2, {part['16 → 16', 1e-4]:.0e} of one of 1e-4."
+    f"second order: {part['16 → 16', 1e-2]:.1g} times a disturbance of 1e-2, {part['16 → 16', 1e-4]:.0e} times one of 1e-4."
 )
 
 # %% [markdown]
@@ -552,7 +553,7 @@ Markdown(
     f"{library['svd, shortcuts']:.1f} times as long, one at every frequency {library['svd']:.0f} times. The authors' "
     f"published function takes {published['median']:,.0f} times as long as the library (median of "
     f"{measured['rounds']['others']} pairs, two threads): it has neither shortcut, and takes the Gram matrix on the larger "
-    "side, as [the next chapter](02b_published.ipynb) shows."
+    "side, as the next chapter shows."
 )
 
 # %% tags=["hide-input"]

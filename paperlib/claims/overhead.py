@@ -49,9 +49,8 @@ class Cost(Claim):
         return Measured({"seconds": _seconds(depth, self.BATCH, len(seeds)).copy()})
 
     def quantities(self, tables: Frames) -> dict[str, pd.Series]:
-        return self.numbers(tables) | {
-            "processes that ran or waited on the machine, ours among them": tables["seconds"].load
-        }
+        load = tables["seconds"].groupby("round").load.mean()
+        return self.numbers(tables) | {"processes that ran or waited on the machine, ours among them": load}
 
     @abstractmethod
     def numbers(self, tables: Frames) -> dict[str, pd.Series]:
