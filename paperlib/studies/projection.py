@@ -244,8 +244,8 @@ def exactness(shapes: Iterable[Shape], passes: Iterable[int], seed: int = 0) -> 
 
     Examples
     --------
-    >>> before, after = exactness([Shape(3, 8, 3, 1, 8), Shape(3, 8, 1, 1, 8)], [1, 50])
-    >>> bool(before.off.max() < 1e-9), [f"{off:.0e}" for off in after.off[after.passes == 50]][0] < "1e-01"
+    >>> before, after = exactness([Shape(3, 64, 3, 1, 8), Shape(3, 8, 1, 1, 8)], [1, 50])
+    >>> bool(before.off.max() < 1e-9), bool(after.off[after.passes == 50].max() < 1e-3)
     (True, True)
     """
     before, after, passes = [], [], tuple(passes)
