@@ -1,9 +1,10 @@
 """The projection of ProcResNet-166's transitions: against textbook versions, in a training step, and its growth.
 
-``svd`` takes an FFT, a complex SVD at each of the n² frequencies, and the crop.  ``newton-schulz`` takes all n²
-frequencies and ten Newton-Schulz steps on the real form of the Gram matrix on the output's side, which is how the
-paper's formulas read when they are taken literally.  With ``--published FOLDER``, a checkout of
-zaeemzadeh/ProcResNet_PyTorch, the authors' own function is measured as well.
+``iteration`` takes ten steps of the paper's (8) and (9) at each of the n² frequencies; ``svd`` a complex SVD at each.
+``iteration, shortcuts`` and ``svd, shortcuts`` take one matrix for a 1×1 kernel, and half of the spectrum.
+``newton-schulz`` is the iteration as the published code has it, on the real form of the Gram matrix on the output's
+side.  With ``--published FOLDER``, a checkout of zaeemzadeh/ProcResNet_PyTorch, the authors' own function is measured
+as well.
 
 Every variant does the same work in each round: float32 kernels in, float32 kernels out.  Ours takes turns with a
 training step.  Each of the slow ones takes turns with ten calls of ours, of which the median counts.
@@ -16,6 +17,7 @@ import math
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -26,7 +28,7 @@ from paperlib.holding import NormPreserving
 from paperlib.polar import Method, inverse_sqrt
 from paperlib.projection import project, spread
 from paperlib.spectrum import transfer_matrices
-from paperlib.studies.overhead import disturb, newton_schulz_textbook, random_batch, seconds, svd_textbook
+from paperlib.studies.overhead import METHODS, as_published, disturb, random_batch, seconds
 from paperlib.training import benchmark_step
 
 Variant = Callable[[torch.Tensor, int, int], torch.Tensor]  # kernel, side of the output, stride -> projected kernel
@@ -57,15 +59,17 @@ def published(folder: str) -> Variant:
 
 
 def growth(device: str) -> list[dict[str, float | None]]:
-    """Seconds of one projection of a c -> 2c 3x3 kernel at n = 16, by ours and by the SVD.
+    """Seconds of one projection of a c -> 2c 3x3 kernel at n = 16, by ours and by the SVD, at all frequencies and half.
 
     The best of three calls counts, or the first where one takes long.
     """
-    rows, last = [], {"ours": 0.0, "svd": 0.0}
+    rows, last = [], {"ours": 0.0, "svd": 0.0, "svd, half of the spectrum": 0.0}
     for c in CHANNELS:
         weight = he(c, 2 * c, 3, device)
-        row: dict[str, float | None] = {"channels": c, "ours": None, "svd": None}
-        for name, call in (("ours", lambda w=weight: project(w, 16)), ("svd", lambda w=weight: svd_textbook(w, 16))):
+        row: dict[str, float | None] = {"channels": c} | dict.fromkeys(last)
+        both = ("ours", project), ("svd", METHODS["svd"]), ("svd, half of the spectrum", METHODS["svd, shortcuts"])
+        for name, method in both:
+            call = partial(method, weight, 16)
             if 8 * last[name] > LONGEST:  # cubic
                 continue
             taken = []
@@ -143,8 +147,8 @@ if __name__ == "__main__":
 
     variants: dict[str, Variant] = {
         "ours, full grid": lambda w, n, s: project(w, n, s),
-        "svd": lambda w, n, s: svd_textbook(w, n),
-        "newton-schulz": lambda w, n, s: newton_schulz_textbook(w, n),
+        **{name: (lambda w, n, s, method=method: method(w, n)) for name, method in METHODS.items()},
+        "newton-schulz": lambda w, n, s: as_published(w, n),
     }
     if a.published:
         variants["published"] = published(a.published)
@@ -175,7 +179,7 @@ if __name__ == "__main__":
         "distance_from_target": {name: distance(variant, kernels[1]) for name, variant in variants.items()},
         "inverse_sqrt_milliseconds": methods(device, a.rounds),
         "growth": rows,
-        "growth_exponents": {name: exponents(rows, name) for name in ("ours", "svd")},
+        "growth_exponents": {name: exponents(rows, name) for name in ("ours", "svd", "svd, half of the spectrum")},
     }
     # Where the checkout lies on this machine is nobody's business.
     sys.argv = ["FOLDER" if word == a.published else word for word in sys.argv]

@@ -16,8 +16,8 @@
 # The authors of the paper {cite}`zaeemzadeh2020` have published a PyTorch implementation,
 # [ProcResNet_PyTorch](https://github.com/zaeemzadeh/ProcResNet_PyTorch). Code answers what a paper leaves open: how many steps, in which
 # precision, scaled how. This page reads the part that projects a kernel: the function `regularize_conv` in `models/procresnet.py`, the
-# function that it calls, `batch_sqrtm`, and the method that calls it, `regularize_convs` (all at commit `0cdb641`; later commits leave that file as it was). It compares them with the
-# paper's equations 7 to 9 and Algorithm 1. They differ in seven points. For each, a small experiment shows what the difference changes, and what it
+# function that it calls, `batch_sqrtm`, and the method that calls it, `regularize_convs` (all at commit `0cdb641`; later commits leave that file as it was). It compares them with
+# the paper's (7) to (9) and Algorithm 1. They differ in seven points. For each, a small experiment shows what the difference changes, and what it
 # does not.
 #
 # | | |
@@ -56,6 +56,7 @@
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from IPython.display import Markdown
 
 from paperlib import published
 from paperlib.figures import published as draw
@@ -83,7 +84,7 @@ for c, d, k, stride, n in studies.LAYERS:
     print(f"σ = {target((d, c, k, k), stride):.3f}")
 
 # %% [markdown]
-# ## 1. The spectrum is read back conjugated
+# ## Point 1: The spectrum is read back conjugated
 #
 # The plainest test of a projection is a kernel that needs none. Take 16 channels in and out, a 3 × 3 kernel with the identity matrix in its
 # central tap and zeros around it: the convolution that returns its input. All its singular values are 1, which is σ, so it should come back
@@ -113,12 +114,16 @@ for label, conjugated in read.items():
 table = pd.DataFrame({label: studies.summary(w, 32) for label, w in kernels.items()}).T
 shown(table, **kernel_style)
 
-# %% [markdown]
-# Not conjugated, one pass leaves singular values between 0.864 and 1.134 of the target. They are not at 1, because the crop
-# to 3 × 3 taps takes something away; that is a property of Algorithm 1, not of the code. As published, they lie between 0.316 and 0.401, and
-# 99 % of the energy that is left is in one corner tap.
+# %% tags=["hide-input"]
+he, whole, read_back = (table.loc[label] for label in kernels)
+Markdown(
+    f"Not conjugated, one pass leaves singular values between {whole.lowest:.3f} and {whole.highest:.3f} of the target. "
+    "They are not at 1, because the crop to the kernel's taps takes something away; that is a property of Algorithm 1, not "
+    f"of the code. As published, they lie between {read_back.lowest:.3f} and {read_back.highest:.3f}, and "
+    f"{read_back.corner:.0%} of the energy that is left is in one corner tap."
+)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The nine taps of two kernels before and after the projection: the share of each tap in the kernel's energy, in per cent. Top: a kernel that is norm-preserving already. Bottom: the first transition of a ProcResNet at its start.", "name": "fig-published-taps"}, "image": {"alt": "Two rows of three 3 by 3 grids. The identity keeps its central tap without the conjugation, and has nothing left with it. The He-initialised kernel has about a ninth in each tap, before and after the projection; with the conjugation 99 per cent is in the upper left tap."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The nine taps of two kernels before and after the projection: the share of each tap in the kernel's energy, in per cent. Top: a kernel that is norm-preserving already. Bottom: the first transition of a ProcResNet at its start.", "name": "fig-published-taps"}, "image": {"alt": "Two rows of three grids of nine taps. The identity keeps its central tap without the conjugation, and has nothing left with it. The He-initialised kernel has about a ninth in each tap, before and after the projection; with the conjugation nearly all is in the upper left tap."}}
 kernels_by_stage = {
     name: {
         "before": kernel,
@@ -132,7 +137,7 @@ kernels_by_stage = {
 }
 draw.tap_energy(studies.taps(kernels_by_stage))
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of the first transition, over the target, before and after the projection. Dashed: the target.", "name": "fig-published-values"}, "image": {"alt": "Three histograms one under the other. Before: around 0.3. Projected without the conjugation: around 1. Projected as published: around 0.36."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of the first transition, over the target, before and after the projection. Dashed: the target.", "name": "fig-published-values"}, "image": {"alt": "Three histograms one under the other. Before: well below 1. Projected without the conjugation: around 1. Projected as published: well below 1 again."}}
 draw.singular_value_shares(
     pd.concat(
         pd.DataFrame(
@@ -196,10 +201,16 @@ print("cropped to three taps   ", reversed_[:3].round().int().tolist())
 
 # %% [markdown]
 # Only the tap at place 0 stays where the crop looks for it; in two dimensions, only the corner tap $(0, 0)$, one of nine. The other eight taps of the cropped
-# kernel hold what the projection had put outside of the 3 × 3 taps, and that is little. Nothing of the identity kernel lies in its corner tap, hence the zero. In a random
-# kernel each tap has about a ninth of the energy. Here the corner tap has 13 %, and the square root of 0.13, which is 0.36, is about what remains
-# of the singular values.
-#
+# kernel hold what the projection had put outside of the 3 × 3 taps, and that is little. Nothing of the identity kernel lies in its corner tap, hence the zero.
+
+# %% tags=["hide-input"]
+Markdown(
+    "In a random kernel each tap has about a ninth of the energy. Here the corner tap of the projected kernel has "
+    f"{whole.corner:.0%} without the conjugation, and the square root of that share, which is {whole.corner**0.5:.2f}, is "
+    f"about what remains of the singular values: between {read_back.lowest:.3f} and {read_back.highest:.3f}."
+)
+
+# %% [markdown]
 # ### 1 × 1 kernels are not affected
 #
 # A 1 × 1 kernel has one matrix, the same at all frequencies, and that is real: $I = 0$, and a conjugation does nothing. The other two transitions of a ProcResNet are of
@@ -229,10 +240,18 @@ calls = studies.repeated_calls(start, 32, (0, 0.05), shown=(1, 2, 5, 20))
 style = kernel_style | {"corner": "{:.1%}", "noise": "{:.0%}"}
 shown(calls, **style).drop(columns="energy").set_index(["noise", "calls"])
 
+# %% tags=["hide-input"]
+after = calls.set_index(["noise", "calls"])
+between = {
+    key: f"{row.lowest:.3f} and {row.highest:.3f}" for key, row in after.iterrows()
+}
+Markdown(
+    f"The first call leaves singular values between {between[0, 1]} of the target. The second finds what is nearly a kernel "
+    f"of one tap, for which the projection is right, and brings them to between {between[0, 2]}. After five calls they lie "
+    f"between {between[0, 5]}, with the noise between {between[0.05, 5]}."
+)
+
 # %% [markdown]
-# The first call leaves singular values of 0.316 to 0.401 of the target. The second finds what is nearly a 1 × 1 kernel, for which the projection is right, and brings them
-# to between 0.955 and 1.050. After five calls they lie between 0.993 and 1.005, with the noise between 0.988 and 1.009.
-#
 # The same can be seen in a network. A ProcResNet of the smallest depth is trained for 20 steps on random images with random labels, in float64. Its
 # loss means nothing, but its kernels move as kernels do in training. The table shows the first transition after some of the steps, and whether these were followed
 # by a projection.
@@ -243,26 +262,33 @@ some = training[training.step.isin([1, 2, 3, 9, 10, 11, 18, 20])]
 style = kernel_style | {"lowest": "{:.2f}", "highest": "{:.2f}"}
 shown(some, **style).drop(columns="energy").set_index("step")
 
+# %% tags=["hide-input"]
+at = training.set_index("step")
+first, second, third = at.index[at.projected][:3]
+later = at.loc[third:, ["lowest", "highest"]].sub(1).abs().max(axis=None)
+Markdown(
+    f"The first projection, at step {first}, leaves the corner tap with {at.corner[first]:.0%} of the energy and singular "
+    f"values of {at.highest[first]:.2f} and less. Until the next one, the other taps grow again, to "
+    f"{1 - at.corner[second - 1]:.0%} at step {second - 1}. The second and the third, at steps {second} and {third}, take "
+    f"them back. From then on the singular values stay within {later:.1%} of the target."
+)
+
 # %% [markdown]
-# The first projection, at step 3, leaves the corner tap with 99 % of the energy and small singular values. Until the next one, the other taps
-# grow again, to 10 % at step 9. The second and the third, at steps 10 and 11, take them back and bring the singular values to within 3 % of the target. There they
-# stay.
-#
 # So in the published code the first transition, too, keeps the gradient's norm, after its first few projections. What it loses is its shape. It is
 # in effect a 1 × 1 kernel in the corner of a 3 × 3 one: it mixes the three colours of one pixel into 64 channels and moves the image by one pixel. The 3 × 3 convolutions inside the residual
 # blocks are not projected and keep all their taps.
 
 # %% [markdown]
-# ## 2. The Gram matrix on the side of the output
+# ## Point 2: The Gram matrix on the side of the output
 #
 # A Gram matrix can be taken on either side of $P$: $P^{\mathsf H} P$ is $c \times c$, $P P^{\mathsf H}$ is $d \times d$. Both have the same non-zero
 # eigenvalues, and both lead to the polar factor. The larger one is singular: of its $d$ eigenvalues, $d - c$ are zero. The published code takes the one on the output's side,
 # and in all three transitions $d > c$.
 #
 # In exact arithmetic that does no harm. The Newton-Schulz iteration keeps two matrices $Y$ and $Z$, which begin as the scaled Gram matrix and the identity, and go to its
-# square root and the inverse of that. Where the eigenvalue is zero, $Y$ stays zero, $Z$ grows by a factor of 1.5 with each step, and the product with $P$ removes what has grown. With rounding,
-# it leaves a remainder, which grows as well, by 1.5 a step. And an eigenvalue that should be zero is a little above or below. In $ZY$ it grows by $1.5^2$ with each step. One that is below zero
-# never comes back: the iteration converges only for eigenvalues between 0 and 3.
+# square root and the inverse of that. Where the eigenvalue is zero, $Y$ stays zero, $Z$ grows by a factor of $1.5$ with each step, and the product with $P$ removes what has grown. With rounding,
+# it leaves a remainder, which grows as well, by $1.5$ a step. And an eigenvalue that should be zero is a little above or below. In $ZY$ it grows by $1.5^2$ with each step. One that is below zero
+# never comes back: the iteration converges only for eigenvalues between $0$ and $3$.
 #
 # The cell iterates on both sides of a 128 → 256 matrix and compares with the polar factor from an eigendecomposition.
 
@@ -278,16 +304,24 @@ for side in ("input side", "output side"):
     growth = (double[40] / double[20]) ** (1 / 20)
     print(f"{side}, float64: from step 20 to 40 times {growth:.1f} a step")
 
-# %% mystnb={"figure": {"caption": "The error of the polar factor of a 128 → 256 matrix over the steps of the Newton-Schulz iteration, with the Gram matrix on the side of the input (128 × 128) and of the output (256 × 256). Dotted: the ten steps of the published code.", "name": "fig-published-gram"}, "image": {"alt": "Error on a logarithmic axis against steps. On the input side it falls to the precision and stays. On the output side it falls until step ten, then rises steadily, in float32 until it explodes near step 25, in float64 near step 50."}}
+# %% mystnb={"figure": {"caption": "The error of the polar factor of a 128 → 256 matrix over the steps of the Newton-Schulz iteration, with the Gram matrix on the side of the input (128 × 128) and of the output (256 × 256). Dotted: the ten steps of the published code.", "name": "fig-published-gram"}, "image": {"alt": "Error on a logarithmic axis against steps. On the input side it falls to the precision and stays. On the output side it falls at first, then rises steadily, in float32 until it explodes, in float64 later than in float32."}}
 draw.gram_sides(sides, taken=10)
 
+# %% tags=["hide-input"]
+double = table["output side", "float64"]
+Markdown(
+    f"After {published.STEPS} steps in float32 both sides have an error below 1e-5: for the published settings it makes no "
+    "difference to the result. It is a reason not to take more steps to be safe. On the output's side the error then grows "
+    f"by a factor of {(double[40] / double[20]) ** (1 / 20):.1f} with each step, and after 30 steps nothing is left of "
+    "the result."
+)
+
 # %% [markdown]
-# After ten steps in float32 both sides have an error below 1e-5: for the published settings it makes no difference to the result. It is a reason not to take more steps to
-# be safe. On the output's side the error then grows by a factor of 1.5 with each step, and after 30 steps nothing is left of the result. More precision
+# More precision
 # puts that off but does not prevent it. The other difference is the cost, which comes next.
 
 # %% [markdown]
-# ## 3. One matrix, many frequencies
+# ## Point 3: One matrix, many frequencies
 #
 # A 1 × 1 kernel has one matrix for all frequencies. The published code pads the kernel with zeros, transforms it, and iterates on $n^2$ copies of it. For the
 # 3 × 3 kernel the matrices do differ, but the kernel is real and $P$ at $(-u, -v)$ is the conjugate of $P$ at $(u, v)$, so that about half of them are
@@ -300,31 +334,44 @@ work["ratio"] = work["work used"] / work["work needed"]
 style = {"work used": "{:.0e}", "work needed": "{:.0e}", "ratio": "{:,.0f}"}
 shown(work, **style).set_index("layer").T
 
-# %% [markdown]
-# The work is the number of real multiplications in one step of the iteration. It is between 4,000 and 40,000 times what is needed; the result is the same. These are counts, not times:
-# how much of a training step they take depends on the machine.
+# %% tags=["hide-input"]
+Markdown(
+    "The work is the number of real multiplications in one step of the iteration. It is between "
+    f"{float(f'{work.ratio.min():.1g}'):,.0f} and {float(f'{work.ratio.max():.1g}'):,.0f} times what is needed; the result is "
+    "the same."
+)
 
 # %% [markdown]
-# ## 4. The target is √(d/c)
+# The paper's (8) and (9) need no more than that: there the Gram matrix $P^{\mathsf H} P$ is the smaller one in all three transitions, though at all frequencies. These are counts, not times:
+# how much of a training step they take depends on the machine ([chapter 2](what-it-costs)).
+
+# %% [markdown]
+# ## Point 4: The target is √(d/c)
 #
-# Equation 7 has $\sigma = \sqrt{d / \min(d, c)}$. The published code has $\sqrt{d/c}$. For $c \le d$ these are the same, and that covers all three transitions. For
-# $c > d$, a convolution that reduces the number of channels, they are not: equation 7 gives 1, the code $\sqrt{d/c} < 1$.
+# The paper's (7) has $\sigma = \sqrt{d / \min(d, c)}$. The published code has $\sqrt{d/c}$. For $c \le d$ these are the same, and that covers all three transitions. For
+# $c > d$, a convolution that reduces the number of channels, they are not: the paper's (7) gives 1, the code $\sqrt{d/c} < 1$.
 #
 # The experiment draws random gradients with no preferred direction at the output of a convolution, takes them through its backward pass, and divides their norm at the input by the one at the
 # output. The convolution wraps around at the borders; the conjugation is left out.
 
 # %%
-studies.targets([*studies.LAYERS, (64, 16, 3, 1, 16)]).set_index("layer").T.round(2)
+targets = studies.targets([*studies.LAYERS, (64, 16, 3, 1, 16)]).set_index("layer")
+targets.T.round(2)
+
+# %% tags=["hide-input"]
+narrowing = targets.iloc[-1]
+kept = narrowing["gradient, the paper's (7)"]
+Markdown(
+    "In the three transitions nothing changes. At 64 → 16 the gradient arrives with "
+    f"{narrowing['gradient, published']:.2f} of the norm that it has at the output; with the target of the paper's (7) it is "
+    f"{kept:.2f}. (That the latter is not 1 is due to the crop.)"
+)
 
 # %% [markdown]
-# In the three transitions nothing changes. At 64 → 16 the gradient arrives with half the norm that equation 7 gives it, 0.49 against 0.98 of the norm at the output. (That the
-# latter is not 1 is due to the crop.)
-
-# %% [markdown]
-# ## 5. Ten steps, and scaling only where the norm exceeds 1
+# ## Point 5: Ten steps, and scaling only where the norm exceeds 1
 #
 # The iteration starts from a Gram matrix whose norm must not be too large, so it is divided by its norm. The published code does this only where the norm is above 1. A small
-# Gram matrix is left as it is. Small eigenvalues take long: a singular value $s \ll 1$ grows by a factor of 1.5 with each step, and there
+# Gram matrix is left as it is. Small eigenvalues take long: a singular value $s \ll 1$ grows by a factor of $1.5$ with each step, and there
 # are ten steps, whether they are enough or not. The cell makes the kernels smaller and looks at what comes out, again without the conjugation.
 
 # %%
@@ -332,15 +379,27 @@ small = studies.small_weights()
 style = {"scaled": "{:.0%}", "lowest": "{:.2f}", "highest": "{:.2f}"}
 shown(small, **style).set_index(["layer", "factor"])
 
+# %% tags=["hide-input"]
+smallest = small.set_index(["layer", "factor"]).loc["64 → 128, 1×1", 0.01]
+sigmas = {
+    layer: target((d, c, k, k), s)
+    for layer, (c, d, k, s, _) in zip("123", studies.LAYERS, strict=True)
+}
+Markdown(
+    "At the size of a He initialisation, all Gram matrices are scaled, and ten steps are enough. They still are with weights "
+    "of a tenth of that size. With a hundredth they are not: the singular values of the 64 → 128 kernel end between "
+    f"{smallest.lowest:.2f} and {smallest.highest:.2f} of the target.\n\n"
+    "Once projected, the kernels of the three transitions have singular values above 1: "
+    f"{sigmas['2']:.2f} for the kernels of one tap, {sigmas['1']:.2f} for the first, and that one after its first conjugated "
+    f"call still at least {read_back.lowest * sigmas['1']:.2f}."
+)
+
 # %% [markdown]
-# At the size of a He initialisation, all Gram matrices are scaled, and ten steps are enough. They still are with weights of a tenth of that size. With a
-# hundredth they are not: the singular values of the 64 → 128 kernel end between 0.26 and 0.91 of the target.
-#
-# Once projected, the kernels of the three transitions have singular values above 1: 1.41, or 4.62, or after the first conjugated call at least 0.316 · 4.62, which is 1.46. From
+# From
 # then on the Gram matrices are scaled. The point is therefore about the start, and about kernels that are initialised much smaller than usual.
 
 # %% [markdown]
-# ## 6. No factor of √2 in front of a ReLU
+# ## Point 6: No factor of √2 in front of a ReLU
 #
 # Where a ReLU follows the convolution directly, it takes half of the gradient's energy, and the paper multiplies $\sigma$ by $\sqrt 2$ to make up for it. The published code has no such
 # factor. In a ProcResNet there is nothing to make up for: behind each transition comes a residual block, whose skip leads on without a ReLU. The factor would
@@ -357,10 +416,10 @@ for label, kernel in {
 print("The gradient's norm, 3 → 64:", *lines, sep="\n")
 
 # %% [markdown]
-# ## 7. The projection follows a step with probability 1/2
+# ## Point 7: The projection follows a step with probability 1/2
 #
 # The paper projects after every second step. The published code draws a random number after each step and projects, all three kernels together,
-# with a probability, `regul_freq`, which its instructions set to 0.5. The rate is the same on average. The waits between two projections are not all alike.
+# with a probability, `regul_freq`, which its instructions set to one half. The rate is the same on average. The waits between two projections are not all alike.
 
 # %%
 waits = studies.waits(10_000)
@@ -369,11 +428,19 @@ print(f"{drawn['count'].sum():,} projections in 10,000 steps")
 print(f"longest wait: {drawn.wait.max()} steps without a projection")
 drawn.set_index("wait")[["count"]].T
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "How many steps pass without a projection between two steps with one: with probability 1/2 after each step, over 10,000 steps, and after every second step. Grey: what is expected, half as often with each further step.", "name": "fig-published-waits"}, "image": {"alt": "Shares on a logarithmic axis over the number of steps without a projection. At random, they fall along a straight line: half of the waits have none, a quarter one, and so on, up to twelve. Every second step: always one."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How many steps pass without a projection between two steps with one: with probability 1/2 after each step, over 10,000 steps, and after every second step. Grey: what is expected, half as often with each further step.", "name": "fig-published-waits"}, "image": {"alt": "Shares on a logarithmic axis over the number of steps without a projection. At random, they fall along a straight line: half of the waits have none, a quarter one, and so on. Every second step: always one."}}
 draw.waiting_times(waits)
 
+# %% tags=["hide-input"]
+at_once = drawn.share[drawn.wait == 0].iloc[0]
+long = drawn["count"][drawn.wait >= 10].sum()
+Markdown(
+    f"Of the projections {at_once:.0%} follow directly on another one. The kernels were left alone for ten steps or more "
+    f"{long} times in 10,000 steps."
+)
+
 # %% [markdown]
-# About half of the projections follow directly on another one, and three times in 10,000 steps the kernels were left alone for ten steps or more. How far they move in that time depends on the
+# How far they move in that time depends on the
 # learning rate. This has not been measured here.
 
 # %% [markdown]
@@ -394,7 +461,7 @@ draw.waiting_times(waits)
 #
 # ## Running it
 #
-# Points 1, 4, 5, 6 and 7 can be switched on; 2 and 3, which change the cost, are left out. The network starts from kernels that have not been projected, and `NormPreserving`
+# Points 1, 4, 5, 6 and 7 can be switched on; points 2 and 3, which change the cost, are left out. The network starts from kernels that have not been projected, and `NormPreserving`
 # holds them as the published code does:
 #
 # ```python

@@ -148,12 +148,16 @@ def outcome(finding: Finding) -> Outcome:
 
 
 def verdict(finding: Finding) -> str:
-    """The finding's :func:`outcome`, if it was made at a scale that decides the claim; else ``UNTESTED``.
+    """The finding's :func:`outcome`, if it was made where that decides the claim; else ``UNTESTED``.
 
     Raises ``RecordError`` as :func:`outcome` does.
     """
     found = outcome(finding)
-    return UNTESTED if CLAIMS[finding.claim].scaled and finding.preset != "paper" else found
+    return UNTESTED if _elsewhere(finding) else found
+
+
+def _elsewhere(finding: Finding) -> str:
+    return CLAIMS[finding.claim].elsewhere(finding.preset, finding.provenance.device.type)
 
 
 def read_all(root: str | Path, only: Iterable[str] | None = None) -> list[Finding]:
@@ -224,7 +228,7 @@ def spoken(finding: Finding) -> str:
     are where they are too few to compare groups.
     """
     found, said = verdict(finding), qualified(finding)
-    return f"{found} (at the {finding.preset} preset: {said})" if found == UNTESTED else said
+    return f"{found} ({_elsewhere(finding)}: {said})" if found == UNTESTED else said
 
 
 def qualified(finding: Finding) -> str:
@@ -235,7 +239,8 @@ def qualified(finding: Finding) -> str:
     n = rules.smallest(finding.frames)
     precision = rules.precision(finding.frames)
     where = f", in {precision}" if precision not in ("", "float32") else ""
-    return found + where + (f" (n = {n})" if n is not None and n < ENOUGH else "")
+    note = rules.note(finding.frames)
+    return found + where + (f" (n = {n})" if n is not None and n < ENOUGH else "") + (f" ({note})" if note else "")
 
 
 def report(findings: Iterable[Finding]) -> str:

@@ -157,14 +157,6 @@ CARDS: dict[str, Card] = {
         _F2,
         GRID,
     ),
-    "O1": Card(
-        "the projection's cost (Section 4)",
-        PROJECTION,
-        "under 8 % of the training time of ResNet-164; an SVD far more",
-        TWO,
-        _SPEED,
-        MINUTES,
-    ),
     "O1a": Card(
         "the iteration's cost at depth 164 (Section 4)",
         PROJECTION,

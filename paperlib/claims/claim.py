@@ -94,6 +94,14 @@ class Claim(ABC):
         """What the rule needs and the tables lack, for a sentence; empty where they are whole."""
         return ""
 
+    def elsewhere(self, preset: str, device: str) -> str:
+        """Where a finding at this preset, on a device of this type, was made if that does not decide; else empty."""
+        return f"at the {preset} preset" if self.scaled and preset != "paper" else ""
+
+    def note(self, tables: Frames) -> str:
+        """What must be said beside the outcome, as which cases a correction leaves open; mostly nothing."""
+        return ""
+
     def smallest(self, tables: Frames) -> int | None:
         """The number of seeds of the smallest group that is compared; None where nothing depends on it."""
         return None

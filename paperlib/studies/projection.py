@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -13,7 +14,7 @@ from paperlib.energy import effective_rank, energy_fraction, output_gradients, r
 from paperlib.holding import Exact
 from paperlib.polar import Iteration, polar_factor, polar_iterates
 from paperlib.projection import project, rank, spread
-from paperlib.spectrum import dense, operator_norm, operator_norm_bound, singular_values
+from paperlib.spectrum import dense, operator_norm, operator_norm_bound, singular_values, transfer_matrices
 from paperlib.trunk import trunk_convs
 
 Size = int | tuple[int, int]
@@ -131,20 +132,132 @@ def operator_norms(cases: Iterable[tuple[int, int, int, int]]) -> pd.DataFrame:
 def polar_convergence(lower: float, steps: int = 12, seed: int = 0) -> pd.DataFrame:
     """How far from orthogonal a matrix is after each step of four iterations.
 
-    Its singular values lie between ``lower`` and 1.  Columns: ``method``, ``step``, ``products`` (matrix products so
-    far; a step of ``qdwh`` takes one and a linear solve, counted as one) and ``error``, the largest distance of a
-    singular value from 1.
+    Its 40 singular values are evenly spaced from ``lower`` to 1.  Columns: ``method``, ``step``, ``products`` (matrix
+    products so far; a step of ``qdwh`` takes one and a linear solve, counted as one) and ``error``, the largest
+    distance of a singular value from 1.
     """
+    return _convergence(torch.linspace(lower, 1, 40, dtype=torch.float64), steps, seed)
+
+
+def _convergence(values: Tensor, steps: int, seed: int) -> pd.DataFrame:
+    """:func:`polar_convergence` for the singular values ``values`` ``(n,)``, of which the largest is 1."""
+    n = len(values)
     generator = torch.Generator().manual_seed(seed)
-    u, v = (polar_factor(torch.randn(n, 40, generator=generator, dtype=torch.float64).reshape(n, 40)) for n in (80, 40))
-    matrix = u * torch.linspace(lower, 1, 40, dtype=torch.float64) @ v.T
+    u, v = (
+        polar_factor(torch.randn(m * n, generator=generator, dtype=torch.float64).reshape(m, n)) for m in (2 * n, n)
+    )
+    matrix = u * values @ v.T
     rows = []
     cost: dict[Iteration, int] = {"newton-schulz": 2, "scaled-newton-schulz": 2, "quintic": 3, "qdwh": 2}
     for method, products in cost.items():
-        for step, x in enumerate(polar_iterates(matrix, method, steps, lower)):
+        for step, x in enumerate(polar_iterates(matrix, method, steps, values.min().item())):
             error = (torch.linalg.svdvals(x) - 1).abs().max().item()
             rows.append({"method": method, "step": step, "products": products * step, "error": error})
     return pd.DataFrame(rows)
+
+
+def spectra(seed: int = 0, n: int = 40) -> dict[str, Tensor]:
+    """Twelve different spectra of ``n`` singular values each, the largest 1: spread out, in groups, and random.
+
+    ``seed`` is of the random ones.  They are float64.
+
+    Examples
+    --------
+    >>> found = spectra()
+    >>> len(found), all(values.max() == 1 and values.min() >= 9e-4 for values in found.values())
+    (12, True)
+    """
+    generator = torch.Generator().manual_seed(seed)
+    even = torch.linspace(0, 1, n, dtype=torch.float64)
+    uniform = torch.rand(n, generator=generator, dtype=torch.float64)
+    gaussian = torch.randn(2 * n, n, generator=generator, dtype=torch.float64)
+    found = {
+        "even, from 0.05": 0.05 + 0.95 * even,
+        "even, from 0.5": 0.5 + 0.5 * even,
+        "even, from 0.9": 0.9 + 0.1 * even,
+        "geometric, from 0.2": 0.2 ** (1 - even),
+        "geometric, from 0.01": 0.01 ** (1 - even),
+        "geometric, from 0.001": 0.001 ** (1 - even),
+        "one of 0.01, the others 1": torch.where(even == 0, 0.01, torch.ones_like(even)),
+        "one of 1, the others 0.3": torch.where(even == 1, 1.0, torch.full_like(even, 0.3)),
+        "half of 0.1, half of 1": torch.where(even < 0.5, 0.1, torch.ones_like(even)),
+        "random, uniform from 0.02": 0.02 + 0.98 * uniform,
+        "random, logarithms uniform from 0.001": 0.001 ** (1 - uniform),
+        "of a Gaussian matrix": torch.linalg.svdvals(gaussian),
+    }
+    return {name: values / values.max() for name, values in found.items()}
+
+
+def convergences(steps: int, seed: int = 0) -> pd.DataFrame:
+    """:func:`polar_convergence` for each of :func:`spectra`, whose name is in the column ``spectrum``."""
+    parts = [_convergence(values, steps, seed).assign(spectrum=name) for name, values in spectra(seed).items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+class Shape(NamedTuple):
+    """A kind of kernel: channels in and out, taps, stride, and the side of the output that it is projected for."""
+
+    c: int
+    d: int
+    k: int
+    stride: int
+    size: int
+
+    @property
+    def name(self) -> str:
+        """Such as ``3 → 64, 3×3`` or ``8 → 16, 3×3, stride 2``."""
+        stride = f", stride {self.stride}" if self.stride > 1 else ""
+        return f"{self.c} → {self.d}, {self.k}×{self.k}{stride}"
+
+
+SHAPES: tuple[Shape, ...] = (
+    Shape(3, 64, 3, 1, 16),
+    Shape(8, 16, 3, 1, 16),
+    Shape(8, 8, 3, 1, 16),
+    Shape(16, 8, 3, 1, 16),
+    Shape(8, 16, 3, 2, 8),
+    Shape(64, 128, 1, 1, 16),
+    Shape(64, 64, 1, 1, 16),
+    Shape(128, 64, 1, 1, 16),
+    Shape(64, 128, 1, 2, 8),
+)
+"""The paper's first transition, then with several taps and with one: c < d, c = d, c > d, and strided."""
+
+
+def exactness(shapes: Iterable[Shape], passes: Iterable[int], seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How far the singular values of He-initialised kernels are from the target, before the crop and after it.
+
+    Parameters
+    ----------
+    shapes : iterable of Shape
+        The kernels' kinds.
+    passes : iterable of int
+        Numbers of alternating projections, each from the initial kernel.
+    seed : int
+        Of the kernels.
+
+    Returns
+    -------
+    tuple of pd.DataFrame
+        Before the crop, after one pass: ``shape``, ``off``, ``seed``.  After it: ``shape``, ``passes``, ``off``,
+        ``seed``.  ``off`` is the largest distance of a non-zero singular value from the target, over the target.
+
+    Examples
+    --------
+    >>> before, after = exactness([Shape(3, 64, 3, 1, 8), Shape(3, 8, 1, 1, 8)], [1, 50])
+    >>> bool(before.off.max() < 1e-9), bool(after.off[after.passes == 50].max() < 1e-3)
+    (True, True)
+    """
+    before, after, passes = [], [], tuple(passes)
+    for shape in shapes:
+        weight = he_kernel(shape.d, shape.c, shape.k, seed)
+        # The polar factor at each frequency is what equation 8 asks for, and is as large as the map.
+        whole = torch.linalg.svdvals(polar_factor(transfer_matrices(weight, shape.size, shape.stride)))
+        before.append({"shape": shape.name, "off": (whole - 1).abs().max().item()})
+        for n in passes:
+            low, high = spread(project(weight, shape.size, shape.stride, passes=n), shape.size, shape.stride)
+            after.append({"shape": shape.name, "passes": n, "off": max(1 - low, high - 1)})
+    return pd.DataFrame(before).assign(seed=seed), pd.DataFrame(after).assign(seed=seed)
 
 
 def alternating(starts: dict[str, Tensor], size: int, passes: Iterable[int], relaxed: bool = True) -> pd.DataFrame:

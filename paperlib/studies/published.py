@@ -213,19 +213,19 @@ def backward_ratio(kernel: Tensor, size: int, stride: int = 1, relu: bool = Fals
 
 
 def targets(layers: Iterable[Layer]) -> pd.DataFrame:
-    """The published target √(d/c) beside equation 7's, and what each does to isotropic gradients (no conjugation).
+    """The published target √(d/c) beside that of the paper's (7), and what each does to isotropic gradients.
 
-    Columns: ``layer``, ``published`` and ``equation 7``, and the :func:`backward_ratio` of each,
-    ``gradient, published`` and ``gradient, equation 7``.
+    The conjugation is left out.  Columns: ``layer``, ``published`` and ``the paper's (7)``, and the
+    :func:`backward_ratio` of each, ``gradient, published`` and ``gradient, the paper's (7)``.
     """
     rows = []
     for c, d, k, stride, n in layers:
         kernel = initial_kernel(d, c, k)
         kernels = {
             "published": published.project(kernel, n, conjugated=False),
-            "equation 7": project(kernel, n, stride),
+            "the paper's (7)": project(kernel, n, stride),
         }
-        sigmas = {"published": math.sqrt(d / c), "equation 7": target((d, c, k, k), stride)}
+        sigmas = {"published": math.sqrt(d / c), "the paper's (7)": target((d, c, k, k), stride)}
         ratios = {f"gradient, {name}": backward_ratio(w, n, stride) for name, w in kernels.items()}
         rows.append({"layer": layer_name(c, d, k), **sigmas, **ratios})
     return pd.DataFrame(rows)

@@ -6,11 +6,15 @@ import pandas as pd
 import pytest
 
 from paperlib import claims
-from paperlib.claims import projection
+from paperlib.claims import overhead
 
-# O1's verdict would depend on how fast the machine is: it gets these seconds, of which one projection by Newton-Schulz
-# is 15 % of two steps, by the SVD 25 %, and by the library 1 %.
-SECONDS = pd.DataFrame({"round": [0, 1], "step": 1.0, "library": 0.02, "svd": 0.5, "newton-schulz": 0.3})
+# The verdict of O1a to O1d would depend on how fast the machine is: they get these seconds.
+TIMES = {"round": [0, 1], "load": 1.0, "step": 1.0, "iteration": 0.3}
+SECONDS = pd.DataFrame(TIMES | {"library": 0.02, "svd": 0.5, "iteration, shortcuts": 0.1, "svd, shortcuts": 0.05})
+DEEP = pd.concat(
+    [pd.DataFrame(TIMES | {"depth": d, "step": s, "recomputed": True}) for d, s in ((20, 1.0), (29, 1.4))],
+    ignore_index=True,
+)
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +24,8 @@ def measured():
     @functools.cache
     def measure(name):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(projection, "overhead", lambda depth, batch_size, rounds: SECONDS[:rounds].copy())
+            patch.setattr(overhead, "_seconds", lambda depth, batch_size, rounds: SECONDS[:rounds].copy())
+            patch.setattr(overhead, "deepening", lambda depths, batch_size, rounds: DEEP[DEEP["round"] < rounds])
             return claims.measure(name, preset="smoke", seeds=2)
 
     return measure

@@ -7,13 +7,8 @@ from paperlib.claims.cards import CARDS, CHAPTERS, GROUPS
 from paperlib.scorecard import price
 from paperlib.store import results_root
 
-# Claims that are about to be split, and what they will be: to be emptied, and the old cards deleted, when they are.
-SPLIT = {"O1": {"O1a", "O1b", "O1c", "O1d"}}
-
-
 def test_each_claim_has_a_card_and_each_card_a_claim():
-    split = {name for old, new in SPLIT.items() for name in ({old} if new <= CLAIMS.keys() else new)}
-    assert CARDS.keys() == CLAIMS.keys() | split
+    assert CARDS.keys() == CLAIMS.keys()
 
 
 @pytest.mark.parametrize("name", CARDS)
