@@ -8,6 +8,7 @@ the first update.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from paperlib import mean_field
+from paperlib import mean_field, paper
 from paperlib.config import ResolvedRun, RunConfig
 from paperlib.models import Arch, build, parameter_count
 from paperlib.records import GAP_EPOCHS, Record, read_all
@@ -223,6 +224,91 @@ def gaps(table: pd.DataFrame) -> pd.DataFrame:
         part.insert(len(RUN), "training", training)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
+
+
+STUCK = 80.0
+"""A run whose test error never fell below this many per cent did not learn; guessing has 90 on CIFAR-10."""
+
+
+def usual_precision(records: Iterable[Record]) -> str:
+    """The precision in which most of the records were made (of two as frequent ones float32); empty without any."""
+    counts = Counter(record.config.precision for record in records)
+    return max(sorted(counts, reverse=True), key=counts.__getitem__, default="")
+
+
+def final_errors(records: Iterable[Record]) -> pd.DataFrame:
+    """The final test error of each run, in per cent; one that diverged counts with the error of guessing.
+
+    Returns
+    -------
+    DataFrame
+        One row per run.  Columns: those of :func:`endings`, ``test_error`` without NaN, and ``stuck`` (whether it
+        finished, but its test error never fell below ``STUCK`` per cent).
+    """
+    records = list(records)
+    table = endings(records)
+    if table.empty:
+        columns = [*RUN, "dataset", "schedule", "project_every", "status", "epochs", "parameters", "test_error", "stuck"]
+        return pd.DataFrame(columns=columns)
+    guessing = pd.Series([100 * (1 - 1 / record.config.num_classes) for record in records], index=table.index)
+    stuck = (table.status == "finished") & (table.lowest_test_error >= STUCK)
+    return table.assign(test_error=table.test_error.where(table.status == "finished", guessing), stuck=stuck)
+
+
+def summed_up(table: pd.DataFrame, by: list[str], value: str = "test_error") -> pd.DataFrame:
+    """Mean, standard deviation and number of runs of a column of :func:`final_errors`, by group.
+
+    Returns
+    -------
+    DataFrame
+        One row per group in the order of the table.  Columns: those of ``by``, ``n``, ``mean``, ``sd`` (NaN for one
+        run), ``diverged`` and ``stuck`` (how many of them).
+    """
+    columns = [*by, "n", "mean", "sd", "diverged", "stuck"]
+    if table.empty:
+        return pd.DataFrame(columns=columns)
+    table = table.assign(value=table[value].astype(float), gone=table.status == "diverged")
+    groups = table.groupby(by, sort=False)
+    found = groups.agg(
+        n=("value", "count"), mean=("value", "mean"), sd=("value", "std"), diverged=("gone", "sum"),
+        stuck=("stuck", "sum"),
+    )  # fmt: skip
+    return found.reset_index()[columns]
+
+
+def told(mean: float, sd: float, n: int, digits: int = 1) -> str:
+    """A mean with its spread and the number of runs behind it, as the pages write it.
+
+    Examples
+    --------
+    >>> told(54.25, 1.21, 3), told(54.25, float("nan"), 1)
+    ('54.2 ± 1.2 (n = 3)', '54.2 (n = 1)')
+    """
+    spread = f" ± {sd:.{digits}f}" if math.isfinite(sd) else ""
+    return f"{mean:.{digits}f}{spread} (n = {n})"
+
+
+def table_1(records: Iterable[Record]) -> pd.DataFrame:
+    """Table I: mean and largest generalisation gap, by either training error, beside the paper's.
+
+    Returns
+    -------
+    DataFrame
+        One row per network and precision.  Columns: ``network``, ``precision``, ``n``, and for ``mean`` and
+        ``largest`` each ``… paper`` (NaN where nothing is printed), ``… running`` and ``… clean`` (as :func:`told`
+        writes them; empty where that error was not recorded).
+    """
+    rows = []
+    for (network, precision), part in gaps(curves(records)).groupby(["network", "precision"], sort=False):
+        row: dict[str, Any] = {"network": network, "precision": precision, "n": part.seed.nunique()}
+        for i, column in enumerate(("mean", "largest")):
+            row[f"{column} paper"] = paper.TABLE_I.get(network, (math.nan, math.nan))[i]
+            for training in ("running", "clean"):
+                values = part[part.training == training][column].dropna()
+                row[f"{column} {training}"] = told(values.mean(), values.std(), len(values)) if len(values) else ""
+        rows.append(row)
+    names = [f"{column} {kind}" for column in ("mean", "largest") for kind in ("paper", "running", "clean")]
+    return pd.DataFrame(rows, columns=["network", "precision", "n", *names])
 
 
 def sizes() -> pd.DataFrame:

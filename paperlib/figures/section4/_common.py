@@ -1,0 +1,58 @@
+"""What chapter 5's figures share: names, the axis of ratios, and panels without data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+TITLES = {"plain": "Plain", "resnet": "ResNet", "procresnet": "ProcResNet"}
+DEPTHS = (20, 83, 164)
+WIDTH = 6.1  # inches: at the book's 110 dots an inch, as wide as its column
+LIMIT = 8.0  # ratios beyond [1/LIMIT, LIMIT] are drawn at the edge
+# One grey and marker for each of the three transitions.
+TRANSITIONS: tuple[dict[str, Any], ...] = (
+    {"color": ".1", "marker": "o", "ls": "-"},
+    {"color": ".1", "marker": "s", "ls": "--"},
+    {"color": ".1", "marker": "^", "ls": ":"},
+)
+
+
+def name(arch: str, depth: int) -> str:
+    """``ProcResNet-166`` for ``"procresnet"`` and 164: it has two layers more than its base network."""
+    return f"{TITLES[arch]}-{depth + 2 * (arch == 'procresnet')}"
+
+
+def clipped(log_ratio: pd.Series) -> np.ndarray:
+    """The ratios, those beyond the limits at the limits."""
+    return np.clip(np.exp(log_ratio.astype(float)), 1 / LIMIT, LIMIT)
+
+
+def ratio_axis(ax: Axes, low: float = 1 / LIMIT, high: float = LIMIT) -> None:
+    """A logarithmic axis of ratios, with 1 in the middle of its labels."""
+    ax.set_yscale("log", base=2)
+    ax.set_ylim(low / 1.08, high * 1.08)
+    ticks = [tick for tick in (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8) if low / 1.01 <= tick <= high * 1.01]
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if v >= 1 else f"1/{1 / v:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def nothing(ax: Axes, text: str = "no record yet") -> None:
+    """Say in a panel that it has no data."""
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=".4", fontsize=9)
+
+
+def of(table: pd.DataFrame, arch: str, depth: int) -> pd.DataFrame:
+    """The rows of one network."""
+    return table[(table.arch == arch) & (table.depth == depth)]
+
+
+def present(table: pd.DataFrame, column: str, order: Iterable[Any]) -> list[Any]:
+    """The values of a column, in the given order; all of the order where the table is empty."""
+    there = set(table[column])
+    return [value for value in order if value in there] if there else list(order)
