@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from paperlib.records import Record
-from paperlib.studies.section4 import final_errors
+from paperlib.studies.section4 import RUN, final_errors
 
 MEASURES = {"residual": "blocks of constant width", "transition": "transitions"}
 PERMUTATIONS = 9_999
@@ -46,6 +46,35 @@ def _medians(record: Record) -> dict[str, float]:
     blocks = record.blocks.assign(dev=record.blocks.log_ratio.astype(float).abs())
     median = blocks.groupby(["kind", "block"]).dev.mean().groupby("kind").median()
     return {kind: float(median.get(kind, math.nan)) for kind in MEASURES}
+
+
+def left(ratios: pd.DataFrame, start: pd.DataFrame) -> pd.DataFrame:
+    """How training leaves the prediction for the first ratios.
+
+    Parameters
+    ----------
+    ratios : DataFrame
+        As ``section4.ratios`` makes it, epoch 0 included.
+    start : DataFrame
+        As ``beginning.beginnings`` makes it.
+
+    Returns
+    -------
+    DataFrame
+        One row per network and precision: the median over the blocks of constant width of the size of the log of the
+        ratio over its prediction, mean over the seeds, in a column for each of the epochs 0, 1, 5 and the last one.
+    """
+    both = ratios.drop(columns="prediction", errors="ignore").merge(
+        start[[*RUN, "block", "prediction"]], on=[*RUN, "block"]
+    )
+    both = both[both.kind == "residual"].dropna(subset=["log_ratio", "prediction"])
+    if both.empty:
+        return pd.DataFrame(columns=["network", "precision"])
+    both = both.assign(off=(both.log_ratio.astype(float) - both.prediction.astype(float)).abs())
+    shown = sorted({0, 1, 5, int(both.epoch.max())} & set(both.epoch))
+    by_run = both[both.epoch.isin(shown)].groupby(["network", "precision", "seed", "epoch"], sort=False).off.median()
+    found = by_run.groupby(["network", "precision", "epoch"], sort=False).mean().unstack("epoch")
+    return found.rename(columns=lambda epoch: f"epoch {epoch}").rename_axis(columns=None).reset_index()
 
 
 def correlations(table: pd.DataFrame) -> pd.DataFrame:

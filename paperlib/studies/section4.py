@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,9 @@ VARIED = (
     "preset", "arch", "depth", "erase_relu", "project", "projector", "dataset", "seed", "schedule", "precision",
     "memory_format", "project_every", "threads",
 )  # fmt: skip
+
+GRID_DEPTHS = (20, 83, 164)
+"""The depths of Figures 3 and 4 and Table I."""
 
 
 # -- which records -----------------------------------------------------------------------------------------------
@@ -79,6 +82,21 @@ def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Recor
         c = record.config
         found.setdefault((c.network, c.dataset, c.schedule, c.project_every, c.seed, c.precision), record)
     return list(found.values())
+
+
+def main_grid(records: Iterable[Record], schedule: str = "constant") -> list[Record]:
+    """The records of Figures 3 and 4: the three plain architectures at the three depths, on CIFAR-10, at a schedule."""
+    networks = {f"{arch}-{d + 2 * (arch == 'procresnet')}" for arch in get_args(Arch) for d in GRID_DEPTHS}
+    return [
+        r for r in records
+        if (r.config.schedule, r.config.dataset, r.config.project_every) == (schedule, "cifar10", 2)
+        and r.network in networks
+    ]  # fmt: skip
+
+
+def first_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one run per network: the one with the lowest seed."""
+    return table[table.seed == table.groupby("network").seed.transform("min")] if len(table) else table
 
 
 # -- their tables ------------------------------------------------------------------------------------------------
@@ -248,7 +266,17 @@ def final_errors(records: Iterable[Record]) -> pd.DataFrame:
     records = list(records)
     table = endings(records)
     if table.empty:
-        columns = [*RUN, "dataset", "schedule", "project_every", "status", "epochs", "parameters", "test_error", "stuck"]
+        columns = [
+            *RUN,
+            "dataset",
+            "schedule",
+            "project_every",
+            "status",
+            "epochs",
+            "parameters",
+            "test_error",
+            "stuck",
+        ]
         return pd.DataFrame(columns=columns)
     guessing = pd.Series([100 * (1 - 1 / record.config.num_classes) for record in records], index=table.index)
     stuck = (table.status == "finished") & (table.lowest_test_error >= STUCK)
@@ -284,8 +312,50 @@ def told(mean: float, sd: float, n: int, digits: int = 1) -> str:
     >>> told(54.25, 1.21, 3), told(54.25, float("nan"), 1)
     ('54.2 ± 1.2 (n = 3)', '54.2 (n = 1)')
     """
-    spread = f" ± {sd:.{digits}f}" if math.isfinite(sd) else ""
-    return f"{mean:.{digits}f}{spread} (n = {n})"
+    return f"{spread(mean, sd, digits)} (n = {n})"
+
+
+def spread(mean: float, sd: float, digits: int = 1) -> str:
+    """A mean with its standard deviation, which is left out where there is none."""
+    return f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f}" if math.isfinite(sd) else "")
+
+
+def beside(table: pd.DataFrame, printed: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """Final test errors beside those that the paper prints.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As :func:`final_errors` makes it, of one precision and schedule.
+    printed : dict
+        The paper's error in per cent, by network and data set.
+
+    Returns
+    -------
+    DataFrame
+        One row per printed figure.  Columns: ``network``, ``dataset``, ``paper``, ``here`` (as :func:`told` writes it;
+        empty without a run), ``failed`` (how many of the runs diverged or stayed at the error of guessing).
+    """
+    rows = []
+    for network, errors in printed.items():
+        for dataset, error in errors.items():
+            runs = table[(table.network == network) & (table.dataset == dataset)]
+            values = runs.test_error.astype(float)
+            here = told(values.mean(), values.std(), len(values)) if len(values) else ""
+            failed = int((runs.stuck.astype(bool) | (runs.status == "diverged")).sum())
+            rows.append({"network": network, "dataset": dataset, "paper": error, "here": here, "failed": failed})
+    return pd.DataFrame(rows)
+
+
+def remarks(table: pd.DataFrame) -> dict[tuple[str, int], str]:
+    """How runs of :func:`final_errors` failed, in words, by architecture and depth; runs that learnt have none."""
+    found = {}
+    for row in table.itertuples():
+        if row.status == "diverged":
+            found[row.arch, row.depth] = f"diverged in epoch {row.divergence_epoch:.0f}"
+        elif row.stuck:
+            found[row.arch, row.depth] = "did not learn"
+    return found
 
 
 def table_1(records: Iterable[Record]) -> pd.DataFrame:
@@ -295,7 +365,7 @@ def table_1(records: Iterable[Record]) -> pd.DataFrame:
     -------
     DataFrame
         One row per network and precision.  Columns: ``network``, ``precision``, ``n``, and for ``mean`` and
-        ``largest`` each ``… paper`` (NaN where nothing is printed), ``… running`` and ``… clean`` (as :func:`told`
+        ``largest`` each ``… paper`` (NaN where nothing is printed), ``… running`` and ``… clean`` (as :func:`spread`
         writes them; empty where that error was not recorded).
     """
     rows = []
@@ -305,7 +375,7 @@ def table_1(records: Iterable[Record]) -> pd.DataFrame:
             row[f"{column} paper"] = paper.TABLE_I.get(network, (math.nan, math.nan))[i]
             for training in ("running", "clean"):
                 values = part[part.training == training][column].dropna()
-                row[f"{column} {training}"] = told(values.mean(), values.std(), len(values)) if len(values) else ""
+                row[f"{column} {training}"] = spread(values.mean(), values.std()) if len(values) else ""
         rows.append(row)
     names = [f"{column} {kind}" for column in ("mean", "largest") for kind in ("paper", "running", "clean")]
     return pd.DataFrame(rows, columns=["network", "precision", "n", *names])

@@ -4,12 +4,14 @@
 against norm preservation, and ``epochs`` the drawing that steps through the epochs.
 """
 
+from paperlib.figures.section4._common import TITLES
 from paperlib.figures.section4.curves import error_dots, learning
 from paperlib.figures.section4.epochs import stepper
 from paperlib.figures.section4.explanation import explanation
 from paperlib.figures.section4.ratios import beginnings, distances, profiles, ratio_grid
 
 __all__ = [
+    "TITLES",
     "beginnings",
     "distances",
     "error_dots",

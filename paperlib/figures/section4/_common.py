@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.axis import Axis
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 TITLES = {"plain": "Plain", "resnet": "ResNet", "procresnet": "ProcResNet"}
 DEPTHS = (20, 83, 164)
@@ -42,17 +42,24 @@ def ratio_axis(ax: Axes, low: float = 1 / LIMIT, high: float = LIMIT) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
+def factor_axis(axis: Axis) -> None:
+    """A logarithmic axis of factors from 1 on."""
+    axis.set_major_locator(FixedLocator([1, 1.1, 1.25, 1.5, 2, 3, 4, 6, 8, 16, 64]))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def few_whole_numbers(ax: Axes, label: str) -> None:
+    """A few whole numbers below a narrow panel."""
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.set_xlabel(label)
+
+
 def nothing(ax: Axes, text: str = "no record yet") -> None:
     """Say in a panel that it has no data."""
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=".4", fontsize=9)
+    ax.text(0.5, 0.35, text, transform=ax.transAxes, ha="center", va="center", color=".4", fontsize=9)
 
 
 def of(table: pd.DataFrame, arch: str, depth: int) -> pd.DataFrame:
     """The rows of one network."""
     return table[(table.arch == arch) & (table.depth == depth)]
-
-
-def present(table: pd.DataFrame, column: str, order: Iterable[Any]) -> list[Any]:
-    """The values of a column, in the given order; all of the order where the table is empty."""
-    there = set(table[column])
-    return [value for value in order if value in there] if there else list(order)

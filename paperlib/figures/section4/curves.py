@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paperlib.figures._style import ARCHITECTURES, panel, panels, whole_numbers
-from paperlib.figures.section4._common import DEPTHS, TITLES, WIDTH, nothing, of
+from paperlib.figures._style import ARCHITECTURES, panel, panels
+from paperlib.figures.section4._common import DEPTHS, TITLES, WIDTH, few_whole_numbers, nothing, of
 
 DASHES = dict(zip(DEPTHS, (":", "--", "-"), strict=True))
 WHAT = {"train_loss": "training loss", "test_error": "test error, %"}
@@ -34,8 +34,7 @@ def learning(table: pd.DataFrame, title: str = "", guessing: float | None = None
         if len(table):
             _cut(axes[0][0], table)
         for ax in axes[-1]:
-            ax.set_xlabel("epoch")
-            whole_numbers(ax.xaxis)
+            few_whole_numbers(ax, "epoch")
             if guessing is not None and len(table):
                 ax.axhline(guessing, color=".5", lw=0.8)
         handles = [Line2D([], [], color=".2", ls=dash, label=f"depth {depth}") for depth, dash in DASHES.items()]
@@ -67,8 +66,8 @@ def _curves(ax: Axes, table: pd.DataFrame, arch: str, column: str) -> None:
 def error_dots(table: pd.DataFrame, by: str, order: Sequence[object] = (), title: str = "", label: str = "") -> Figure:
     """Final test errors: a point a run, a bar at the mean of each group, groups from top to bottom.
 
-    Columns: ``by``, ``arch`` (the colour) and ``test_error`` in per cent; hollow points are runs that diverged or stayed
-    at the error of guessing (columns ``status``, ``stuck``).
+    Columns: ``by``, ``arch`` (the colour) and ``test_error`` in per cent; hollow points are runs that diverged or
+    stayed at the error of guessing (columns ``status``, ``stuck``).
     """
     groups = [group for group in (order or list(dict.fromkeys(table[by]))) if group in set(table[by])]
     with panel((WIDTH, 0.42 * max(len(groups), 2) + 1.1), title) as (figure, ax):

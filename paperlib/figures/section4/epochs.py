@@ -21,7 +21,8 @@ from paperlib.figures.section4._common import LIMIT, TITLES, name, of
 SCRIPT = """
 (function () {
   const root = document.getElementById(ID), data = DATA;
-  const [svg, depth, epoch, play, text] = ["svg", "select", "input", "button", "output"].map(t => root.querySelector(t));
+  const [svg, depth, epoch, play, text] =
+    ["svg", "select", "input", "button", "output"].map(tag => root.querySelector(tag));
   const W = 660, H = 150, L = 46, TOP = 24, GAP = 38, R = Math.log2(data.limit);
   const y = v => TOP + H / 2 - Math.max(-R, Math.min(R, v)) / R * H / 2;
   function add(parent, tag, attributes, words) {
@@ -92,7 +93,7 @@ PAGE = """<div id="{id}" style="background:#fff;color:#222;padding:.6rem;border-
 <label>depth <select>{options}</select></label><button type="button">play</button>
 <input type="range" min="0" value="0" step="1" aria-label="epoch" style="flex:1;min-width:10rem">
 <output style="min-width:11rem"></output></div>
-<svg role="img" aria-label="{alt}" style="display:block;width:100%;height:auto"></svg>
+<svg role="img" aria-label="{alt}" style="display:block;width:100%;height:auto;font-family:inherit"></svg>
 <noscript>The drawing needs JavaScript; the figure above shows the same numbers.</noscript></div>
 <script>{script}</script>"""
 ALT = "The gradient-norm ratio of each block at the chosen epoch, one panel for each architecture; the line is at one."

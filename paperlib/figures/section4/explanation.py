@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paperlib.figures._style import ARCHITECTURES, panels, plain_numbers
-from paperlib.figures.section4._common import DEPTHS, TITLES, WIDTH, nothing
+from paperlib.figures._style import ARCHITECTURES, panels
+from paperlib.figures.section4._common import DEPTHS, TITLES, WIDTH, factor_axis, nothing
 
 MARKERS = dict(zip(DEPTHS, "osD", strict=True))
 KINDS = {"residual": "Blocks of constant width", "transition": "Transitions"}
@@ -30,7 +30,7 @@ def explanation(table: pd.DataFrame, title: str = "") -> Figure:
                 ax.plot(np.exp(getattr(row, column)), row.test_error, marker, mec=colour, mfc=fill, ms=6, alpha=0.85)
             ax.set_title(words, loc="left", fontsize=10)
             ax.set_xscale("log", base=2)
-            plain_numbers(ax.xaxis)
+            factor_axis(ax.xaxis)
             ax.set_xlabel("factor away from 1")
             if not ax.lines:
                 nothing(ax)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paperlib.figures._style import ARCHITECTURES, line_at_one, panels, plain_numbers, whole_numbers
+from paperlib.figures._style import ARCHITECTURES, line_at_one, panels, whole_numbers
 from paperlib.figures.section4._common import (
     DEPTHS,
     LIMIT,
@@ -19,6 +19,8 @@ from paperlib.figures.section4._common import (
     TRANSITIONS,
     WIDTH,
     clipped,
+    factor_axis,
+    few_whole_numbers,
     name,
     nothing,
     of,
@@ -31,7 +33,7 @@ KINDS = {"residual": "Blocks of constant width", "transition": "Transitions"}
 
 def _remark(ax: Axes, text: str) -> None:
     box = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1}
-    ax.text(0.98, 0.97, text, transform=ax.transAxes, ha="right", va="top", fontsize=8, color=".2", bbox=box)
+    ax.text(0.97, 0.1, text, transform=ax.transAxes, ha="right", va="bottom", fontsize=8, color=".2", bbox=box)
 
 
 def _lines(ax: Axes, rows: pd.DataFrame, colour: object) -> None:
@@ -85,8 +87,7 @@ def ratio_grid(
                 if remark := (remarks or {}).get((arch, depth)):
                     _remark(ax, remark)
         for ax in axes[-1]:
-            ax.set_xlabel("epoch")
-            whole_numbers(ax.xaxis)
+            few_whole_numbers(ax, "epoch")
         figure.supylabel(RATIO, fontsize=10)
         _legend(figure)
     return figure
@@ -106,14 +107,13 @@ def distances(table: pd.DataFrame, title: str = "", depths: Sequence[int] = DEPT
                 for arch, colour in ARCHITECTURES.items():
                     _band(ax, of(table[table.kind == kind], arch, depth), arch, colour)
                 ax.set_yscale("log", base=2)
-                plain_numbers(ax.yaxis)
+                factor_axis(ax.yaxis)
                 if not ax.lines:
                     nothing(ax)
         for ax, depth in zip(axes[0], depths, strict=True):
             ax.set_title(f"depth {depth}", loc="left", fontsize=10)
         for ax in axes[-1]:
-            ax.set_xlabel("epoch")
-            whole_numbers(ax.xaxis)
+            few_whole_numbers(ax, "epoch")
         handles = [Line2D([], [], color=colour, lw=2, label=TITLES[arch]) for arch, colour in ARCHITECTURES.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
@@ -149,8 +149,7 @@ def beginnings(table: pd.DataFrame, title: str = "", depths: Sequence[int] = DEP
                 ax.set_title(name(arch, depth), loc="left", fontsize=10, color=ARCHITECTURES[arch])
                 _begun(ax, rows, ARCHITECTURES[arch]) if len(rows) else nothing(ax)
         for ax in axes[-1]:
-            ax.set_xlabel("block, input on the left")
-            whole_numbers(ax.xaxis)
+            few_whole_numbers(ax, "block, input first")
         figure.supylabel(RATIO, fontsize=10)
         _begun_legend(figure)
     return figure
@@ -162,9 +161,10 @@ def _begun(ax: Axes, rows: pd.DataFrame, colour: object) -> None:
     ax.plot(others.block, np.exp(others.log_ratio), "o", color=colour, ms=3.5, alpha=0.8)
     ax.plot(transitions.block, np.exp(transitions.log_ratio), "s", mfc="white", mec=colour, ms=5.5, mew=1.4)
     ax.plot(transitions.block, np.exp(transitions.prediction), "x", color="k", ms=5.5, mew=1.4)
-    # A gap at each transition: what lies between two stages is no line.
+    # A gap at each transition: what lies between two stages is no line.  A mark where a stage has one block.
     for column, style in (("prediction", "-"), ("unmeasured", ":")):
-        ax.plot(rows.block, np.exp(rows[column].where(residual)), style, color="k", lw=1.1)
+        marker = "_" if column == "prediction" and len(rows) < 12 else ""
+        ax.plot(rows.block, np.exp(rows[column].where(residual)), style, marker=marker, ms=7, color="k", lw=1.1)
 
 
 def _begun_legend(figure: Figure) -> None:
