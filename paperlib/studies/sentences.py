@@ -121,8 +121,8 @@ def theory(accuracy: pd.DataFrame) -> str:
     if not parts:
         return "No ratio before a first update is on record yet."
     return (
-        "**Before the first update**, a theory with no parameter to fit misses the ratio, in the median over blocks, of "
-        + ", of ".join(parts)
+        "**Before the first update**, a theory with no parameter to fit misses the ratio, in the median over blocks of "
+        + "; of ".join(parts)
         + "."
     )
 
