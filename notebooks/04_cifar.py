@@ -37,6 +37,7 @@ depth = 164
 erase_relu = False
 project = True
 projector = "exact"
+hold_at = 1.0
 dataset = "cifar10"
 source = None
 seed = 0

@@ -41,8 +41,9 @@ from IPython.display import HTML, Markdown
 
 from paperlib import claims, paper
 from paperlib.figures import section4 as draw
+from paperlib.figures.interventions import paired_differences
 from paperlib.store import results_root
-from paperlib.studies import beginning, explanation, sentences
+from paperlib.studies import beginning, explanation, interventions, sentences
 from paperlib.studies import section4 as studies
 
 roots = [results_root(), *([runs] if runs else [])]
@@ -411,6 +412,43 @@ Markdown(sentences.association(compared))
 # * *Within networks* only the seed differs. This is the fairest of these comparisons, and the one with the least variation to see anything by.
 #
 # None of these rows shows a cause.
+#
+# ## Interventions
+#
+# The second thing to look at is what happens when norm preservation alone is changed. The networks here are ProcResNets with the same seeds, whose three transitions are held at a *factor* of the
+# norm-preserving target: the ratio of each of them becomes one over the factor. Others have one transition changed, or transitions that are not held (*free*), that are set to
+# the target once and not trained (*fixed*), or that are held as the published code does it. Each is compared with the network of the same seed that is held at the target. If
+# norm preservation is what helps, a factor below 1 and one above 1 should both do harm.
+#
+# A factor also multiplies what the skip carries, against what the branches add. So harm need not come from the gradient's norm alone; that none is seen would say more.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test error less that of the same seed's network held at the target, in points. Small marks are seeds, large ones their mean with its confidence interval. Above zero the intervention does harm.", "name": "fig-interventions"}, "image": {"alt": "Two panels of differences: by the factor on the target, and for the other interventions."}}
+changed = interventions.stored(preset, roots)
+pairs = interventions.differences(interventions.runs(changed))
+effects = interventions.effects(pairs)
+if len(pairs):
+    precisions = ", ".join(sorted(set(pairs.precision)))
+    seeds = f"n = {effects.n.min()} to {effects.n.max()}"
+    display(
+        paired_differences(
+            pairs, effects, f"Interventions, {preset}, {precisions}, {seeds}"
+        )
+    )
+
+# %% tags=["hide-input"]
+if len(pairs):
+    display(effects.drop(columns=["way", "at", "factor"]).round(3).set_index("setting"))
+    display(
+        Markdown(
+            f"*{changed[0].config.left_out()} `python -m paperlib sweep workflow/config/interventions.yaml` makes all of these runs.*"
+        )
+    )
+else:
+    display(
+        Markdown(
+            f"*There is no record of an intervention at the {preset} preset yet. `python -m paperlib sweep workflow/config/interventions.yaml` makes all of them, and {sentences.command(preset, arch='procresnet', depth=20, hold_at=2)} one.*"
+        )
+    )
 
 # %% [markdown]
 # (paper-scale)=
@@ -452,11 +490,11 @@ if there:
 # %% [markdown]
 # ## Verdicts
 #
-# Each claim of Section 4 has a rule, which was written before the runs that it judges. A run that is smaller than the paper's protocol decides nothing: its verdict says what the rule
+# Each claim of Section 4 has a rule, which was written before the runs that it judges, and so has the question of this book's interventions. A run that is smaller than the paper's protocol decides nothing: its verdict says what the rule
 # finds at this scale, and that the paper's scale has not been tested.
 
 # %% tags=["hide-input"]
-mine = [claim.name for claim in claims.section4.CLAIMS]
+mine = [claim.name for claim in claims.section4.CLAIMS + claims.interventions.CLAIMS]
 findings = [
     f
     for root in roots

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import threading
 import time
@@ -131,38 +130,14 @@ def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
 def _watched(file: Path) -> Iterator[None]:
     """Within it the progress file of a run is shown as a bar."""
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(file, stop), daemon=True)
+    work = ("training", lambda: stop.wait(1.0), lambda: progress.read(file))
+    watcher = threading.Thread(target=progress.follow, args=work, daemon=True)
     watcher.start()
     try:
         yield
     finally:
         stop.set()
         watcher.join()
-
-
-def _watch(file: Path, stop: threading.Event) -> None:
-    """Show the progress file as a bar until ``stop``; without a terminal, as a line every half minute."""
-    bar = tqdm(
-        total=1.0,
-        desc="training",
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}",
-        disable=None,
-        file=sys.stderr,
-    )
-    spoken = time.monotonic()
-    while not stop.wait(1.0):
-        try:
-            state = json.loads(file.read_text())
-        except (OSError, ValueError):
-            continue
-        left = "" if state["seconds_left"] is None else f"  {progress.duration(state['seconds_left'])} left"
-        share = min(state["done"] / state["total"], 1.0)
-        bar.n = round(share, 4)
-        bar.set_postfix_str(f"{state['text']}{left}", refresh=True)
-        if bar.disable and time.monotonic() - spoken > 30:
-            spoken = time.monotonic()
-            print(f"{share:4.0%}  {state['text']}{left}", file=sys.stderr, flush=True)
-    bar.close()
 
 
 # -- grid and measure --------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ folder ``<root>/claims/<claim>/`` with ``finding.json`` (the summary and where i
 each measurement.  ``python -m paperlib measure T1 C1 T2`` makes some of them.
 
 Each chapter has one module that says what its claims are: ``norm_preservation`` (chapter 1), ``projection`` (2),
-``channel_grid`` (3) and ``section4`` (Figures 3 to 5 and Tables I to III), which reads training records.
+``channel_grid`` (3), and two that read training records: ``section4`` (Figures 3 to 5 and Tables I to III) and
+``interventions`` (does norm preservation explain the accuracy?).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 import torch
 
 from paperlib._checks import whole_number
-from paperlib.claims import channel_grid, norm_preservation, projection, section4
+from paperlib.claims import channel_grid, interventions, norm_preservation, projection, section4
 from paperlib.claims.claim import UNTESTED, Claim, Measured, Outcome
 from paperlib.claims.finding import Finding, Quantity, Ruling, read, save
 from paperlib.claims.section4.base import ENOUGH
@@ -46,7 +47,13 @@ __all__ = [
 
 CLAIMS: dict[str, Claim] = {
     claim.name: claim
-    for chapter in (norm_preservation.CLAIMS, projection.CLAIMS, channel_grid.CLAIMS, section4.CLAIMS)
+    for chapter in (
+        norm_preservation.CLAIMS,
+        projection.CLAIMS,
+        channel_grid.CLAIMS,
+        section4.CLAIMS,
+        interventions.CLAIMS,
+    )
     for claim in chapter
 }
 

@@ -66,7 +66,7 @@ def _stages(table: pd.DataFrame) -> pd.Series:
 
 def _held(record: Record) -> bool:
     """Whether the network begins with projected transitions; the published code projects them later."""
-    return record.config.project and record.config.projector == "exact"
+    return record.config.project and record.config.projector != "published"
 
 
 def _logs(record: Record, table: pd.DataFrame, q: pd.Series) -> pd.Series:
@@ -79,12 +79,12 @@ def _logs(record: Record, table: pd.DataFrame, q: pd.Series) -> pd.Series:
     residual = np.log(mean_field.ratio(q))
     if arch == "resnet":
         return residual.mask(transition, np.log(mean_field.transition(q, table.stage.map(widening))))
-    return residual.mask(transition, table.stage.map(lambda stage: _convolution(stage, _held(record))))
+    return residual.mask(transition, table.stage.map(lambda stage: _convolution(stage, record)))
 
 
-def _convolution(stage: int, held: bool) -> float:
-    """The log ratio of a ProcResNet's transition: 0 if it is held; -ln(2c/d)/2 at He's start."""
-    return 0.0 if held else -math.log(2 * _channels(stage)) / 2
+def _convolution(stage: int, record: Record) -> float:
+    """The log ratio of a ProcResNet's transition: 0 if it is held at the target; -ln(2c/d)/2 at He's start."""
+    return -math.log(record.config.factors()[stage - 1] if _held(record) else math.sqrt(2 * _channels(stage)))
 
 
 def _channels(stage: int) -> float:
@@ -103,7 +103,9 @@ def _variances(record: Record, table: pd.DataFrame) -> pd.Series:
             q += mean_field.BRANCH
         elif arch == "resnet":
             q = (1 + widening(row.stage)) * mean_field.BRANCH
-        elif not _held(record):  # a held convolution keeps the variance per channel, He's start does not
+        elif _held(record):  # at the target it keeps the variance per channel
+            q *= record.config.factors()[row.stage - 1] ** 2
+        else:
             q *= 2 * _channels(row.stage)
     return pd.Series(found, index=table.index)
 
