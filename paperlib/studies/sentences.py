@@ -12,10 +12,12 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from paperlib.config import RunConfig
 from paperlib.records import Record
 from paperlib.studies.section4 import GRID_DEPTHS, told
 
 BLOCKS = {"residual": "block of constant width", "transition": "transition"}
+CHOICES = ("schedule", "dataset", "erase_relu", "project", "projector", "project_every")
 TITLES = {"plain": "Plain", "resnet": "ResNet", "procresnet": "ProcResNet"}
 
 
@@ -27,7 +29,7 @@ def command(preset: str, **parameters: object) -> str:
     >>> command("desk", arch="plain", depth=20)
     '`python -m paperlib run -p preset desk -p arch plain -p depth 20`'
     """
-    given = " ".join(f"-p {name} {value}" for name, value in ({"preset": preset} | parameters).items())
+    given = " ".join(f"-p {name} {str(value).lower()}" for name, value in ({"preset": preset} | parameters).items())
     return f"`python -m paperlib run {given}`"
 
 
@@ -50,12 +52,14 @@ def seeds(records: Sequence[Record]) -> str:
 
 def made(records: Sequence[Record]) -> str:
     """What some runs are, and the commands that make them again."""
-    c = records[0].config
+    c, default = records[0].config, RunConfig()
     precision = " and ".join(sorted({r.config.precision for r in records}))
+    named = {name: getattr(c, name) for name in ("arch", "depth", "seed", "precision")}
+    named |= {name: getattr(c, name) for name in CHOICES if getattr(c, name) != getattr(default, name)}
     return (
         f"*Preset {c.preset}: {c.epochs} epochs of {c.train_images:,} training images, {c.test_images:,} test images, "
         f"learning rate by `{c.schedule}`, {precision}; seeds a network: {seeds(records)}. "
-        f"`make paper PRESET={c.preset}` makes all of these runs, and `{records[0].provenance.command}` one of them.*"
+        f"`make paper PRESET={c.preset}` makes all of these runs, and {command(c.preset, **named)} one of them.*"
     )
 
 

@@ -44,7 +44,7 @@ def ratio_axis(ax: Axes, low: float = 1 / LIMIT, high: float = LIMIT) -> None:
 
 def factor_axis(axis: Axis) -> None:
     """A logarithmic axis of factors from 1 on."""
-    axis.set_major_locator(FixedLocator([1, 1.1, 1.25, 1.5, 2, 3, 4, 6, 8, 16, 64]))
+    axis.set_major_locator(FixedLocator([1, 1.25, 1.5, 2, 3, 4, 6, 8, 16, 64]))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.set_minor_formatter(NullFormatter())
 
