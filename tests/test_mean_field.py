@@ -45,14 +45,14 @@ def test_a_transition_by_its_parts():
 
 def test_a_resnet_s_later_transitions_begin_as_predicted():
     torch.manual_seed(0)
-    model, variances = build("resnet", 56), []
+    model, variances = build("resnet", 38), []
     for block in model.blocks:
         block.module.register_forward_pre_hook(
             lambda module, args: variances.append(args[0].detach().var(dim=(0, 2, 3), correction=0).mean().item())
         )
     with GradientNorms(model) as probe:
-        images = torch.randn(32, 3, 32, 32)
-        torch.nn.functional.cross_entropy(model(images), torch.arange(32) % 10).backward()
+        images = torch.randn(16, 3, 32, 32)
+        torch.nn.functional.cross_entropy(model(images), torch.arange(16) % 10).backward()
     later = [i for i, block in enumerate(model.blocks) if block.kind == "transition"][1:]
     predicted = mean_field.transition(np.array(variances)[later], 2)
     assert probe.ratios()[later].numpy() == pytest.approx(predicted, rel=0.1)

@@ -147,10 +147,11 @@ def test_sizes_are_those_of_table_2():
 
 
 def test_the_main_grid_is_in_order():
+    constant = {"schedule": "constant"}
     runs = [
-        record(arch="procresnet", schedule="constant"), record(schedule="constant", seed=1), record(schedule="constant"),
-        record(), record(schedule="constant", erase_relu=True), record(schedule="constant", depth=29),
-        record(arch="procresnet", schedule="constant", project_every=4),
+        record(arch="procresnet", **constant), record(seed=1, **constant), record(**constant),
+        record(), record(erase_relu=True, **constant), record(depth=29, **constant),
+        record(arch="procresnet", project_every=4, **constant),
     ]  # fmt: skip
     found = [(r.network, r.config.seed) for r in section4.main_grid(runs)]
     assert found == [("resnet-20", 0), ("resnet-20", 1), ("procresnet-22", 0)]
