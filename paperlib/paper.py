@@ -85,7 +85,7 @@ def _printed(network: str, dataset: str) -> list[tuple[str, float, str, str]]:
     if network in TABLE_I and dataset == "cifar10":
         mean, largest = TABLE_I[network]
         for which, value, key in (("mean", mean, "gap_mean"), ("largest", largest, "gap_max")):
-            found.append((f"generalisation gap, {which}, points (Table I, depth inferred)", value, key, "constant"))
+            found.append((f"{which} gap, points (Table I, depth inferred)", value, key, "constant"))
     return found
 
 

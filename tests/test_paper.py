@@ -66,10 +66,12 @@ def test_a_largest_gap_is_never_judged(compared, gaps):
 def test_a_runs_quantities_stand_beside_the_printed_ones(compared):
     found = compared(50.0, [5.126], depth=20, schedule="constant")
     assert found.quantity.tolist() == [
-        f"generalisation gap, {which}, points (Table I, depth inferred)" for which in ("mean", "largest")
+        f"{which} gap, points (Table I, depth inferred)" for which in ("mean", "largest")
     ]
     assert found.paper.tolist() == [5.5, 23.1]
     assert found["this run"].tolist() == [5.13, 5.13]
+    # On a page, pandas cuts what is longer.
+    assert found[["quantity", "verdict"]].map(len).max(axis=None) < pd.get_option("display.max_colwidth")
     assert not compared(depth=20, schedule="constant")["this run"].notna().any()
     elsewhere = compared(depth=11)
     assert elsewhere.empty and list(elsewhere) == ["quantity", "paper", "this run", "verdict"]

@@ -9,13 +9,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from paperlib.figures._style import PALETTE, look, panels
 
-SIDE = 0.16  # how far beside a mean its seeds are drawn, of the distance between two places
+SIDE = 0.13  # how far beside a mean its seeds are drawn, of the distance between two places
 
 
 def _row(ax: Axes, places: dict[str, float], pairs: pd.DataFrame, means: pd.DataFrame, step: float, i: int) -> None:
     """One setting's interventions: a faint mark for each seed, and beside it the mean with its interval."""
     style = look(i) | {"ls": "", "zorder": 3}
-    shift = 0.5 * SIDE * i
+    shift = 2.5 * SIDE * i
     for label, rows in pairs.groupby("label", sort=False):
         at = [_beside(places[label], SIDE + shift, step)] * len(rows)
         ax.plot(at, rows["error"], **style | {"ms": 4, "alpha": 0.45, "mew": 0})
@@ -82,7 +82,7 @@ def _dress(dose: Axes, other: Axes, factors: list[float], labels: list[str]) -> 
     dose.xaxis.set_major_locator(FixedLocator(factors))
     dose.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     dose.xaxis.set_minor_locator(NullLocator())
-    dose.set_xlabel("held at, over the norm-preserving target (diamond: the baseline)")
+    dose.set_xlabel("factor on the target (diamond: the baseline)")
     dose.set_ylabel("test error less the baseline's,\npoints")
     dose.set_title("All three transitions at a factor", loc="left")
     other.set_xlim(-0.5, max(len(labels), 1) - 0.3)
