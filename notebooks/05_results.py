@@ -109,7 +109,8 @@ about(grid, "the networks of Figures 3 and 4", depth=20, schedule="constant")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The ratio of every block over the epochs, one run a network, all on one scale. Coloured lines are blocks of constant width, black ones the transitions. Triangles at the edge stand for ratios off the scale. Look at how narrow the bundle of coloured lines is, and at where the black ones go.", "name": "fig-ratio-grid"}, "image": {"alt": "Nine panels of lines over the epochs: three architectures by three depths."}}
 first = studies.first_seeds(errors)
-draw.ratio_grid(one, studies.remarks(first), f"Ratios, {label_one}")
+if len(one):
+    display(draw.ratio_grid(one, studies.remarks(first), f"Ratios, {label_one}"))
 # %% [markdown]
 # The authors show the same thing as an animation. Move the slider, or press play:
 
@@ -121,7 +122,8 @@ HTML(draw.stepper(one, f"Ratio of each block, {label_one}"))
 # the ratio or its inverse, whichever is above 1.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "How far the median block is from keeping the norm. Lines are means over the seeds; a band is their standard deviation, where a network has several seeds.", "name": "fig-distance"}, "image": {"alt": "Six panels of lines over the epochs: blocks of constant width above, transitions below, one column for each depth."}}
-draw.distances(ratios[ratios.epoch > 0], f"Distance from 1, {label}")
+if len(ratios):
+    display(draw.distances(ratios[ratios.epoch > 0], f"Distance from 1, {label}"))
 # %% tags=["hide-input"]
 Markdown(sentences.norms(ratios, "transition"))
 
@@ -136,14 +138,15 @@ Markdown(sentences.first_transitions(ratios))
 # A ratio far below 1 means that the gradient at the block's input, which is what the stem learns by, is many times the one at its output.
 #
 # How did the runs end? `stuck` counts runs that finished, but whose test error never left the region of guessing. The paper reports that its Plain
-# network with the largest of these depths became numerically unstable and stopped after about ten epochs; it trained in float32. So runs of that network in float32 stand
-# in the same table, where there are any.
+# network with the largest of these depths became numerically unstable and stopped after about ten epochs. That it trained in float32 is assumed. So runs of that network in
+# float32 stand in the same table, where there are any.
 
 # %% tags=["hide-input"]
-ends = studies.final_errors(studies.main_grid(records) if records else [])
-studies.summed_up(ends, ["network", "precision", "epochs"]).drop(
-    columns=["mean", "sd"]
-).sort_values(["network", "precision"]).set_index("network")
+ends = studies.final_errors(studies.main_grid(records))
+summed = studies.summed_up(ends, ["network", "precision", "epochs"])
+if len(summed):
+    display(summed.drop(columns=["mean", "sd"]).set_index("network"))
+about(studies.main_grid(records), "Figure 3", depth=20, schedule="constant")
 
 # %% [markdown]
 # (before-training)=
@@ -207,14 +210,15 @@ studies.summed_up(ends, ["network", "precision", "epochs"]).drop(
 # residual blocks that begin near the identity {cite}`de2020`. Those for a ResNet's transitions were made for this page.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Ratios before the first update, geometric means over the seeds: measured (points, squares for transitions) and predicted. The solid line and the crosses take the measured variance of each block's input, the dotted line takes the theory's own. Points on the line mean that the theory holds.", "name": "fig-beginning"}, "image": {"alt": "Nine panels, ratio against block: points on lines that rise towards one within each stage of a residual network."}}
-draw.beginnings(start, f"Before the first update, {label}")
+if len(start):
+    display(draw.beginnings(start, f"Before the first update, {label}"))
 # %% tags=["hide-input"]
 Markdown(sentences.theory(beginning.accuracy(start)))
 
 # %% tags=["hide-input"]
-beginning.accuracy(start).drop(columns="precision").round(3).set_index(
-    ["network", "blocks"]
-)
+accuracy = beginning.accuracy(start).drop(columns="precision").round(3)
+if len(accuracy):
+    display(accuracy.set_index(["network", "blocks"]))
 
 # %% [markdown]
 # `off` is the median size of the logarithm of measured over predicted, with the measured variance put in; `off_unmeasured` is the same with the theory's own variance.
@@ -247,12 +251,9 @@ followed = ratios.drop(columns="prediction").merge(
     on=[*studies.RUN, "block", "epoch"],
 )
 last = int(followed.epoch.max()) if len(followed) else 0
-draw.profiles(followed, deepest, sorted({0, 1, 5, last} & set(range(last + 1))), label)
-# %% tags=["hide-input"]
-left = explanation.left(followed, start)
-display(left.drop(columns="precision").round(3).set_index("network")) if len(
-    left
-) else about(grid, "a first ratio", depth=20, schedule="constant")
+shown = sorted({0, 1, 5, last} & set(range(last + 1)))
+if len(start):
+    display(draw.profiles(followed, deepest, shown, f"Ratios, {label}"))
 
 # %% [markdown]
 # The table has the median over the blocks of constant width of the size of the logarithm of the ratio over its first prediction.
@@ -264,7 +265,8 @@ display(left.drop(columns="precision").round(3).set_index("network")) if len(
 # Plain and least for ProcResNet. Its figure is a plot without numbers.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Training loss, a mean over the epoch while the weights change, and test error at its end. Lines are means over the seeds, bands their standard deviation; the grey line is the error of guessing. Compare the three depths within a column.", "name": "fig-learning"}, "image": {"alt": "Six panels of lines over the epochs: loss above, test error below, one column for each architecture, one kind of line for each depth."}}
-draw.learning(curves, f"Loss and error, {label}", guessing=90)
+if len(curves):
+    display(draw.learning(curves, f"Loss and error, {label}", guessing=90))
 # %% tags=["hide-input"]
 fluctuation = (
     claims.CLAIMS["F4b"].tables(grid)["fluctuation"] if grid else pd.DataFrame()
@@ -287,7 +289,8 @@ display(about(grid, "the networks of Figure 4", depth=20, schedule="constant"))
 # %% tags=["hide-input"]
 table = studies.table_1(grid).drop(columns="precision").set_index(["network", "n"])
 table.columns = pd.MultiIndex.from_tuples([name.split() for name in table.columns])
-display(dashes(table))
+if len(table):
+    display(dashes(table))
 about(grid, "the networks of Table I", depth=20, schedule="constant")
 
 # %% [markdown]
@@ -312,12 +315,12 @@ about(shown, "a network of Table II", depth=164)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test errors of the networks of Table II on CIFAR-10, a point a run; the bar is the mean.", "name": "fig-table-two"}, "image": {"alt": "Points on a line of errors for each network."}}
 on_ten = ended[(ended.dataset == "cifar10") & ended.network.isin(list(printed))]
-draw.error_dots(on_ten, "network", list(printed), f"Table II, {preset}, {precision}")
-# %% [markdown]
-# ## Table III: the transition with and without its projection
-#
-# Does the projection help, or is it enough to move the convolution in front of the skip? The paper asks it on CIFAR-100: the original ResNet, the
-# changed transition without the projection, and with it. CIFAR-10 is this book's addition. The last row is held as [the published code](02b_published.ipynb) holds it.
+if len(on_ten):
+    display(
+        draw.error_dots(
+            on_ten, "network", list(printed), f"Table II, {preset}, {precision}"
+        )
+    )
 
 # %% tags=["hide-input"]
 third = {
@@ -336,16 +339,11 @@ about(
 )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test errors on CIFAR-10 with the original transition, with the changed one, and with the changed one held.", "name": "fig-table-three"}, "image": {"alt": "Points on a line of errors for each kind of transition."}}
-draw.error_dots(
-    ended[(ended.dataset == "cifar10") & ended.network.isin(names)],
-    "network",
-    names,
-    f"Table III, {preset}, {precision}",
-)
-# %% [markdown]
-# ## Figure 5: fewer parameters for the same error
-#
-# The paper's Figure 5 says that ProcResNet-274 slightly outperforms ResNet-1001, with about a quarter of its parameters.
+held = ended[(ended.dataset == "cifar10") & ended.network.isin(names)]
+if len(held):
+    display(
+        draw.error_dots(held, "network", names, f"Table III, {preset}, {precision}")
+    )
 
 # %% tags=["hide-input"]
 fifth = claims.CLAIMS["F5"].NETWORKS
@@ -402,9 +400,11 @@ about(
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Final test error against the distance from 1 of the median block, its mean over the epochs, as a factor; a point a run. Hollow points are runs that did not learn. If norm preservation decided the error, the points of one colour would rise to the right.", "name": "fig-explanation"}, "image": {"alt": "Two scatter plots of test error against the distance from one: blocks of constant width, and transitions."}}
 deviating = explanation.deviations(grid)
-draw.explanation(deviating, f"Error and norm preservation, {label}")
+if len(deviating):
+    display(draw.explanation(deviating, f"Error and norm preservation, {label}"))
 # %% tags=["hide-input"]
-display(compared.round(3).set_index("runs"))
+if len(compared):
+    display(compared.round(3).set_index("runs"))
 Markdown(sentences.association(compared))
 
 # %% [markdown]
@@ -494,7 +494,7 @@ if there:
 # ## Verdicts
 #
 # Each claim of Section 4 has a rule, which was written before the runs that it judges, and so has the question of this book's interventions. A run that is smaller than the paper's protocol decides nothing: its verdict says what the rule
-# finds at this scale, and that the paper's scale has not been tested.
+# finds at this scale, and that the paper's scale has not been tested. The [scorecard](00_scorecard.ipynb) has them beside all other claims.
 
 # %% tags=["hide-input"]
 mine = [claim.name for claim in claims.section4.CLAIMS + claims.interventions.CLAIMS]

@@ -102,7 +102,7 @@ def first_transitions(ratios: pd.DataFrame, arch: str = "plain") -> str:
     """The ratio of the first block of some networks over their training, from ``section4.ratios``."""
     table = ratios[(ratios.epoch > 0) & (ratios.block == 1) & (ratios.arch == arch)]
     if table.empty:
-        return ""
+        return f"No ratio of a {TITLES[arch]} network's first block is on record yet."
     logs = table.log_ratio.astype(float).groupby(table.network, sort=False).mean()
     said = ", ".join(f"{math.exp(log):.2g} in {network}" for network, log in logs.items())
     return f"Its ratio, output over input, is here {said} (geometric mean over the epochs)."
