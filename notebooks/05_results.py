@@ -255,6 +255,12 @@ shown = sorted({0, 1, 5, last} & set(range(last + 1)))
 if len(start):
     display(draw.profiles(followed, deepest, shown, f"Ratios, {label}"))
 
+# %% tags=["hide-input"]
+left = explanation.left(followed, start)
+display(left.drop(columns="precision").round(3).set_index("network")) if len(
+    left
+) else about(grid, "a first ratio", depth=20, schedule="constant")
+
 # %% [markdown]
 # The table has the median over the blocks of constant width of the size of the logarithm of the ratio over its first prediction.
 #
@@ -322,6 +328,12 @@ if len(on_ten):
         )
     )
 
+# %% [markdown]
+# ## Table III: the transition with and without its projection
+#
+# Does the projection help, or is it enough to move the convolution in front of the skip? The paper asks it on CIFAR-100: the original ResNet, the
+# changed transition without the projection, and with it. CIFAR-10 is this book's addition. The last row is held as [the published code](02b_published.ipynb) holds it.
+
 # %% tags=["hide-input"]
 third = {
     name: {"cifar100": error} for name, error in claims.CLAIMS["TIII"].ORDER.items()
@@ -344,6 +356,11 @@ if len(held):
     display(
         draw.error_dots(held, "network", names, f"Table III, {preset}, {precision}")
     )
+
+# %% [markdown]
+# ## Figure 5: fewer parameters for the same error
+#
+# The paper's Figure 5 says that ProcResNet-274 slightly outperforms ResNet-1001, with about a quarter of its parameters.
 
 # %% tags=["hide-input"]
 fifth = claims.CLAIMS["F5"].NETWORKS
