@@ -216,13 +216,24 @@ if len(start):
 Markdown(sentences.theory(beginning.accuracy(start)))
 
 # %% tags=["hide-input"]
-accuracy = beginning.accuracy(start).drop(columns="precision").round(3)
+accuracy = beginning.accuracy(start)
 if len(accuracy):
-    display(accuracy.set_index(["network", "blocks"]))
+    short = {
+        "first transition": "first",
+        "later transitions": "later",
+        "residual": "width",
+    }
+    ways = {"off": "measured variance", "off_unmeasured": "theory alone"}
+    wide = (
+        accuracy.rename(columns=ways)
+        .replace({"blocks": short})
+        .pivot(index="network", columns="blocks", values=list(ways.values()))
+    )
+    display(dashes(wide.loc[accuracy.network.unique()].round(3)))
 
 # %% [markdown]
-# `off` is the median size of the logarithm of measured over predicted, with the measured variance put in; `off_unmeasured` is the same with the theory's own variance.
-# The column is empty where the theory has none.
+# The table has the median size of the logarithm of the measured ratio over the predicted one: of the `first` transition, of the `later` ones, and of the blocks of constant `width`. On the left the
+# measured variance of a block's input is put in, on the right the theory's own; there is a dash where it has none.
 #
 # Why is a ResNet's first transition off? Batch normalisation divides the gradient in each channel by that channel's own variance. So $q$ in the equations is the harmonic mean
 # over the channels. Between random blocks all channels are alike, and every mean is the same. Behind the stem they are not: it sees three correlated colours of
@@ -324,7 +335,10 @@ on_ten = ended[(ended.dataset == "cifar10") & ended.network.isin(list(printed))]
 if len(on_ten):
     display(
         draw.error_dots(
-            on_ten, "network", list(printed), f"Table II, {preset}, {precision}"
+            on_ten,
+            "network",
+            list(printed),
+            f"Table II, {preset}, {precision}, {sentences.seeds(shown)}",
         )
     )
 
@@ -342,8 +356,9 @@ names = [*list(third)[::-1], "procresnet-166-published"]
 extension = {name: {"cifar10": float("nan")} for name in names}
 both = pd.concat([studies.beside(ended, third), studies.beside(ended, extension)])
 display(dashes(both).set_index("network"))
+compared_in_three = [r for r in classified if r.network in names]
 about(
-    [r for r in classified if r.network in names],
+    compared_in_three,
     "a network of Table III",
     arch="procresnet",
     depth=164,
@@ -354,7 +369,12 @@ about(
 held = ended[(ended.dataset == "cifar10") & ended.network.isin(names)]
 if len(held):
     display(
-        draw.error_dots(held, "network", names, f"Table III, {preset}, {precision}")
+        draw.error_dots(
+            held,
+            "network",
+            names,
+            f"Table III, {preset}, {precision}, {sentences.seeds(compared_in_three)}",
+        )
     )
 
 # %% [markdown]
