@@ -50,7 +50,7 @@ def ratio(variance: Number) -> Number:
 
     Examples
     --------
-    >>> round(ratio(2 / (4 * RHO)), 3)  # the first block behind a ResNet's transition
+    >>> round(ratio(2 / (4 * RHO)), 3)  # the first block behind a ResNet's first transition
     0.623
     >>> round(PLAIN, 3)
     0.563

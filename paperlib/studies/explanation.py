@@ -7,7 +7,7 @@ ranks.  That shows an association among these runs; what causes it has to be sho
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -105,14 +105,15 @@ def correlations(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _groups(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.Series]]:
+def _groups(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.Series]]:
     """The groups of runs, with what their errors may be reassigned within."""
     one = pd.Series(0, index=table.index)
-    yield "all", table, one
-    yield "those that learnt", table[~_failed(table)], one
-    for arch, title in TITLES.items():
-        yield title, table[table.arch == arch], one
-    yield "within networks: seeds only", *_centred(table)
+    return [
+        ("all", table, one),
+        ("those that learnt", table[~_failed(table)], one),
+        *((title, table[table.arch == arch], one) for arch, title in TITLES.items()),
+        ("within networks: seeds only", *_centred(table)),
+    ]
 
 
 def _failed(table: pd.DataFrame) -> pd.Series:
