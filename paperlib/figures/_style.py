@@ -21,6 +21,8 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 DIVERGING = "PuOr_r"
 PALETTE = sns.color_palette("colorblind", 10)
 MARKERS = "osD^vPX*"
+ARCHITECTURES = {"plain": PALETTE[3], "resnet": PALETTE[0], "procresnet": PALETTE[2]}
+"""The colour of each architecture, the same wherever they are compared."""
 _RC: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",

@@ -8,15 +8,16 @@ the first update.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 
-from paperlib import mean_field
+from paperlib import mean_field, paper
 from paperlib.config import ResolvedRun, RunConfig
 from paperlib.models import Arch, build, parameter_count
 from paperlib.records import GAP_EPOCHS, Record, read_all
@@ -29,6 +30,9 @@ VARIED = (
     "preset", "arch", "depth", "erase_relu", "project", "projector", "dataset", "seed", "schedule", "precision",
     "memory_format", "project_every", "threads",
 )  # fmt: skip
+
+GRID_DEPTHS = (20, 83, 164)
+"""The depths of Figures 3 and 4 and Table I."""
 
 
 # -- which records -----------------------------------------------------------------------------------------------
@@ -83,6 +87,28 @@ def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Recor
         c = record.config
         found.setdefault((c.network, c.dataset, c.schedule, c.project_every, c.seed, c.precision), record)
     return list(found.values())
+
+
+def main_grid(records: Iterable[Record], schedule: str = "constant") -> list[Record]:
+    """The records of Figures 3 and 4, by architecture, depth and seed.
+
+    They are of the three architectures at the three depths, with nothing changed, on CIFAR-10 at one schedule.
+    """
+    order = {f"{arch}-{d + 2 * (arch == 'procresnet')}": (a, d)
+             for a, arch in enumerate(get_args(Arch)) for d in GRID_DEPTHS}  # fmt: skip
+    protocol = (schedule, "cifar10", 2)
+    found = [
+        record
+        for record in records
+        if record.network in order
+        and (record.config.schedule, record.config.dataset, record.config.project_every) == protocol
+    ]
+    return sorted(found, key=lambda record: (order[record.network], record.config.precision, record.config.seed))
+
+
+def first_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one run per network: the one with the lowest seed."""
+    return table[table.seed == table.groupby("network").seed.transform("min")] if len(table) else table
 
 
 # -- their tables ------------------------------------------------------------------------------------------------
@@ -228,6 +254,143 @@ def gaps(table: pd.DataFrame) -> pd.DataFrame:
         part.insert(len(RUN), "training", training)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
+
+
+STUCK = 80.0
+"""A run whose test error never fell below this many per cent did not learn; guessing has 90 on CIFAR-10."""
+
+
+def usual_precision(records: Iterable[Record]) -> str:
+    """The precision in which most of the records were made (of two as frequent ones float32); empty without any."""
+    counts = Counter(record.config.precision for record in records)
+    return max(sorted(counts, reverse=True), key=counts.__getitem__, default="")
+
+
+def final_errors(records: Iterable[Record]) -> pd.DataFrame:
+    """The final test error of each run, in per cent; one that diverged counts with the error of guessing.
+
+    Returns
+    -------
+    DataFrame
+        One row per run.  Columns: those of :func:`endings`, ``test_error`` without NaN, and ``stuck`` (whether it
+        finished, but its test error never fell below ``STUCK`` per cent).
+    """
+    records = list(records)
+    table = endings(records)
+    if table.empty:
+        columns = [
+            *RUN,
+            "dataset",
+            "schedule",
+            "project_every",
+            "status",
+            "epochs",
+            "parameters",
+            "test_error",
+            "stuck",
+        ]
+        return pd.DataFrame(columns=columns)
+    guessing = pd.Series([100 * (1 - 1 / record.config.num_classes) for record in records], index=table.index)
+    stuck = (table.status == "finished") & (table.lowest_test_error >= STUCK)
+    return table.assign(test_error=table.test_error.where(table.status == "finished", guessing), stuck=stuck)
+
+
+def summed_up(table: pd.DataFrame, by: list[str], value: str = "test_error") -> pd.DataFrame:
+    """Mean, standard deviation and number of runs of a column of :func:`final_errors`, by group.
+
+    Returns
+    -------
+    DataFrame
+        One row per group in the order of the table.  Columns: those of ``by``, ``n``, ``mean``, ``sd`` (NaN for one
+        run), ``diverged`` and ``stuck`` (how many of them).
+    """
+    columns = [*by, "n", "mean", "sd", "diverged", "stuck"]
+    if table.empty:
+        return pd.DataFrame(columns=columns)
+    table = table.assign(value=table[value].astype(float), gone=table.status == "diverged")
+    groups = table.groupby(by, sort=False)
+    found = groups.agg(
+        n=("value", "count"), mean=("value", "mean"), sd=("value", "std"), diverged=("gone", "sum"),
+        stuck=("stuck", "sum"),
+    )  # fmt: skip
+    return found.reset_index()[columns]
+
+
+def told(mean: float, sd: float, n: int, digits: int = 1) -> str:
+    """A mean with its spread and the number of runs behind it, as the pages write it.
+
+    Examples
+    --------
+    >>> told(54.25, 1.21, 3), told(54.25, float("nan"), 1)
+    ('54.2 ± 1.2 (n = 3)', '54.2 (n = 1)')
+    """
+    return f"{spread(mean, sd, digits)} (n = {n})"
+
+
+def spread(mean: float, sd: float, digits: int = 1) -> str:
+    """A mean with its standard deviation, which is left out where there is none."""
+    return f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f}" if math.isfinite(sd) else "")
+
+
+def beside(table: pd.DataFrame, printed: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """Final test errors beside those that the paper prints.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As :func:`final_errors` makes it, of one precision and schedule.
+    printed : dict
+        The paper's error in per cent, by network and data set.
+
+    Returns
+    -------
+    DataFrame
+        One row per printed figure.  Columns: ``network``, ``dataset``, ``paper``, ``here`` (as :func:`told` writes it;
+        empty without a run), ``failed`` (how many of the runs diverged or stayed at the error of guessing).
+    """
+    rows = []
+    for network, errors in printed.items():
+        for dataset, error in errors.items():
+            runs = table[(table.network == network) & (table.dataset == dataset)]
+            values = runs.test_error.astype(float)
+            here = told(values.mean(), values.std(), len(values)) if len(values) else ""
+            failed = int((runs.stuck.astype(bool) | (runs.status == "diverged")).sum())
+            rows.append({"network": network, "dataset": dataset, "paper": error, "here": here, "failed": failed})
+    return pd.DataFrame(rows)
+
+
+def remarks(table: pd.DataFrame) -> dict[tuple[str, int], str]:
+    """How runs of :func:`final_errors` failed, in words, by architecture and depth; runs that learnt have none."""
+    found = {}
+    for row in table.itertuples():
+        if row.status == "diverged":
+            found[row.arch, row.depth] = f"diverged in epoch {row.divergence_epoch:.0f}"
+        elif row.stuck:
+            found[row.arch, row.depth] = "did not learn"
+    return found
+
+
+def table_1(records: Iterable[Record]) -> pd.DataFrame:
+    """Table I: mean and largest generalisation gap, by either training error, beside the paper's.
+
+    Returns
+    -------
+    DataFrame
+        One row per network and precision.  Columns: ``network``, ``precision``, ``n``, and for ``mean`` and
+        ``largest`` each ``… paper`` (NaN where nothing is printed), ``… running`` and ``… clean`` (as :func:`spread`
+        writes them; empty where that error was not recorded).
+    """
+    rows = []
+    for (network, precision), part in gaps(curves(records)).groupby(["network", "precision"], sort=False):
+        row: dict[str, Any] = {"network": network, "precision": precision, "n": part.seed.nunique()}
+        for i, column in enumerate(("mean", "largest")):
+            row[f"{column} paper"] = paper.TABLE_I.get(network, (math.nan, math.nan))[i]
+            for training in ("running", "clean"):
+                values = part[part.training == training][column].dropna()
+                row[f"{column} {training}"] = spread(values.mean(), values.std()) if len(values) else ""
+        rows.append(row)
+    names = [f"{column} {kind}" for column in ("mean", "largest") for kind in ("paper", "running", "clean")]
+    return pd.DataFrame(rows, columns=["network", "precision", "n", *names])
 
 
 def sizes() -> pd.DataFrame:

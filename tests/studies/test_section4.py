@@ -144,3 +144,72 @@ def test_curves_gaps_and_endings():
 def test_sizes_are_those_of_table_2():
     sizes = section4.sizes().set_index(["depth", "erase_relu", "classes"])
     assert (sizes.loc[(1001, False, 10)] / 1e6).tolist() == pytest.approx([10.32, 10.33], abs=0.01)
+
+
+def test_the_main_grid_is_in_order():
+    constant = {"schedule": "constant"}
+    runs = [
+        record(arch="procresnet", **constant), record(seed=1, **constant), record(**constant),
+        record(), record(erase_relu=True, **constant), record(depth=29, **constant),
+        record(arch="procresnet", project_every=4, **constant),
+    ]  # fmt: skip
+    found = [(r.network, r.config.seed) for r in section4.main_grid(runs)]
+    assert found == [("resnet-20", 0), ("resnet-20", 1), ("procresnet-22", 0)]
+    assert [r.network for r in section4.main_grid(runs, "steps")] == ["resnet-20"]
+
+
+def test_the_usual_precision_is_the_most_frequent():
+    half, full = record(precision="bfloat16"), record()
+    assert section4.usual_precision([half, half, full]) == "bfloat16"
+    assert section4.usual_precision([half, full]) == "float32"
+    assert section4.usual_precision([]) == ""
+
+
+def test_first_seeds_are_one_run_a_network():
+    table = section4.ratios([record(BLOCKS, seed=3), record(BLOCKS, seed=2), record(BLOCKS, arch="plain", seed=5)])
+    assert section4.first_seeds(table).groupby("network").seed.unique().map(list).to_dict() == {
+        "plain-20": [5], "resnet-20": [2],
+    }  # fmt: skip
+    assert section4.first_seeds(table.iloc[:0]).empty
+
+
+def failures():
+    """One run that learnt, one that diverged, one that is stuck at guessing."""
+    learnt, gone, stuck = record(), record(seed=1), record(seed=2, arch="plain")
+    gone.status, gone.divergence = "diverged", Divergence(epoch=2, step=1, what="loss", block="a")
+    stuck.frames["epochs"] = stuck.epochs.assign(test_error=[90.0, 85.0])
+    return [learnt, gone, stuck]
+
+
+def test_failed_runs_count_as_guessing_and_are_told():
+    table = section4.final_errors(failures())
+    assert table.test_error.tolist() == [pytest.approx(1 / 3), 90.0, 85.0]
+    assert table.stuck.tolist() == [False, False, True]
+    summed = section4.summed_up(table, ["network"]).set_index("network")
+    assert summed[["n", "diverged", "stuck"]].loc["resnet-20"].tolist() == [2, 1, 0]
+    assert summed[["n", "diverged", "stuck"]].loc["plain-20"].tolist() == [1, 0, 1]
+    assert math.isnan(summed.sd["plain-20"])
+    assert section4.remarks(table) == {("resnet", 20): "diverged in epoch 2", ("plain", 20): "did not learn"}
+    empty = section4.final_errors([])
+    assert section4.summed_up(empty, ["network"]).empty and section4.remarks(empty) == {}
+
+
+def test_errors_beside_the_printed_ones():
+    table = section4.final_errors(failures())
+    printed = {"resnet-20": {"cifar10": 5.0, "cifar100": 20.0}, "plain-20": {"cifar10": math.nan}}
+    found = section4.beside(table, printed)
+    assert found.here.tolist() == ["45.2 ± 63.4 (n = 2)", "", "85.0 (n = 1)"]
+    assert found.failed.tolist() == [1, 0, 1]
+    assert section4.beside(section4.final_errors([]), printed).here.tolist() == ["", "", ""]
+
+
+def test_table_1_has_both_gaps_beside_the_paper_s():
+    epochs = tiny.record().epochs.assign(clean_train_error=[58.0, 0.25], train_error=[40.0, 0.0])
+    table = section4.table_1([record(curve=epochs), record(curve=epochs, seed=1), record(arch="plain", depth=29)])
+    row = table.set_index("network").loc["resnet-20"]
+    assert (row.n, row["mean paper"], row["largest paper"]) == (2, 5.5, 23.1)
+    assert (row["mean running"], row["largest running"]) == ("5.2 ± 0.0", "10.0 ± 0.0")
+    assert row["mean clean"] == "-4.0 ± 0.0"
+    other = table.set_index("network").loc["plain-29"]
+    assert math.isnan(other["mean paper"]) and other["mean clean"] == ""
+    assert section4.table_1([]).empty

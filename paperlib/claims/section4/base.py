@@ -81,7 +81,7 @@ class FromRecords(Claim):
         return studies.standard(config, preset) and self.takes(config)
 
     def stored(self, preset: str) -> list[Record]:
-        """The records of a preset among which :meth:`takes` chooses."""
+        """The records of a preset among which ``takes`` chooses."""
         return studies.stored(preset)
 
     def measure(self, preset: str, seeds: list[int]) -> Measured:
