@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from paperlib import claims
 from paperlib.channel_grid import GridConfig
@@ -66,7 +67,9 @@ def _device(grid: GridConfig) -> str:
     return "cuda" if grid.device.startswith("cuda") else resolve_device(grid.device)
 
 
-def claims_from_records(sweep: Sweep) -> list[str]:
-    """The claims that are judged by the records of some of the sweep's runs."""
-    runs = [job.config for job in sweep.jobs() if standard(job.config, sweep.preset)]
+def claims_from_records(sweep: Sweep, without: Iterable[str] = ()) -> list[str]:
+    """The claims that are judged by the records of some of the sweep's runs, except those named in ``without``."""
+    left_out = {*without}
+    jobs = [job for job in sweep.jobs() if job.name not in left_out]
+    runs = [job.config for job in jobs if standard(job.config, sweep.preset)]
     return [name for name, claim in claims.CLAIMS.items() if any(map(claim.takes, runs))]
