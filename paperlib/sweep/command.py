@@ -123,7 +123,7 @@ def command(
     Raises
     ------
     ConfigError
-        Jobs in pods would not see a folder that they need, or the profile cannot be read.
+        Jobs in pods would not see a file that they need, or the profile cannot be read.
     """
     arguments, without = arguments or [], without or []
     where = place(arguments)
@@ -153,6 +153,8 @@ def _on_disk(file: Path, out: Path) -> list[str]:
 def _in_pods(file: Path, out: Path, where: Place) -> list[str]:
     """The same for jobs that see the volumes and their image alone."""
     runs = runs_root().resolve()
+    if Path.cwd() != ROOT:  # Snakemake sends the Snakefile by its path from here, and --directory as it stands
+        raise ConfigError(f"for pods this command must be given in the checkout: cd {ROOT}")
     for what, folder in ((f"{RUNS_VARIABLE} ({runs})", runs), (f"--out ({out})", out)):
         if not any(folder.is_relative_to(volume) for volume in where.volumes):
             raise ConfigError(
@@ -164,8 +166,7 @@ def _in_pods(file: Path, out: Path, where: Place) -> list[str]:
         sweep = sweep.relative_to(ROOT)  # the image has it at another place
     elif not any(sweep.is_relative_to(volume) for volume in where.volumes):
         raise ConfigError(f"pods do not see {file}: put it into the checkout and build the image again, or on a volume")
-    # Snakemake sends its sources relative to the directory; outputs go to the storage, which is the sweep's folder.
-    return ["--directory", str(ROOT), "--default-storage-prefix", str(out), "--config", f"sweep={sweep}"]
+    return ["--default-storage-prefix", str(out), "--config", f"sweep={sweep}"]  # outputs go to the sweep's folder
 
 
 def _gpus(plan: Plan) -> list[str]:
