@@ -82,7 +82,7 @@ def sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def end_with(parent: int, then: Callable[[], None], interval: float = 1.0) -> None:
+def end_with(parent: int, then: Callable[[], None], interval: float = 1.0) -> threading.Thread:
     """Once the process ``parent`` is no longer the one that started this one, call ``then``, in another thread.
 
     A process that is killed outright cannot stop those that it started; these find out by themselves.
@@ -95,6 +95,11 @@ def end_with(parent: int, then: Callable[[], None], interval: float = 1.0) -> No
         What to do without it.
     interval : float
         Seconds between two looks.
+
+    Returns
+    -------
+    threading.Thread
+        The one that watches.  It does not keep the process alive.
     """
 
     def watch() -> None:
@@ -102,7 +107,9 @@ def end_with(parent: int, then: Callable[[], None], interval: float = 1.0) -> No
             time.sleep(interval)
         then()
 
-    threading.Thread(target=watch, daemon=True).start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    return watcher
 
 
 def end_job_with_parent() -> None:
