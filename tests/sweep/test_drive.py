@@ -5,7 +5,6 @@ import sys
 import pytest
 
 from paperlib import __main__ as main
-from paperlib import training
 from paperlib.store.files import locked
 from paperlib.sweep import command, drive, plan, state
 
@@ -54,15 +53,21 @@ def instead(monkeypatch, sweep_file, costs, tmp_path):
 FAILS = "print('it went wrong'); raise SystemExit(1)"
 
 
-def finished(job, out):
-    training.train(job.config, quiet=True)
-    state.notebook(job, out).parent.mkdir(parents=True, exist_ok=True)
-    state.notebook(job, out).write_text("")
-
-
-def test_the_findings_are_made_of_the_runs_that_there_are(instead, sweep_file, tmp_path, capsys):
+@pytest.fixture
+def first_done(monkeypatch, sweep_file):
+    """The sweep's first run is done, and the others are not; the jobs."""
     jobs = plan.read(sweep_file).jobs()
-    finished(jobs[0], tmp_path / "out")
+
+    def look(job, out, quick=False):
+        done = job.name == jobs[0].name
+        return state.State(job, "finished" if done else "unfinished", float(done), notebook=done)
+
+    monkeypatch.setattr(state, "look", look)
+    return jobs
+
+
+def test_the_findings_are_made_of_the_runs_that_there_are(first_done, instead, capsys):
+    jobs = first_done
     status, asked = instead(FAILS, "")
     assert status == 1 and len(asked) == 2
     assert asked[1][-3:] == [f"without={jobs[1].name},{jobs[2].name}", "--", "conclusions"]
@@ -71,8 +76,7 @@ def test_the_findings_are_made_of_the_runs_that_there_are(instead, sweep_file, t
     assert "a step after" not in told.err
 
 
-def test_findings_that_cannot_be_made_are_said(instead, sweep_file, tmp_path, capsys):
-    finished(plan.read(sweep_file).jobs()[0], tmp_path / "out")
+def test_findings_that_cannot_be_made_are_said(first_done, instead, capsys):
     assert instead(FAILS, "print('no rule'); raise SystemExit(1)")[0] == 1
     err = capsys.readouterr().err
     assert "error: a step after the runs failed" in err and "it went wrong" in err and "no rule" in err
