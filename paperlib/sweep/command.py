@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -76,7 +76,7 @@ def place(arguments: list[str]) -> Place:
     options, _ = parser.parse_known_args(arguments)
     profile = _profile(options.profile) if options.profile else {}
     volumes = options.kubernetes_persistent_volumes or profile.get("kubernetes-persistent-volumes") or []
-    mounts = [volume.partition(":")[2] for volume in (volumes if isinstance(volumes, list) else [volumes])]
+    mounts = [str(volume).partition(":")[2] for volume in (volumes if isinstance(volumes, list) else [volumes])]
     return Place(
         given=any((options.profile, options.executor, options.cores)),
         executor=options.executor or str(profile.get("executor", "")),
@@ -84,7 +84,7 @@ def place(arguments: list[str]) -> Place:
     )
 
 
-def _profile(name: str) -> dict[str, object]:
+def _profile(name: str) -> dict[str, Any]:
     """What a profile's file says; nothing where Snakemake must look for the profile elsewhere."""
     for file in (Path(name, "config.v8+.yaml"), Path(name, "config.yaml")):
         try:
