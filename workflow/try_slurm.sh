@@ -24,6 +24,7 @@ fail() {
 [ $# -eq 0 ] || [ "$*" = --install ] || fail "unknown option '$*': the only one is --install"
 [ "$(id -u)" = 0 ] || fail "Slurm's daemons start jobs for other users: run this as root"
 if [ "${1:-}" = --install ]; then
+    export DEBIAN_FRONTEND=noninteractive
     { apt-get update && apt-get install -y --no-install-recommends "${PACKAGES[@]}"; } >&2 ||
         fail "apt-get cannot install ${PACKAGES[*]}: what it said stands above"
 fi

@@ -109,7 +109,7 @@ def test_the_smoke_grid_is_made_whatever_becomes_of_two_of_its_runs(place, monke
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 finished" in done.stdout
     findings = (place / "out" / "findings.txt").read_text()
-    assert "missing: " not in findings and "\nF3a: " in findings
+    assert findings.startswith("F3a: ")
 
 
 @pytest.mark.slow
@@ -134,6 +134,9 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same_records(place):
             for kill in kills:
                 victim = process.pid if " " not in kill else descendant(process.pid, kill.split()[-1])
                 os.kill(victim, getattr(signal, f"SIG{kill.split()[0]}"))
+                if kill == "KILL a job":
+                    time.sleep(1.5)
+                    assert process.poll() is None, (place / "told").read_text()
             assert process.wait(120) != 0
         wait_for_silence(family)
         for left in (place / "runs").rglob("progress.json"):  # a killed training's, which looks alive for a minute
