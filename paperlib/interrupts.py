@@ -82,7 +82,7 @@ def sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def end_with(parent: int, then: Callable[[], None], interval: float = 1.0) -> threading.Thread:
+def end_with(parent: int, then: Callable[[], None], interval: float = 1.0) -> None:
     """Once the process ``parent`` is no longer the one that started this one, call ``then``, in another thread.
 
     A process that is killed outright cannot stop those that it started; these find out by themselves.
@@ -95,11 +95,6 @@ def end_with(parent: int, then: Callable[[], None], interval: float = 1.0) -> th
         What to do without it.
     interval : float
         Seconds between two looks.
-
-    Returns
-    -------
-    threading.Thread
-        The one that watches.  It does not keep the process alive.
     """
 
     def watch() -> None:
@@ -107,9 +102,7 @@ def end_with(parent: int, then: Callable[[], None], interval: float = 1.0) -> th
             time.sleep(interval)
         then()
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    return watcher
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def end_job_with_parent() -> None:
