@@ -35,11 +35,14 @@ SCHEMA = "1.31"  # of Kubernetes
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory):
     """A volume that this machine and the pods see at the same place; the command is given in the checkout."""
-    folder = tmp_path_factory.mktemp("volume")
+    folder, scraps = tmp_path_factory.mktemp("volume"), ROOT / ".snakemake"
+    before = scraps.exists()
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(ROOT)
         patched.setenv("PAPERLIB_RUNS", str(folder / "runs"))
         yield folder
+    if not before:
+        shutil.rmtree(scraps, ignore_errors=True)
 
 
 def submitted(volume, name, content, **variables):
