@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run paper test lint book notebooks bench lock clean
+.PHONY: help run paper evidence test lint book notebooks bench lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -19,6 +19,9 @@ run: $(INSTALLED)  ## train one network and leave an executed notebook (PRESET=s
 
 paper: $(INSTALLED)  ## make Section 4's runs, all of them (PRESET=smoke, desk or paper; ARGS="--workers 1")
 	$(BIN)/python -m paperlib sweep workflow/config/$(PRESET).yaml $(ARGS)
+
+evidence: $(INSTALLED)  ## measure again what needs no training; status 1 if an outcome changes (ARGS="T1 C1")
+	$(BIN)/python -m paperlib evidence $(ARGS)
 
 test: $(INSTALLED)  ## run every test, docstring and notebook, in two processes (WORKERS=2)
 	$(BIN)/python -m pytest --nbval -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -1,4 +1,4 @@
-"""The commands: ``paperlib run``, ``train``, ``grid``, ``measure``, ``plan``, ``sweep``; also ``python -m paperlib …``.
+"""The commands: ``paperlib run``, ``train``, ``grid``, ``measure``, ``scorecard``, …; also ``python -m paperlib …``.
 
 ``run`` makes one training run as an executed notebook, with a progress bar and a summary: what ``make run`` calls.  It
 adds to ``papermill notebooks/04_cifar.ipynb`` the download before it, a bar for the training inside the notebook's
@@ -11,6 +11,9 @@ devices (:mod:`paperlib.processes`).
 
 ``measure`` measures claims of the paper (:mod:`paperlib.claims`) and saves what it finds.
 
+``scorecard`` shows from the findings on record which claims hold (:mod:`paperlib.scorecard`); ``evidence`` measures the
+claims again that need no training, and tells what changes (:mod:`paperlib.evidence`).
+
 ``plan`` says what a sweep of runs will take (:mod:`paperlib.sweep`), and how far it is; ``sweep`` makes all of them.
 """
 
@@ -18,20 +21,30 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from paperlib import channel_grid, cifar, claims, interrupts, processes, progress, records, training
+from paperlib import (
+    channel_grid,
+    cifar,
+    claims,
+    evidence,
+    interrupts,
+    processes,
+    progress,
+    records,
+    scorecard,
+    training,
+)
 from paperlib.config import ResolvedRun, RunConfig
 from paperlib.errors import PaperlibError
-from paperlib.store import files, runs_root
+from paperlib.store import files, results_root, runs_root
 from paperlib.sweep import drive, state
 from paperlib.sweep import plan as planning
 
@@ -41,6 +54,8 @@ INTERRUPTED = {
     "train": "run the same command again to go on from the last checkpoint",
     "grid": "finished cells are kept; run the same command again to go on",
     "measure": "what was finished is saved; measure the other claims again",
+    "scorecard": "run the same command again",
+    "evidence": "what was finished is saved; run the same command again",
     "plan": "run the same command again",
     "sweep": "run the same command again to go on; unfinished trainings go on from their checkpoints",
 }
@@ -131,38 +146,14 @@ def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
 def _watched(file: Path) -> Iterator[None]:
     """Within it the progress file of a run is shown as a bar."""
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(file, stop), daemon=True)
+    work = ("training", lambda: stop.wait(1.0), lambda: progress.read(file))
+    watcher = threading.Thread(target=progress.follow, args=work, daemon=True)
     watcher.start()
     try:
         yield
     finally:
         stop.set()
         watcher.join()
-
-
-def _watch(file: Path, stop: threading.Event) -> None:
-    """Show the progress file as a bar until ``stop``; without a terminal, as a line every half minute."""
-    bar = tqdm(
-        total=1.0,
-        desc="training",
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}",
-        disable=None,
-        file=sys.stderr,
-    )
-    spoken = time.monotonic()
-    while not stop.wait(1.0):
-        try:
-            state = json.loads(file.read_text())
-        except (OSError, ValueError):
-            continue
-        left = "" if state["seconds_left"] is None else f"  {progress.duration(state['seconds_left'])} left"
-        share = min(state["done"] / state["total"], 1.0)
-        bar.n = round(share, 4)
-        bar.set_postfix_str(f"{state['text']}{left}", refresh=True)
-        if bar.disable and time.monotonic() - spoken > 30:
-            spoken = time.monotonic()
-            print(f"{share:4.0%}  {state['text']}{left}", file=sys.stderr, flush=True)
-    bar.close()
 
 
 # -- grid and measure --------------------------------------------------------------------------------------------
@@ -190,6 +181,27 @@ def measure(names: list[str], preset: str, seeds: int | None, root: Path) -> int
         for what, quantity in finding.quantities.items():
             print(f"    {what}: {quantity}")
     return 0
+
+
+# -- scorecard and evidence ----------------------------------------------------------------------------------------
+def show_scorecard(root: Path, path: Path | None) -> int:
+    """Print the scorecard of the findings below ``root``, and write it as JSON."""
+    card, path = scorecard.build(root), path or root / scorecard.FILE
+    print(scorecard.describe(card))
+    scorecard.write(card, path)
+    print(f"\nwritten to {path}")
+    return 0
+
+
+def measure_again(names: list[str], preset: str | None, committed: Path, out: Path) -> int:
+    """Measure claims again that need no training, and tell what changes; the status is 1 where an outcome does."""
+    for name in names:
+        claims.check(name)
+    bar = tqdm(dict.fromkeys(names), desc="measuring again", disable=None, file=sys.stderr)
+    found = list(evidence.gather(bar, committed, out, preset))
+    print(evidence.report(found))
+    print(f"the new findings are in {out / 'claims'}")
+    return int(any(comparison.changed for comparison in found))
 
 
 # -- plan and sweep ------------------------------------------------------------------------------------------------
@@ -226,6 +238,27 @@ def _trained() -> list[str]:
     return [name for name, claim in claims.CLAIMS.items() if claim.scaled]
 
 
+def _claims_parsers(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands about claims."""
+    one = add("measure", "measure claims of the paper and save the findings")
+    names = ", ".join(claims.CLAIMS)
+    untrained = f"default: all but those that train, {', '.join(_trained())}"
+    one.add_argument("claims", nargs="*", metavar="CLAIM", help=f"some of {names} ({untrained})")
+    one.add_argument("--preset", default="desk", help="desk (default), smoke, or paper where a claim has it")
+    one.add_argument(
+        "--seeds", type=int, help="how many (default: 5, or all that the preset trains or that are recorded)"
+    )
+    one.add_argument("--out", type=Path, help="root of the findings (default: PAPERLIB_RUNS or runs)")
+    one = add("scorecard", "show which of the paper's claims hold, from the findings on record")
+    one.add_argument("--root", type=Path, help="root of the findings (default: the committed ones, results)")
+    one.add_argument("--json", type=Path, help="where to write it (default: scorecard.json in the root)")
+    one = add("evidence", "measure again what needs no training, and tell what differs from the findings on record")
+    one.add_argument("claims", nargs="*", metavar="CLAIM", help="some of them (default: all)")
+    one.add_argument("--preset", help="smoke, desk or paper (default: that of the finding on record)")
+    one.add_argument("--against", type=Path, help="root of the findings on record (default: the committed ones)")
+    one.add_argument("--out", type=Path, default=Path("out/evidence"), help="root of the new ones (out/evidence)")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="paperlib", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -240,15 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, default=Path("out"), help="folder of notebook and page (default: out)")
     add("train", "train one network without a notebook, with torchrun on several devices", "a parameter, as of run")
     add("grid", "train the Conv-ReLU channel grid of Figure 2", "a parameter; lists as '2 4 8'")
-    one = add("measure", "measure claims of the paper and save the findings")
-    names = ", ".join(claims.CLAIMS)
-    untrained = f"default: all but those that train, {', '.join(_trained())}"
-    one.add_argument("claims", nargs="*", metavar="CLAIM", help=f"some of {names} ({untrained})")
-    one.add_argument("--preset", default="desk", help="desk (default), smoke, or paper where a claim has it")
-    one.add_argument(
-        "--seeds", type=int, help="how many (default: 5, or all that the preset trains or that are recorded)"
-    )
-    one.add_argument("--out", type=Path, help="root of the findings (default: PAPERLIB_RUNS or runs)")
+    _claims_parsers(add)
     for name, summary in (
         ("plan", "say what a sweep of runs will take, and how far it is"),
         ("sweep", "make all runs of a sweep, and what follows from them"),
@@ -295,6 +320,11 @@ def main(arguments: list[str] | None = None) -> int:
             root = runs_root() if options.out is None else options.out
             names = options.claims or [name for name in claims.CLAIMS if name not in _trained()]
             return measure(names, options.preset, options.seeds, root)
+        if options.command == "scorecard":
+            return show_scorecard(options.root or results_root(), options.json)
+        if options.command == "evidence":
+            names = options.claims or list(claims.CLAIMS)
+            return measure_again(names, options.preset, options.against or results_root(), options.out)
         parameters = {name: _value(value) for name, value in options.p}
         if options.command == "train":
             return train(parameters)

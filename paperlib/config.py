@@ -14,6 +14,7 @@ from paperlib.errors import ConfigError
 from paperlib.models import Arch, check_depth
 from paperlib.parameters import (
     Count,
+    Factors,
     Flag,
     Lr,
     Momentum,
@@ -58,10 +59,13 @@ class RunConfig(Parameters):
     depth: Annotated[int, Field(strict=True)] = Field(164, description="the base network's depth 9n+2")
     erase_relu: Flag = Field(False, description="drop the last ReLU of every block")
     project: Flag = Field(True, description="hold a ProcResNet's transition convolutions norm-preserving")
-    projector: Literal["exact", "published"] = Field(
+    projector: Literal["exact", "published", "fixed"] = Field(
         "exact",
-        description="how to hold them: exact, as the paper says, or published, as the authors' code does "
-        "(:mod:`paperlib.published`)",
+        description="how to hold them: exact, as the paper says; published, as the authors' code does "
+        "(:mod:`paperlib.published`); or fixed, projected once at the start and not trained",
+    )
+    hold_at: Factors = Field(
+        1.0, description="what to hold them at, over the norm-preserving target: a number, or three, as '0.5 1 1'"
     )
     dataset: Literal["cifar10", "cifar100"] = "cifar10"
     source: Source | None = Field(None, description="where the images come from")
@@ -122,6 +126,11 @@ class RunConfig(Parameters):
             _check_images(name, getattr(self, name), limit, source if source == "sample" else self.dataset)
         epochs, train, test = _sizes(preset, self.depth, self.schedule, precision)
         held = self.arch == "procresnet" and self.project
+        if self.hold_at != 1.0 and not (held and self.projector != "published"):
+            raise ConfigError(
+                f"hold_at {_spelt(self.hold_at)} needs transitions that are held by the projection: give arch "
+                "procresnet, project True, and projector exact or fixed"
+            )
         checkpoint = self.checkpoint_activations
         if checkpoint is None:
             checkpoint = _needs_checkpoints(self.depth, self.batch_size, precision, device)
@@ -139,7 +148,7 @@ class RunConfig(Parameters):
             # What has no meaning for a network must not tell two runs of it apart.
             "project": self.project if self.arch == "procresnet" else True,
             "projector": self.projector if held else "exact",
-            "project_every": self.project_every if held else 2,
+            "project_every": self.project_every if held and self.projector != "fixed" else 2,
         }
         return ResolvedRun(**dict(self) | chosen)
 
@@ -149,7 +158,7 @@ class ResolvedRun(RunConfig, Resolved):
 
     NEUTRAL: ClassVar[frozenset[str]] = frozenset({"threads", "checkpoint_activations"})
     NAMED: ClassVar[frozenset[str]] = frozenset(
-        {"preset", "arch", "depth", "erase_relu", "project", "projector", "dataset", "seed", "device"}
+        {"preset", "arch", "depth", "erase_relu", "project", "projector", "hold_at", "dataset", "seed", "device"}
     )
     # What the preset and the machine chose is spelt out in a command: another machine would choose otherwise.
     SPELT: ClassVar[tuple[str, ...]] = (
@@ -187,6 +196,10 @@ class ResolvedRun(RunConfig, Resolved):
         """About what the activations of a training step take, in bytes; see :func:`activation_bytes`."""
         return activation_bytes(self.depth, self.batch_size, self.precision)
 
+    def factors(self) -> tuple[float, float, float]:
+        """What each of the three transitions is held at, over the norm-preserving target."""
+        return (self.hold_at,) * 3 if isinstance(self.hold_at, float) else self.hold_at
+
     # -- names -------------------------------------------------------------------------------------------------
     @property
     def num_classes(self) -> int:
@@ -200,8 +213,10 @@ class ResolvedRun(RunConfig, Resolved):
             name += "-eraserelu"
         if not self.project:
             name += "-noproject"
-        elif self.projector == "published":
-            name += "-published"
+        elif self.projector != "exact":
+            name += f"-{self.projector}"
+        if self.hold_at != 1.0:
+            name += f"-at{_spelt(self.hold_at, '-')}"
         return name
 
     def place(self) -> Path:
@@ -220,6 +235,8 @@ class ResolvedRun(RunConfig, Resolved):
         named |= {name for name in self.NAMED if mine[name] != getattr(default, name)}
         named |= {"source"} if self.source != ("sample" if self.preset == "smoke" else "auto") else set()
         named |= {name for name in self.NEUTRAL if mine[name] != getattr(plain, name)}
+        if not isinstance(self.hold_at, float):
+            mine["hold_at"] = f"'{_spelt(self.hold_at)}'"
         options = " ".join(f"-p {name} {value}" for name, value in mine.items() if name in named)
         return f"papermill notebooks/04_cifar.ipynb out.ipynb {options}"
 
@@ -252,7 +269,16 @@ class ResolvedRun(RunConfig, Resolved):
         default = RunConfig()
         protocol = ("batch_size", "lr", "momentum", "weight_decay", "augment", "project_every")
         other = [name for name in protocol if getattr(self, name) != getattr(default, name)]
-        return changed + [f"{name} {getattr(self, name)} instead of {getattr(default, name)}" for name in other]
+        changed += [f"{name} {getattr(self, name)} instead of {getattr(default, name)}" for name in other]
+        changed += ["transitions that are not trained"] if self.projector == "fixed" else []
+        at = "transitions held at {} times the norm-preserving target"
+        return changed + ([at.format(_spelt(self.hold_at, ", "))] if self.hold_at != 1.0 else [])
+
+
+def _spelt(factors: float | tuple[float, ...], between: str = " ") -> str:
+    """Factors as text: a name for each value that there is, so that two runs never share one."""
+    numbers = factors if isinstance(factors, tuple) else (factors,)
+    return between.join(repr(number).removesuffix(".0") for number in numbers)
 
 
 def _check_images(name: str, given: int | None, limit: int, where: str) -> None:

@@ -8,8 +8,9 @@ one is :class:`paperlib.published.Projector`.
 from __future__ import annotations
 
 import copy
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, get_args
 
 import torch
@@ -184,6 +185,17 @@ class _Failures:
         )
 
 
+def _scales(scale: Any, names: list[str]) -> tuple[float, ...]:
+    """One factor for each held kernel; ValueError for what is no such factor, or for another number of them."""
+    found = tuple(scale) if isinstance(scale, list | tuple) else (scale,) * len(names)
+    numbers = [x for x in found if isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < math.inf]
+    if len(numbers) != len(names) or len(found) != len(names):
+        raise ValueError(
+            f"scale must be a number above 0, or one for each of the {len(names)} held convolutions, not {scale!r:.80}"
+        )
+    return tuple(map(float, numbers))
+
+
 # -- the hook ----------------------------------------------------------------------------------------------------
 class NormPreserving:
     """Hold some convolutions of a network norm-preserving while it is trained (Algorithm 1).
@@ -216,6 +228,9 @@ class NormPreserving:
     projector : Projector, optional
         What projects, and when; by default ``Exact(method)``, the paper's projection.  Another one can be given to
         measure what it changes.
+    scale : float or sequence of float
+        What to hold the kernels at, over the target: a number for all of them, or one for each.  1 keeps the norm; any
+        other value is for measuring what that is good for.
 
     Attributes
     ----------
@@ -233,7 +248,8 @@ class NormPreserving:
     ValueError
         If there is nothing to hold; for something that is not an ordinary, trained ``Conv2d`` of this model (one
         group, one stride for both directions, not dilated, not frozen, not pruned or reparametrised); for ``every``
-        below 1; on attaching, for an optimiser that does not train all held kernels.
+        below 1; for a ``scale`` that is not above 0; on attaching, for an optimiser that does not train all held
+        kernels.
     ProjectionError
         After a step: a held kernel is not finite or has lost its rank.  It is left as the optimiser made it.  On CUDA
         this is noticed some steps later.
@@ -269,6 +285,7 @@ class NormPreserving:
         relu: bool = False,
         method: Method | None = None,
         projector: Projector | None = None,
+        scale: float | Sequence[float] = 1.0,
     ) -> None:
         self.every = whole_number("every", every, unit="step")
         if method is not None and projector is not None:
@@ -285,6 +302,7 @@ class NormPreserving:
         names = [held.name for held in self.convs]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{twice[0]} is listed twice in convs: a kernel can be held once")
+        self.scale = _scales(scale, names)
         self.steps = 0
         self.seconds = 0.0
         self._done = 0  # kernels that were to be projected, each time counted
@@ -337,9 +355,10 @@ class NormPreserving:
         """Project every held kernel now."""
         began = time.perf_counter()
         failed = []
-        for _, conv, size in self.convs:
+        for (_, conv, size), scale in zip(self.convs, self.scale, strict=True):
             weight = conv.weight
             kernel, ok = self.projector(weight, size, conv.stride[0], self.relu)
+            kernel = kernel if scale == 1.0 else scale * kernel
             if weight.is_cuda:
                 weight.copy_(torch.where(ok, kernel, weight))
             elif ok:
@@ -363,17 +382,17 @@ class NormPreserving:
     def describe(self) -> list[dict[str, Any]]:
         """One dict per held convolution: what it is, its target, and how far its singular values are from it now.
 
-        The keys are ``name``, ``shape`` of the weight, ``stride``, ``size`` of the output, ``target``, and the smallest
-        and the largest singular value over the target, ``lowest`` and ``highest``.
+        The keys are ``name``, ``shape`` of the weight, ``stride``, ``size`` of the output, ``target`` (times the
+        ``scale``), and the smallest and the largest singular value over the target, ``lowest`` and ``highest``.
         """
         rows = []
-        for name, conv, size in self.convs:
+        for (name, conv, size), scale in zip(self.convs, self.scale, strict=True):
             shape, stride = tuple(conv.weight.shape), conv.stride[0]
             low, high = spread(conv.weight, size, stride, self.relu)
-            sigma = target(shape, stride, self.relu)
+            sigma = scale * target(shape, stride, self.relu)
             rows.append(
                 {"name": name, "shape": shape, "stride": stride, "size": size}
-                | {"target": sigma, "lowest": low, "highest": high}
+                | {"target": sigma, "lowest": low / scale, "highest": high / scale}
             )
         return rows
 
@@ -384,7 +403,7 @@ class NormPreserving:
         """
         plain = copy.deepcopy(self.model)
         convs = [(name, size) for name, _, size in self.convs]
-        other = NormPreserving(plain, convs=convs, relu=self.relu, projector=self.projector)
+        other = NormPreserving(plain, convs=convs, relu=self.relu, projector=self.projector, scale=self.scale)
         other.project()
         other.check()
         return plain
@@ -411,10 +430,10 @@ class NormPreserving:
         lines = [f"{title} holds {len(self.convs)} of {total} convolutions:"]
         wide = max(len(held.name) for held in self.convs)
         broad = max(len(f"{h}x{w}") for _, _, (h, w) in self.convs)
-        for name, conv, (h, w) in self.convs:
+        for (name, conv, (h, w)), scale in zip(self.convs, self.scale, strict=True):
             d, c, kh, kw = conv.weight.shape
             stride = conv.stride[0]
-            sigma = target((d, c, kh, kw), stride, self.relu)
+            sigma = scale * target((d, c, kh, kw), stride, self.relu)
             kernel = f"{c:>4}->{d:<4} {kh}x{kw} stride {stride}"
             lines.append(f"  {name:{wide}}  {kernel}  output {f'{h}x{w}':<{broad}}  target {sigma:.3f}")
         lines += [f"  passed over: {name}: {why}" for name, why in self.passed_over]

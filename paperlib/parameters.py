@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import operator
 import os
 import re
@@ -64,6 +65,25 @@ def _numbers(value: Any, info: ValidationInfo) -> tuple[int, ...]:
 Channels = Annotated[tuple[Channel, ...], BeforeValidator(_numbers)]
 Stages = Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], BeforeValidator(_numbers)]
 Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_numbers)]
+
+
+def _factors(value: Any, info: ValidationInfo) -> float | tuple[float, ...]:
+    found = value.replace(",", " ").split() if isinstance(value, str) else value
+    found = list(found) if isinstance(found, list | tuple) else [found]
+    wrong = ValueError(
+        f"{info.field_name} must be one number above 0, or three, such as 0.5 or '0.5 1 1', not {value!r:.80}"
+    )
+    try:
+        numbers = [math.nan if isinstance(word, bool) else float(word) for word in found]
+    except (ValueError, TypeError):
+        raise wrong from None
+    if len(numbers) not in (1, 3) or not all(0 < number < math.inf for number in numbers):
+        raise wrong
+    return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
+
+
+# A factor for all three transitions of a network, or one for each; three equal ones are one.
+Factors = Annotated[float | tuple[float, float, float], BeforeValidator(_factors)]
 
 
 # -- parameters --------------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from paperlib.store.files import write_atomically
 
 FILE = "progress.json"
 INTERVAL = 1.0  # seconds between two reports
+SPOKEN = 30.0  # seconds between two lines where there is no terminal
 
 
 def duration(seconds: float) -> str:
@@ -29,6 +32,69 @@ def duration(seconds: float) -> str:
     minutes, s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"
+
+
+def left(seconds: float | None) -> str:
+    """The time that is left, in words; nothing where it is not known.
+
+    Examples
+    --------
+    >>> left(187), left(None)
+    ('3:07 left', '')
+    """
+    return "" if seconds is None else f"{duration(seconds)} left"
+
+
+def follow(name: str, ended: Callable[[], bool], look: Callable[[], tuple[float, str] | None]) -> None:
+    """Show how far the work of other processes is until it has ended.
+
+    On a terminal that is a bar on stderr, else a line every half minute.
+
+    Parameters
+    ----------
+    name : str
+        What stands before the bar.
+    ended : callable
+        Waits about a second, and says whether the work has ended.
+    look : callable
+        Gives the part that is done, from 0 to 1, and a text; None where there is nothing to tell.
+    """
+    form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+    # disable=None: no bar where stderr is no terminal.
+    with tqdm(total=1.0, desc=name, bar_format=form, disable=None, file=sys.stderr) as bar:
+        spoken, over = time.monotonic(), False
+        while not over:
+            over = ended()
+            if (found := look()) is None:
+                continue
+            share, text = found
+            bar.n = round(share, 4)
+            bar.set_postfix_str(text, refresh=True)
+            if bar.disable and time.monotonic() - spoken > SPOKEN:
+                spoken = time.monotonic()
+                print(f"{share:4.0%}  {text}", file=sys.stderr, flush=True)
+
+
+def read(file: Path) -> tuple[float, str] | None:
+    """What a run's progress file says, for :func:`follow`; None where there is none (yet, or any more).
+
+    Parameters
+    ----------
+    file : Path
+        The ``progress.json`` in the run's folder.
+
+    Returns
+    -------
+    tuple of float and str, or None
+        The part that is done, from 0 to 1, and a text with the time left.
+    """
+    try:
+        state = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return min(state["done"] / state["total"], 1.0), "  ".join(
+        filter(None, (state["text"], left(state["seconds_left"])))
+    )
 
 
 class _Line:
@@ -111,8 +177,8 @@ class Progress:
         if self._line is not None:
             share = min(self._done / self._total, 1.0)
             bar = f"{'█' * round(20 * share):░<20}"
-            left = "" if state["seconds_left"] is None else f"  {duration(state['seconds_left'])} left"
-            self._line.show(f"{bar} {share:4.0%}  {self._text}{left}")
+            text = "  ".join(filter(None, (self._text, left(state["seconds_left"]))))
+            self._line.show(f"{bar} {share:4.0%}  {text}")
 
     def close(self, text: str) -> None:
         """Show ``text`` as the last line and remove the file."""

@@ -38,6 +38,7 @@ from paperlib.machine import full_float32, in_force, keep_freed_memory, peak_mem
 from paperlib.probes import GradientNorms
 from paperlib.processes import World
 from paperlib.progress import Progress, duration
+from paperlib.projection import project
 from paperlib.records import Data, Divergence, Projections, Record
 from paperlib.stopwatch import Stopwatch
 from paperlib.store import Provenance, Session
@@ -47,6 +48,7 @@ __all__ = ["Record", "RunConfig", "benchmark_step", "train", "trained_network"]
 
 CHECKPOINT_SECONDS = 300  # within a long epoch; a notebook's kernel may be ended without a signal
 EVAL_BATCH = 250
+FIXED_PASSES = 50  # alternating projections of a kernel that is set once: within 0.01 % of the target
 EVAL_COST = 0.3  # of an image's forward pass, relative to a training step's: only for the estimate of the time left
 NAN = float("nan")
 ALONE = World()
@@ -60,8 +62,20 @@ def make_network(config: ResolvedRun) -> models.Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = models.build(config.arch, config.depth, config.num_classes, config.erase_relu, projected)
+    _set_transitions(config, model)
     model.checkpoint_activations = config.checkpoint_activations
     return model.to(config.device).to(memory_format=_format(config))
+
+
+@torch.no_grad()
+def _set_transitions(config: ResolvedRun, model: models.Network) -> None:
+    """Begin with the transitions where they are to be held; fixed ones are no more trained."""
+    for (conv, size), factor in zip(model.transition_convs(), config.factors(), strict=False):
+        if config.projector == "fixed":
+            conv.weight.copy_(project(conv.weight, size, conv.stride[0], passes=FIXED_PASSES))
+            conv.weight.requires_grad_(False)
+        if factor != 1.0:
+            conv.weight.mul_(factor)
 
 
 def make_optimizer(config: ResolvedRun, model: nn.Module) -> torch.optim.SGD:
@@ -74,11 +88,12 @@ def make_optimizer(config: ResolvedRun, model: nn.Module) -> torch.optim.SGD:
 def hold_transitions(
     config: ResolvedRun, model: models.Network, optimizer: torch.optim.Optimizer
 ) -> NormPreserving | None:
-    """What projects a ProcResNet's transitions after the optimiser's steps; None for the other networks."""
-    if config.arch != "procresnet" or not config.project:
+    """What projects a ProcResNet's transitions after the optimiser's steps; None where none is trained and held."""
+    if config.arch != "procresnet" or not config.project or config.projector == "fixed":
         return None
     projector = published.Projector() if config.projector == "published" else None
-    return NormPreserving(model, every=config.project_every, projector=projector).attach(optimizer)
+    held = NormPreserving(model, every=config.project_every, projector=projector, scale=config.factors())
+    return held.attach(optimizer)
 
 
 def _format(config: ResolvedRun) -> torch.memory_format:

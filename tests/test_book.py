@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
@@ -141,6 +142,19 @@ def test_a_model_s_signature_is_short():
     extension = load(ROOT / "book" / "_ext" / "docstrings.py")
     assert extension.shorten(None, "class", "Tea", Tea) == ("(**parameters)", None)
     assert extension.shorten(None, "function", "f", len) is None
+
+
+def test_the_json_of_the_results_is_put_into_the_book(tmp_path):
+    extension = load(ROOT / "book" / "_ext" / "results.py")
+    app = SimpleNamespace(builder=SimpleNamespace(format="html"), outdir=tmp_path)
+    extension.copy(app, exception=ValueError())
+    assert not [*tmp_path.iterdir()]
+    extension.copy(app, exception=None)
+    assert (tmp_path / "results" / "scorecard.json").is_file()
+    made, kept = ({p.relative_to(root) for root in [where] for p in root.glob("claims/*/*/finding.json")}
+                  for where in (tmp_path / "results", ROOT / "results"))  # fmt: skip
+    assert made == kept != set()
+    assert not [*tmp_path.rglob("*.parquet")]
 
 
 GOOD = """<html><head><link rel="stylesheet" href="_static/a.css"></head>

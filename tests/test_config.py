@@ -1,9 +1,12 @@
 """Parameters: every bad one gets one clear sentence; presets, names and folders are what they say."""
 
+import shlex
+
 import pytest
 import torch
 
 from paperlib import config as configuration
+from paperlib.__main__ import _value
 from paperlib.config import ResolvedRun, RunConfig
 from paperlib.errors import ConfigError
 from paperlib.records import read_all
@@ -294,3 +297,54 @@ def test_the_command_names_a_source_that_the_preset_would_not_choose():
     run = RunConfig(preset="smoke", dataset="cifar100", source="auto", device="cpu").resolve()
     assert "-p source auto" in run.command()
     assert "-p source" not in RunConfig(preset="smoke", device="cpu").resolve().command()
+
+
+# -- what the transitions are held at ------------------------------------------------------------------------------
+def held(**values):
+    return RunConfig(**{"preset": "desk", "arch": "procresnet", "depth": 20, "device": "cpu"} | values).resolve()
+
+
+@pytest.mark.parametrize("other", [{"arch": "resnet"}, {"project": False}, {"projector": "published"}])
+def test_only_held_transitions_are_held_elsewhere(other):
+    with pytest.raises(ConfigError, match=r"hold_at 0.5 1 1 needs transitions that are held by the projection: give"):
+        held(hold_at="0.5 1 1", **other)
+
+
+def test_each_way_of_holding_has_a_name_and_a_folder_of_its_own():
+    ways = {
+        "procresnet-22": {},
+        "procresnet-22-noproject": {"project": False},
+        "procresnet-22-published": {"projector": "published"},
+        "procresnet-22-fixed": {"projector": "fixed"},
+        "procresnet-22-at0.5": {"hold_at": 0.5},
+        "procresnet-22-at2": {"hold_at": 2},
+        "procresnet-22-at2-1-1": {"hold_at": "2 1 1"},
+        "procresnet-22-at1-2-1": {"hold_at": [1, 2, 1]},
+        "procresnet-22-at0.1234567": {"hold_at": 0.1234567},
+        "procresnet-22-at0.12345671": {"hold_at": 0.12345671},
+        "procresnet-22-fixed-at2": {"projector": "fixed", "hold_at": 2},
+    }
+    runs = [held(**values) for values in ways.values()]
+    assert [run.network for run in runs] == list(ways)
+    assert [run.place().as_posix() for run in runs] == [f"desk/cifar10/{name}/seed0" for name in ways]
+    assert len({run.digest() for run in runs}) == len(runs)
+    assert held(hold_at="1 1 1").digest() == held().digest()
+    # Where nothing is projected, it makes no difference how often.
+    assert held(projector="fixed", project_every=8).digest() == held(projector="fixed").digest()
+
+
+@pytest.mark.parametrize("given", [{"hold_at": 0.5}, {"hold_at": "0.5 1 1"}, {"projector": "fixed", "hold_at": 2}])
+def test_the_command_makes_the_run_with_its_transitions_held_there_again(given):
+    run = held(**given)
+    words = shlex.split(run.command())
+    options = {words[i + 1]: _value(words[i + 2]) for i, word in enumerate(words) if word == "-p"}
+    assert RunConfig(**options).resolve().digest() == run.digest()
+
+
+def test_what_the_transitions_are_held_at_is_a_departure_from_the_protocol():
+    said = held(preset="paper", precision="float32", hold_at="0.5 1 1").left_out()
+    assert said.startswith("This run used transitions held at 0.5, 1, 1 times the norm-preserving target: ")
+    fixed = held(preset="paper", precision="float32", projector="fixed")
+    assert fixed.left_out().startswith("This run used transitions that are not trained: ")
+    assert not fixed.full_scale()
+    assert held(preset="paper", precision="float32").left_out() == ""

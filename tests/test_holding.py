@@ -432,3 +432,28 @@ def test_the_hook_does_not_wait_for_the_device():
 def test_a_projector_is_an_object_that_projects(projector):
     with pytest.raises(ValueError, match="projector must be an object such as Exact"):
         NormPreserving(nn.Sequential(nn.Conv2d(3, 8, 3)), convs=[("0", 8)], projector=projector)
+
+
+# -- elsewhere than at the target ------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("scale", "factors"), [(0.5, (0.5, 0.5, 0.5)), ((2.0, 1.0, 0.25), (2.0, 1.0, 0.25))])
+def test_kernels_are_held_at_a_multiple_of_the_target(scale, factors):
+    model = models.build("procresnet", 11)
+    held = NormPreserving(model, scale=scale)
+    plain = copy.deepcopy(model)
+    NormPreserving(plain).project()
+    held.project()
+    for (conv, _), (other, _), factor in zip(model.transition_convs(), plain.transition_convs(), factors, strict=True):
+        torch.testing.assert_close(conv.weight, factor * other.weight)
+    last = held.describe()[-1]
+    assert last["target"] == pytest.approx(factors[-1] * math.sqrt(2))
+    assert (last["lowest"], last["highest"]) == pytest.approx((1, 1), abs=1e-5)
+    assert f"target {last['target']:.3f}" in str(held).splitlines()[-1]
+    again = [conv.weight for conv, _ in held.export().transition_convs()]
+    torch.testing.assert_close(again[1:], [conv.weight for conv, _ in model.transition_convs()][1:])
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, math.inf, math.nan, True, "2", (1.0, 2.0), (1.0, 0.0, 1.0), None])
+def test_a_scale_that_cannot_be_is_refused(scale):
+    said = "scale must be a number above 0, or one for each of the 3 held convolutions, not "
+    with pytest.raises(ValueError, match=said):
+        NormPreserving(models.build("procresnet", 11), scale=scale)

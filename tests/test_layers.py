@@ -31,7 +31,8 @@ FLOORS = (
     ("training", "channel_grid"),
     ("paper", "studies"),
     ("claims",),
-    ("sweep",),
+    ("evidence", "sweep"),
+    ("scorecard",),
     ("__main__",),
 )
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}

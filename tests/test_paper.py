@@ -48,17 +48,30 @@ def test_verdicts_follow_the_rule(record, compared):
     assert verdict(5.5, gaps, schedule="constant") == [
         "not tested at the paper's scale",
         "in agreement",
-        "not in agreement",
+        "compared, not judged: a maximum has no tolerance",
     ]
+
+
+@pytest.mark.parametrize("gaps", [[-8.3, 18.7], [5.2, 5.2]])
+def test_a_largest_gap_is_never_judged(compared, gaps):
+    """However near it is, and whether the run diverged or not: it is the mean that is judged."""
+    full = {"depth": 164, "schedule": "constant"}
+    for status in ("finished", "diverged"):
+        found = compared(5.5, gaps, status=status, **full).set_index("quantity").verdict
+        assert found.iloc[-1] == "compared, not judged: a maximum has no tolerance"
+        assert found.iloc[-2] == ("in agreement" if status == "finished" else "not reproduced (the run diverged)")
+    assert compared(5.5, gaps, preset="desk", **full).verdict.iloc[-1] == "not tested at the paper's scale"
 
 
 def test_a_runs_quantities_stand_beside_the_printed_ones(compared):
     found = compared(50.0, [5.126], depth=20, schedule="constant")
     assert found.quantity.tolist() == [
-        f"generalisation gap, {which}, points (Table I)" for which in ("mean", "largest")
+        f"{which} gap, points (Table I, depth inferred)" for which in ("mean", "largest")
     ]
     assert found.paper.tolist() == [5.5, 23.1]
     assert found["this run"].tolist() == [5.13, 5.13]
+    # On a page, pandas cuts what is longer.
+    assert found[["quantity", "verdict"]].map(len).max(axis=None) < pd.get_option("display.max_colwidth")
     assert not compared(depth=20, schedule="constant")["this run"].notna().any()
     elsewhere = compared(depth=11)
     assert elsewhere.empty and list(elsewhere) == ["quantity", "paper", "this run", "verdict"]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from paperlib import parameters
 from paperlib.errors import ConfigError
-from paperlib.parameters import Channels, Count, Flag, Parameters, Rate, words
+from paperlib.parameters import Channels, Count, Factors, Flag, Parameters, Rate, words
 
 
 class Some(Parameters):
@@ -18,6 +18,7 @@ class Some(Parameters):
     kind: Literal["a", "b"] = "a"
     text: str = Field("x", description="words")
     channels: Channels = (1,)
+    factors: Factors = 1.0
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ class Some(Parameters):
         ({"text": 3}, "text must be a text, not 3"),
         ({"channels": {}}, "channels must be a list of whole numbers, such as '2 4 8', not {}"),
         ({"cuont": 1}, "unknown parameter 'cuont': did you mean 'count'?"),
-        ({"zzz": 1}, "unknown parameter 'zzz': the parameters are count, rate, flag, kind, text, channels"),
+        ({"zzz": 1}, "unknown parameter 'zzz': the parameters are count, rate, flag, kind, text, channels, factors"),
         ({"count": 0, "flag": 1}, "count must be at least 1, not 0; flag must be True or False, not 1"),
     ],
 )
@@ -66,3 +67,28 @@ def test_presets_of_the_environment(monkeypatch):
     assert parameters.resolve_preset("smoke", "cuda") == "smoke"
     monkeypatch.delenv("PAPERLIB_PRESET")
     assert [parameters.resolve_preset("auto", device) for device in ("cpu", "cuda:1")] == ["desk", "paper"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (2, 2.0),
+        ("0.5", 0.5),
+        ("0.5 1 1", (0.5, 1.0, 1.0)),
+        ("0.5, 1, 1", (0.5, 1.0, 1.0)),
+        ([1, 1, 2], (1.0, 1.0, 2.0)),
+        ((2.0, 2.0, 2.0), 2.0),
+    ],
+)
+def test_factors_are_one_for_all_or_three(given, kept):
+    one = Some(factors=given)
+    assert one.factors == kept
+    assert Some(**json.loads(one.model_dump_json())) == one
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, float("inf"), float("nan"), True, "x", "1 2", [1, 2, 3, 4], [], None, {}])
+def test_other_factors_are_refused(wrong):
+    with pytest.raises(
+        ConfigError, match="factors must be one number above 0, or three, such as 0.5 or '0.5 1 1', not "
+    ):
+        Some(factors=wrong)

@@ -52,3 +52,40 @@ def test_a_quiet_run_shows_nothing(tmp_path, monkeypatch, capfd):
     p.advance(4, "all")
     p.close("done")
     assert capfd.readouterr() == ("", "")
+
+
+# -- the work of other processes -------------------------------------------------------------------------------------
+def followed(shares):
+    """Look at the shares one after another; where one is None there is nothing to tell."""
+    left = iter(shares)
+    count = iter(range(1, len(shares) + 1))
+    progress.follow(
+        "work", lambda: next(count) == len(shares), lambda: None if (s := next(left)) is None else (s, "on")
+    )
+
+
+def test_without_a_terminal_there_is_a_line_every_half_minute(monkeypatch, capfd):
+    clock = iter([0.0, 10.0, 31.0, 31.0, 40.0, 62.0, 62.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    followed([0.1, None, 0.25, 0.3, 1.0])
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == " 25%  on\n100%  on\n"
+
+
+def test_a_terminal_shows_a_bar(monkeypatch, capfd):
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    followed([0.5, 1.0])
+    err = capfd.readouterr().err
+    assert "work  50%" in err and "work 100%" in err and "on" in err
+
+
+def test_the_file_of_a_run_is_read(tmp_path):
+    file = tmp_path / progress.FILE
+    assert progress.read(file) is None
+    file.write_text("{")
+    assert progress.read(file) is None
+    file.write_text(json.dumps({"done": 1, "total": 4, "seconds_left": 187, "text": "epoch 1/4"}))
+    assert progress.read(file) == (0.25, "epoch 1/4  3:07 left")
+    file.write_text(json.dumps({"done": 9, "total": 4, "seconds_left": None, "text": "epoch 4/4"}))
+    assert progress.read(file) == (1.0, "epoch 4/4")

@@ -21,6 +21,7 @@ from paperlib.config import RunConfig
 from paperlib.errors import CheckpointError, ConfigError, PaperlibError, RecordError
 from paperlib.events import FOLDER
 from paperlib.probes import GradientNorms
+from paperlib.projection import spread
 from paperlib.store import files, provenance
 from paperlib.training import benchmark_step, train, trained_network
 
@@ -153,7 +154,14 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"arch": "procresnet", "probe_every": 3}, {"probe_every": 0, "augment": False}]
+    "changes",
+    [
+        {},
+        {"arch": "procresnet", "probe_every": 3},
+        {"probe_every": 0, "augment": False},
+        {"arch": "procresnet", "hold_at": "0.5 1 2"},
+        {"arch": "procresnet", "projector": "fixed"},
+    ],
 )
 @pytest.mark.parametrize("after", [1, 2])
 def test_killed_between_epochs(whole, tmp_path, monkeypatch, changes, after):
@@ -489,6 +497,38 @@ def test_the_published_projector_trains_and_differs(whole, tmp_path):
     assert not published.epochs.equals(whole(arch="procresnet").epochs)
     first = trained_network(published).chain["transition1"].weight.square().sum((0, 1))
     assert (first[0, 0] / first.sum()).item() > 0.5  # the conjugation leaves the corner tap
+
+
+def transitions(record):
+    """The three kernels of a finished run, each with its smallest and largest singular value over the target."""
+    model = trained_network(record)
+    convs = model.transition_convs()
+    return [conv.weight for conv, _ in convs], [spread(conv.weight, n, conv.stride[0]) for conv, n in convs]
+
+
+def test_transitions_are_held_at_a_multiple_of_the_target(whole):
+    record = whole(arch="procresnet", hold_at="0.5 1 2")
+    assert record.network == "procresnet-13-at0.5-1-2"
+    assert records.read(record.folder).config.hold_at == (0.5, 1.0, 2.0)
+    _, values = transitions(record)  # the last step was followed by a projection
+    assert values[0] == pytest.approx((0.5, 0.5), rel=0.25)  # the crop of a 3x3 kernel
+    assert values[1] == pytest.approx((1, 1), abs=1e-4) and values[2] == pytest.approx((2, 2), abs=1e-4)
+    start = training.make_network(record.config).transition_convs()[2][0].weight
+    other = training.make_network(whole(arch="procresnet").config).transition_convs()[2][0].weight
+    assert torch.equal(start, 2 * other)
+
+
+def test_fixed_transitions_are_set_once_and_not_trained(whole):
+    record = whole(arch="procresnet", projector="fixed")
+    assert record.network == "procresnet-13-fixed"
+    kernels, values = transitions(record)
+    start = [conv.weight for conv, _ in training.make_network(record.config).transition_convs()]
+    assert all(torch.equal(a, b) for a, b in zip(kernels, start, strict=True))
+    assert all(value == pytest.approx((1, 1), abs=1e-3) for value in values)
+    free = whole(arch="procresnet")
+    assert record.parameters == free.parameters - sum(kernel.numel() for kernel in kernels)
+    assert record.projections is None and len(record.blocks) == len(free.blocks)
+    assert (record.blocks.lost == 0).all()
 
 
 def test_every_session_of_a_resumed_run_is_on_record(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from paperlib.channel_grid.cell import Cell, train_cell
 from paperlib.channel_grid.grid import GridConfig, GridRecord, ResolvedGrid, read
 from paperlib.channel_grid.measures import MEASURED, measure
 from paperlib.channel_grid.networks import VARIANTS, Networks, Variant, initial_kernel
-from paperlib.channel_grid.work import run
+from paperlib.channel_grid.work import run, stored_only
 
 __all__ = [
     "MEASURED",
@@ -40,5 +40,6 @@ __all__ = [
     "measure",
     "read",
     "run",
+    "stored_only",
     "train_cell",
 ]

@@ -7,6 +7,7 @@ table for each finished cell and variant.  At the end they become the record's o
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import io
 import json
@@ -39,6 +40,7 @@ from paperlib.store import Provenance, Session, files, results_root
 from paperlib.store.stored import parquet, sealed
 
 PLAN = "plan.json"
+_STORED_ONLY = contextvars.ContextVar("stored_only", default=False)
 Key = tuple[int, int, str]
 Tables = dict[Key, pd.DataFrame]
 
@@ -81,13 +83,25 @@ def run(config: GridConfig, root: str | Path | None = None, quiet: bool = False)
     folder = resolved.folder(root)
     if record := _finished(folder, resolved):
         return record
-    if resolved.stored and (record := _committed(resolved)):
+    if (resolved.stored or _STORED_ONLY.get()) and (record := _committed(resolved)):
         return record
+    if _STORED_ONLY.get():
+        raise RecordError(f"there is no record of the grid {folder.name}: train it with `paperlib grid`")
     with files.locked(folder, "grid"):
         if record := _finished(folder, resolved):  # another process finished it meanwhile
             return record
         with sigterm_raises(), _explained(folder):
             return _run(resolved, folder, quiet)
+
+
+@contextlib.contextmanager
+def stored_only() -> Iterator[None]:
+    """Within it :func:`run` reads grids that are on record, and raises ``RecordError`` rather than train one."""
+    before = _STORED_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _STORED_ONLY.reset(before)
 
 
 @contextlib.contextmanager

@@ -1,11 +1,12 @@
 """The paper's claims: what was measured for each, on record, and the verdict that a stated rule draws from it.
 
 A :class:`paperlib.claims.finding.Finding` is to a claim what a :class:`paperlib.records.Record` is to a training run: a
-folder ``<root>/claims/<claim>/`` with ``finding.json`` (the summary and where it was made) and one Parquet table for
-each measurement.  ``python -m paperlib measure T1 C1 T2`` makes some of them.
+folder ``<root>/claims/<claim>/<preset>/`` with ``finding.json`` (the summary and where it was made) and one
+Parquet table for each measurement.  ``python -m paperlib measure T1 C1 T2`` makes some of them.
 
 Each chapter has one module that says what its claims are: ``norm_preservation`` (chapter 1), ``projection`` (2),
-``channel_grid`` (3) and ``section4`` (Figures 3 to 5 and Tables I to III), which reads training records.
+``channel_grid`` (3), and two that read training records: ``section4`` (Figures 3 to 5 and Tables I to III) and
+``interventions`` (does norm preservation explain the accuracy?).
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import pandas as pd
 import torch
 
 from paperlib._checks import whole_number
-from paperlib.claims import channel_grid, norm_preservation, projection, section4
+from paperlib.claims import channel_grid, interventions, norm_preservation, projection, section4
 from paperlib.claims.claim import UNTESTED, Claim, Measured, Outcome
-from paperlib.claims.finding import Finding, Quantity, Ruling, read, save
+from paperlib.claims.finding import Finding, Quantity, Ruling, counting, place, rank, read, read_below, save
 from paperlib.claims.section4.base import ENOUGH
 from paperlib.errors import ConfigError, RecordError
 from paperlib.store import Provenance
@@ -32,10 +33,13 @@ __all__ = [
     "Quantity",
     "Ruling",
     "check",
+    "counting",
     "judged_by_another_rule",
     "measure",
     "outcome",
     "overview",
+    "place",
+    "qualified",
     "read",
     "read_all",
     "report",
@@ -46,7 +50,13 @@ __all__ = [
 
 CLAIMS: dict[str, Claim] = {
     claim.name: claim
-    for chapter in (norm_preservation.CLAIMS, projection.CLAIMS, channel_grid.CLAIMS, section4.CLAIMS)
+    for chapter in (
+        norm_preservation.CLAIMS,
+        projection.CLAIMS,
+        channel_grid.CLAIMS,
+        section4.CLAIMS,
+        interventions.CLAIMS,
+    )
     for claim in chapter
 }
 
@@ -147,19 +157,37 @@ def verdict(finding: Finding) -> str:
 
 
 def read_all(root: str | Path, only: Iterable[str] | None = None) -> list[Finding]:
-    """The findings below ``<root>/claims``, all or ``only`` those of some claims, in the order of ``CLAIMS``.
+    """The findings below ``<root>/claims``, all or ``only`` those of some claims.
 
-    Raises ``RecordError`` as :func:`paperlib.claims.finding.read` does.
+    A claim may have several, one for each preset; :func:`paperlib.claims.finding.counting` picks one.
+
+    Parameters
+    ----------
+    root : str or Path
+        Such as ``results``.
+    only : iterable of str, optional
+        Names of claims.
+
+    Returns
+    -------
+    list of Finding
+        In the order of ``CLAIMS``, and of one claim that of the largest preset first.
+
+    Raises
+    ------
+    RecordError
+        As :func:`paperlib.claims.finding.read_below` does.
     """
-    folders = {path.parent.name: path.parent for path in (Path(root) / "claims").glob(f"*/{Finding.FILE}")}
-    if only is not None:
-        folders = {name: folders[name] for name in only if name in folders}
+    wanted = None if only is None else {*only}
     order = {claim: i for i, claim in enumerate(CLAIMS)}
-    return [read(folders[name]) for name in sorted(folders, key=lambda n: (order.get(n, len(order)), n))]
+    found = [f for f in read_below(root) if wanted is None or f.claim in wanted]
+    return sorted(found, key=lambda f: (order.get(f.claim, len(order)), f.claim, rank(f.preset)))
 
 
 def overview(findings: Iterable[Finding]) -> pd.DataFrame:
     """One row per quantity: what was measured, its mean ± sd, where it was measured, and the claim's verdict.
+
+    Of several findings of a claim only the one that counts is shown (:func:`paperlib.claims.finding.counting`).
 
     Columns: ``claim``, ``measured``, ``mean ± sd``, ``seeds`` (how many), ``preset``, ``device``, ``commit``,
     ``verdict``.
@@ -175,7 +203,7 @@ def overview(findings: Iterable[Finding]) -> pd.DataFrame:
             "commit": f.provenance.short_commit,
             "verdict": verdict(f),
         }
-        for f in findings
+        for f in counting(findings)
         for name, quantity in f.quantities.items()
     )
 
@@ -195,11 +223,12 @@ def spoken(finding: Finding) -> str:
     precision it is found if that is not the paper's, what is missing where nothing is decided, and how many seeds there
     are where they are too few to compare groups.
     """
-    found, said = verdict(finding), _qualified(finding)
+    found, said = verdict(finding), qualified(finding)
     return f"{found} (at the {finding.preset} preset: {said})" if found == UNTESTED else said
 
 
-def _qualified(finding: Finding) -> str:
+def qualified(finding: Finding) -> str:
+    """The finding's :func:`outcome` in words, at whatever scale: with its precision, and what is missing or few."""
     rules, found = CLAIMS[finding.claim], outcome(finding)
     if found == "undecided":
         return f"{found}: {rules.missing(finding.frames)}"
@@ -212,9 +241,10 @@ def _qualified(finding: Finding) -> str:
 def report(findings: Iterable[Finding]) -> str:
     """The verdict with the rule behind it, and the command, device and commit: two lines per finding.
 
-    A third line tells what the rule said when the finding was made, where it was another one.
+    A third line tells what the rule said when the finding was made, where it was another one.  Of several findings of a
+    claim only the one that counts is shown (:func:`paperlib.claims.finding.counting`).
     """
-    return "\n".join(_reported(finding) for finding in findings)
+    return "\n".join(_reported(finding) for finding in counting(findings))
 
 
 def _reported(f: Finding) -> str:

@@ -86,6 +86,10 @@ class Claim(ABC):
         """Whether the claim is judged by the record of this run; most are by none."""
         return False
 
+    def counts(self, config: ResolvedRun, preset: str) -> bool:
+        """Whether the claim is judged at this preset by the record of this run: :meth:`takes`, and of its size."""
+        return False
+
     def missing(self, tables: Frames) -> str:
         """What the rule needs and the tables lack, for a sentence; empty where they are whole."""
         return ""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from paperlib.errors import RecordError
 from paperlib.store import Stored
+
+PRESETS = ("paper", "desk", "smoke")  # the one that says most comes first
 
 
 class Quantity(BaseModel):
@@ -52,15 +56,28 @@ class Finding(Stored):
     rule: Ruling | None = None
 
 
+def place(root: str | Path, claim: str, preset: str) -> Path:
+    """The folder of a claim's finding at one preset, ``<root>/claims/<claim>/<preset>``.
+
+    Examples
+    --------
+    >>> place("results", "T1", "desk").as_posix()
+    'results/claims/T1/desk'
+    """
+    return Path(root) / "claims" / claim / preset
+
+
 def save(finding: Finding, root: str | Path) -> Path:
-    """Write a finding to ``<root>/claims/<claim>/`` and return that folder.
+    """Write a finding to its :func:`place` below ``root`` and return that folder.
+
+    Findings of other presets stay as they are.
 
     Raises
     ------
     RecordError
         It cannot be written; an earlier finding there is left whole.
     """
-    return finding.save(Path(root) / "claims" / finding.claim)
+    return finding.save(place(root, finding.claim, finding.preset))
 
 
 def read(folder: str | Path) -> Finding:
@@ -72,3 +89,61 @@ def read(folder: str | Path) -> Finding:
         It is missing, damaged, was changed after it was saved, or is of another schema version.
     """
     return Finding.read(folder)
+
+
+def read_below(root: str | Path) -> list[Finding]:
+    """Every finding below ``<root>/claims``, by claim and preset in the order of their names.
+
+    Raises
+    ------
+    RecordError
+        One cannot be read, lies where an earlier paperlib kept it, or in the place of another claim or preset.
+    """
+    claims = Path(root) / "claims"
+    if old := sorted(claims.glob(f"*/{Finding.FILE}")):
+        raise RecordError(
+            f"{old[0].parent} has a finding where an earlier paperlib kept it: move what is in it to a folder in it "
+            "that is named after the preset, such as desk"
+        )
+    return [_in_its_place(read(path.parent), root) for path in sorted(claims.glob(f"*/*/{Finding.FILE}"))]
+
+
+def _in_its_place(finding: Finding, root: str | Path) -> Finding:
+    proper = place(root, finding.claim, finding.preset)
+    if finding.folder != proper:
+        raise RecordError(
+            f"{finding.folder} has a finding of {finding.claim} at the {finding.preset} preset: move it to {proper}"
+        )
+    return finding
+
+
+def counting(findings: Iterable[Finding]) -> list[Finding]:
+    """Of each claim the finding that counts: the one of the largest preset, paper over desk over smoke.
+
+    Parameters
+    ----------
+    findings : iterable of Finding
+        Several for a claim, perhaps.
+
+    Returns
+    -------
+    list of Finding
+        One for each claim, in the order in which the claims come first.
+    """
+    found: dict[str, Finding] = {}
+    for finding in findings:
+        known = found.get(finding.claim)
+        if known is None or rank(finding.preset) < rank(known.preset):
+            found[finding.claim] = finding
+    return list(found.values())
+
+
+def rank(preset: str) -> int:
+    """A preset's place in ``PRESETS``; behind them for another one.
+
+    Examples
+    --------
+    >>> rank("paper") < rank("desk") < rank("smoke") < rank("mine")
+    True
+    """
+    return PRESETS.index(preset) if preset in PRESETS else len(PRESETS)

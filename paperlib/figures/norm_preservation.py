@@ -172,22 +172,25 @@ def tightness(table: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def bounds_in_training(table: pd.DataFrame, title: str = "") -> Figure:
-    """Corollary 1's bound of each block before and after training, in a panel for each weight decay.
+def bounds_in_training(table: pd.DataFrame, title: str = "", paper: float | None = None) -> Figure:
+    """Corollary 1's bound of each block and its δ, after some numbers of steps, in a panel for each weight decay.
 
-    Columns: ``decay``, ``when``, ``block``, ``bound``, ``delta``.
+    The panel whose weight decay is ``paper`` says that it is the paper's.
+
+    Columns: ``decay``, ``step``, ``block``, ``bound``, ``delta``.
     """
-    with panels(1, table.decay.nunique(), (8.5, 3.3), title, sharey=True) as (figure, axes):
+    with panels(1, table.decay.nunique(), (9.5, 3.6), title, sharey=True) as (figure, axes):
         for ax, (decay, part) in zip(axes[0], table.groupby("decay", sort=False), strict=True):
-            for when, colour, marker in (("before", ".55", "o"), ("after", PALETTE[0], "s")):
-                rows, style = part[part.when == when], {"color": colour, "marker": marker, "ms": 5}
-                ax.plot(rows.block, rows.bound, label=f"bound, {when} training", **style)
-                ax.plot(rows.block, rows.delta, ls=":", mfc="white", label=f"δ, {when}", **style)
+            for (step, rows), marker, colour in zip(part.groupby("step"), "os^D", (".55", *PALETTE), strict=False):
+                style = {"color": colour, "marker": marker, "ms": 5}
+                ax.plot(rows.block, rows.bound, label=f"bound, step {step:,}", **style)
+                ax.plot(rows.block, rows.delta, ls=":", mfc="white", label=f"δ, step {step:,}", **style)
             line_at_one(ax, color=PALETTE[3], lw=1.2, ls="--")
             ax.set_ylim(bottom=0)
             ax.set_xlabel("block")
-            ax.set_title(f"weight decay {decay:g}", loc="left")
-        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+            whose = " (the paper’s)" if decay == paper else ""
+            ax.set_title(f"weight decay {decay:g}{whose}", loc="left", fontsize=10)
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

@@ -10,6 +10,9 @@ import pandas as pd
 from paperlib.records import Record
 from paperlib.store import Session
 
+NEAR = 1.25
+"""The factor within which a ratio is called close to 1, as in the rules of the claims."""
+
 
 def overview(records: Iterable[Record]) -> pd.DataFrame:
     """One row per record: network, data set, preset, seed, epochs, images, errors, time, device, commit."""
@@ -63,3 +66,42 @@ def norm_preservation(record: Record) -> pd.DataFrame:
     table = table.assign(ratio=table.log_ratio.map(math.exp), distance=table.log_ratio.abs())
     ratio = table.groupby(["epoch", "kind"]).ratio.agg(blocks="count", smallest="min", median="median", largest="max")
     return ratio.join(table.groupby(["epoch", "kind"]).distance.median()).reset_index()
+
+
+def close(records: Iterable[Record], factor: float = NEAR) -> pd.DataFrame:
+    """How many blocks of each run keep the gradient's norm within a factor, in its last epoch.
+
+    Parameters
+    ----------
+    records : iterable of Record
+        The runs; those that were not watched are left out.
+    factor : float
+        A ratio between 1/factor and factor is close to 1.
+
+    Returns
+    -------
+    DataFrame
+        One row per run.  Columns: ``run`` (its label), ``blocks`` and ``close`` (those that do not change the width),
+        ``transitions`` and ``close transitions``, ``first transition`` (its geometric-mean ratio),
+        ``lowest test error`` (per cent, of all epochs).
+    """
+    rows = []
+    for record in records:
+        if record.blocks.empty:
+            continue
+        last = record.blocks[record.blocks.epoch == record.blocks.epoch.max()]
+        near = last.log_ratio.astype(float).abs() <= math.log(factor)
+        inner, transitions = last.kind == "residual", last.kind == "transition"
+        first = last[transitions].sort_values("block").log_ratio.astype(float)
+        rows.append(
+            {
+                "run": record.label,
+                "blocks": int(inner.sum()),
+                "close": int((inner & near).sum()),
+                "transitions": int(transitions.sum()),
+                "close transitions": int((transitions & near).sum()),
+                "first transition": math.exp(first.iloc[0]) if len(first) else math.nan,
+                "lowest test error": record.epochs.test_error.min(),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -8,7 +8,7 @@ the first update.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,12 @@ def _protocol(config: ResolvedRun) -> dict[str, Any]:
     return {name: value for name, value in config.content().items() if name != "device"}
 
 
+def everything(roots: Iterable[str | Path] | None = None) -> Iterator[Record]:
+    """Every record below some folders: by default the committed ones, then those in the folder of runs."""
+    folders = dict.fromkeys(Path(root).resolve() for root in roots or (results_root(), runs_root()))
+    return (record for folder in folders for record in read_all(folder))
+
+
 def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Record]:
     """The standard records of a preset, each run once.
 
@@ -72,9 +78,8 @@ def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Recor
     RecordError
         One of the records cannot be read.
     """
-    folders = dict.fromkeys(Path(root).resolve() for root in roots or (results_root(), runs_root()))
     found: dict[tuple[Any, ...], Record] = {}
-    for record in (record for folder in folders for record in read_all(folder) if standard(record.config, preset)):
+    for record in (record for record in everything(roots) if standard(record.config, preset)):
         c = record.config
         found.setdefault((c.network, c.dataset, c.schedule, c.project_every, c.seed, c.precision), record)
     return list(found.values())

@@ -19,11 +19,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
+from paperlib import progress
 from paperlib.errors import PaperlibError
 from paperlib.interrupts import PARENT_VARIABLE, sigterm_raises
-from paperlib.progress import duration
 from paperlib.store import runs_root
 from paperlib.store.files import locked
 from paperlib.store.places import RUNS_VARIABLE
@@ -31,7 +29,6 @@ from paperlib.sweep import plan as planning
 from paperlib.sweep import state
 from paperlib.sweep.command import SNAKEFILE, command
 
-SPOKEN = 30.0  # seconds between two lines where there is no terminal
 PATIENCE = 60.0  # seconds for trainings to write their checkpoints
 
 
@@ -139,25 +136,17 @@ def _to_group(process: subprocess.Popen, number: int) -> None:
 # -- the line --------------------------------------------------------------------------------------------------------
 def _watch(process: subprocess.Popen, out: Path, plan: planning.Plan) -> None:
     """Show one line until Snakemake has ended: runs done, running and failed, and the time that is left."""
-    bar = tqdm(
-        total=1.0,
-        desc=plan.name,
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}",
-        disable=None,
-        file=sys.stderr,
-    )
-    clock, spoken = Clock(plan), time.monotonic()
-    try:
-        while process.poll() is None:
-            time.sleep(1.0)
-            clock.look(out)
-            bar.n = round(clock.share(), 4)
-            bar.set_postfix_str(clock.text(), refresh=True)
-            if bar.disable and time.monotonic() - spoken > SPOKEN:
-                spoken = time.monotonic()
-                print(f"{clock.share():4.0%}  {clock.text()}", file=sys.stderr, flush=True)
-    finally:
-        bar.close()
+    clock = Clock(plan)
+
+    def ended() -> bool:
+        time.sleep(1.0)
+        return process.poll() is not None
+
+    def look() -> tuple[float, str]:
+        clock.look(out)
+        return clock.share(), clock.text()
+
+    progress.follow(plan.name, ended, look)
 
 
 class Clock:
@@ -210,6 +199,6 @@ class Clock:
         failed = sum(s.status == "failed" for s in states)
         words = [f"{sum(s.done for s in states)}/{len(states)} runs"]
         words += [f"{failed} failed"] if failed else []
-        words += [f"{duration(left)} left"] if left is not None else []
+        words += [progress.left(left)] if left is not None else []
         words += [f"{len(running)} running: {running[0].job.name} {running[0].note}"] if running else []
         return ", ".join(words)

@@ -9,7 +9,6 @@ from paperlib import claims
 from paperlib.channel_grid import GridConfig
 from paperlib.errors import PaperlibError
 from paperlib.parameters import resolve_device
-from paperlib.studies.section4 import standard
 from paperlib.sweep import cost
 from paperlib.sweep.file import Job, Sweep
 
@@ -70,6 +69,5 @@ def _device(grid: GridConfig) -> str:
 def claims_from_records(sweep: Sweep, without: Iterable[str] = ()) -> list[str]:
     """The claims that are judged by the records of some of the sweep's runs, except those named in ``without``."""
     left_out = {*without}
-    jobs = [job for job in sweep.jobs() if job.name not in left_out]
-    runs = [job.config for job in jobs if standard(job.config, sweep.preset)]
-    return [name for name, claim in claims.CLAIMS.items() if any(map(claim.takes, runs))]
+    runs = [job.config for job in sweep.jobs() if job.name not in left_out]
+    return [name for name, claim in claims.CLAIMS.items() if any(claim.counts(run, sweep.preset) for run in runs)]

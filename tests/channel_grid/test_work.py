@@ -14,7 +14,7 @@ import pytest
 import tiny
 import torch
 
-from paperlib.channel_grid import MEASURED, Cell, GridConfig, read, run, train_cell, work
+from paperlib.channel_grid import MEASURED, Cell, GridConfig, read, run, stored_only, train_cell, work
 from paperlib.errors import ConfigError, PaperlibError, RecordError
 from paperlib.store import files, provenance
 
@@ -373,3 +373,13 @@ def test_a_worker_that_dies_is_said(tmp_path, monkeypatch):
 
 def _dies(key, config, parent):
     os.kill(os.getpid(), 9)
+
+
+def test_within_stored_only_nothing_is_trained(tmp_path):
+    config = GridConfig(preset="smoke", in_channels=2, out_channels=2, variants="conv-relu", seeds=1)
+    with stored_only(), pytest.raises(RecordError, match="there is no record of the grid .*: train it with"):
+        run(config, root=tmp_path, quiet=True)
+    assert not list(tmp_path.iterdir())
+    trained = run(config, root=tmp_path, quiet=True)
+    with stored_only():
+        assert run(config, root=tmp_path, quiet=True) == trained

@@ -26,7 +26,7 @@ def test_each_claim_is_measured_stored_and_read(measured, name, tmp_path):
     assert finding.provenance.command == f"python -m paperlib measure {name} --preset smoke --seeds 2"
     assert finding.quantities
     folder = claims.save(finding, tmp_path)
-    assert folder == tmp_path / "claims" / name
+    assert folder == tmp_path / "claims" / name / "smoke"
     again = claims.read(folder)
     assert again.quantities == finding.quantities
     assert again == finding
@@ -41,7 +41,7 @@ def test_each_claim_is_measured_stored_and_read(measured, name, tmp_path):
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_committed_findings_are_whole_and_at_the_desk_preset(name):
-    finding = claims.read(results_root() / "claims" / name)
+    finding = claims.read(claims.place(results_root(), name, "desk"))
     assert claims.verdict(finding) == (EXPECTED[name] or claims.UNTESTED)
     assert finding.preset == "desk"
     assert len(finding.seeds) >= 5 or name == "TIIp"  # which is counted
@@ -100,6 +100,38 @@ def test_read_all_is_in_the_order_of_the_paper(measured, tmp_path):
         claims.save(measured(name), tmp_path)
     assert [f.claim for f in claims.read_all(tmp_path)] == ["T1", "C1", "P2"]
     assert [f.claim for f in claims.read_all(tmp_path, only=("P2", "T3", "C1"))] == ["C1", "P2"]
+
+
+def at(finding, preset):
+    return finding.model_copy(update={"preset": preset})
+
+
+def test_findings_of_several_presets_stand_side_by_side_and_the_largest_counts(measured, tmp_path):
+    smoke = measured("C1")
+    for preset in ("desk", "paper", "smoke"):
+        claims.save(at(smoke, preset), tmp_path)
+    claims.save(measured("T1"), tmp_path)
+    found = claims.read_all(tmp_path)
+    assert [(f.claim, f.preset) for f in found] == [("T1", "smoke"), ("C1", "paper"), ("C1", "desk"), ("C1", "smoke")]
+    assert [(f.claim, f.preset) for f in claims.counting(found[::-1])] == [("C1", "paper"), ("T1", "smoke")]
+    # What a chapter shows is what counts.
+    assert {*claims.overview(found[2:]).preset} == {"desk"}
+    assert claims.report(found) == claims.report(found[:2])
+
+
+def test_a_finding_in_another_place_is_refused(measured, tmp_path):
+    desk = claims.save(at(measured("C1"), "desk"), tmp_path)
+    desk.rename(desk.with_name("paper"))
+    with pytest.raises(RecordError, match="has a finding of C1 at the desk preset: move it to .*C1/desk"):
+        claims.read_all(tmp_path)
+    for file in desk.with_name("paper").iterdir():
+        file.rename(desk.parent / file.name)
+    with pytest.raises(RecordError, match="C1 has a finding where an earlier paperlib kept it: move what is in it"):
+        claims.read_all(tmp_path)
+
+
+def test_no_smoke_finding_is_committed():
+    assert {f.preset for f in claims.read_all(results_root())} <= {"desk", "paper"}
 
 
 def test_what_is_missing_or_damaged_is_said(measured, tmp_path):
@@ -186,7 +218,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert [f.claim for f in claims.read_all(tmp_path)] == ["C1", "P2"]
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
     assert command.main(["measure", "T3", "--preset", "smoke", "--seeds", "1"]) == 0
-    assert (tmp_path / "runs" / "claims" / "T3" / "finding.json").exists()
+    assert (tmp_path / "runs" / "claims" / "T3" / "smoke" / "finding.json").exists()
     capsys.readouterr()
     assert command.main(["measure", "T1", "T9", "--preset", "smoke"]) == 1
     assert "error: claim 'T9'" in capsys.readouterr().err

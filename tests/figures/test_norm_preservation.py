@@ -122,21 +122,23 @@ def test_tightness_draws_both_shares():
     assert found["change of a random gradient's norm"][0].tolist() == [0.4, 0.8]
 
 
-def test_bounds_in_training_has_a_panel_for_each_decay():
+def test_bounds_in_training_has_a_panel_for_each_decay_and_marks_the_paper_s():
     table = pd.DataFrame(
         [
-            {"decay": decay, "when": when, "block": block, "bound": 0.1 * block, "delta": 0.05}
-            for decay in (0.0, 0.1)
-            for when in ("before", "after")
+            {"decay": decay, "step": step, "block": block, "bound": 0.1 * block, "delta": 0.05}
+            for decay in (0.0, 1e-4, 0.1)
+            for step in (0, 3000)
             for block in (1, 2)
         ]
     )
-    figure = drawn(draw.bounds_in_training(table))
-    assert [ax.get_title("left") for ax in figure.axes] == ["weight decay 0", "weight decay 0.1"]
-    assert lines(figure, 1)["bound, after training"][1] == pytest.approx([0.1, 0.2])
-    names = ["bound, before training", "δ, before", "bound, after training", "δ, after"]
+    figure = drawn(draw.bounds_in_training(table, paper=1e-4))
+    titles = [ax.get_title("left") for ax in figure.axes]
+    assert titles == ["weight decay 0", "weight decay 0.0001 (the paper’s)", "weight decay 0.1"]
+    assert lines(figure, 1)["bound, step 3,000"][1] == pytest.approx([0.1, 0.2])
+    assert lines(figure, 1)["δ, step 0"][1] == pytest.approx([0.05, 0.05])
+    names = ["bound, step 0", "δ, step 0", "bound, step 3,000", "δ, step 3,000"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names
-    assert [ax.get_xlabel() for ax in figure.axes] == ["block", "block"]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["block"] * 3
 
 
 def test_linear_rates_draws_four_lines_and_gaps():

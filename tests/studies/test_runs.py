@@ -1,5 +1,7 @@
 """Chapter 4's tables: how a run was made, how far its blocks are from keeping the norm, several runs at a glance."""
 
+import math
+
 import pandas as pd
 import pytest
 import tiny
@@ -39,3 +41,21 @@ def test_norm_preservation_of_a_run(record):
     assert table.distance[0] == pytest.approx(0.1)
     record.frames["blocks"] = pd.DataFrame()
     assert runs.norm_preservation(record).empty
+
+
+def test_blocks_close_to_one_are_counted_in_the_last_epoch(record):
+    kinds = ["transition", "residual", "residual", "transition"]
+    ratios = {1: [1.0, 1.0, 1.0, 1.0], 2: [1e-6, 1.25, 1.26, 0.9]}
+    rows = [
+        {"epoch": epoch, "block": i, "name": kind, "kind": kind, "log_ratio": math.log(ratio)}
+        for epoch, values in ratios.items()
+        for i, (kind, ratio) in enumerate(zip(kinds, values, strict=True), 1)
+    ]
+    record.frames["blocks"] = pd.DataFrame(rows)
+    (row,) = runs.close([record]).to_dict("records")
+    assert [row[name] for name in ("blocks", "close", "transitions", "close transitions")] == [2, 1, 2, 1]
+    assert row["first transition"] == pytest.approx(1e-6)
+    assert row["lowest test error"] == pytest.approx(1 / 3) and row["run"] == record.label
+    assert runs.close([record], factor=2).close[0] == 2
+    record.frames["blocks"] = pd.DataFrame()
+    assert runs.close([record]).empty

@@ -43,7 +43,15 @@ def test_what_the_grid_varies_is_standard(varied):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"epochs": 1}, {"lr": 0.05}, {"batch_size": 64}, {"augment": False}, {"train_images": 100}]
+    "changed",
+    [
+        {"epochs": 1},
+        {"lr": 0.05},
+        {"batch_size": 64},
+        {"augment": False},
+        {"train_images": 100},
+        {"arch": "procresnet", "hold_at": 0.5},
+    ],
 )
 def test_what_overrides_the_preset_is_not(changed):
     assert not section4.standard(record(**changed).config, "smoke")

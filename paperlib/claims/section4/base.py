@@ -77,10 +77,17 @@ class FromRecords(Claim):
         asked = config.network in self.NETWORKS + self.ALSO and config.dataset in self.DATASETS
         return asked and all(getattr(config, name) == value for name, value in self.PROTOCOL.items())
 
+    def counts(self, config: ResolvedRun, preset: str) -> bool:
+        return studies.standard(config, preset) and self.takes(config)
+
+    def stored(self, preset: str) -> list[Record]:
+        """The records of a preset among which :meth:`takes` chooses."""
+        return studies.stored(preset)
+
     def measure(self, preset: str, seeds: list[int]) -> Measured:
         """Gather the tables from the records.  Raises ``RecordError`` if there is no record for the claim."""
         everything = len(seeds) >= EVERY_SEED
-        records = [r for r in studies.stored(preset) if self.takes(r.config) and (everything or r.config.seed in seeds)]
+        records = [r for r in self.stored(preset) if self.takes(r.config) and (everything or r.config.seed in seeds)]
         if not records:
             raise RecordError(
                 f"there is no training run for {self.name} at the {preset} preset: make some with `paperlib run`, or "

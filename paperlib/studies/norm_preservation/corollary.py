@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from paperlib.config import RunConfig
 from paperlib.theorems import Twist, ball, corollary_bound, gaussian, gradient_delta, linear_map
+
+PAPER_DECAY = RunConfig().weight_decay
+RATE, MOMENTUM = 0.05, 0.9  # of the small network's SGD
 
 
 class Branch(NamedTuple):
@@ -119,14 +124,40 @@ class _Block(nn.Module):
 
 
 def bound_in_training(
-    decays: Sequence[float] = (0.0, 1e-2), width: int = 16, depth: int = 8, steps: int = 300, seed: int = 0
+    decays: Sequence[float] = (0.0, PAPER_DECAY, 1e-2),
+    at: Sequence[int] = (0, 300, 3000),
+    width: int = 16,
+    depth: int = 8,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Corollary 1's bound of every block before and after training a small residual network.
+    """Corollary 1's bound of every block while a small residual network is trained.
 
     ``depth`` blocks x + W₂ ReLU(W₁ x + b) learn the chapter's twist in ``width`` dimensions, from 1,024 points of the
-    unit ball, by SGD with momentum, float64, once for each weight decay.  Columns: ``decay``, ``when``, ``block``,
-    ``bound``, ``delta`` (the largest ``|σ(J) − 1|`` over 32 points), ``risk`` (E‖ŷ − y‖², the same in all rows of one
-    state).
+    unit ball, by SGD with momentum, float64.  They start anew for each weight decay, from the same weights.
+
+    Parameters
+    ----------
+    decays : sequence of float
+        The weight decays: by default none, the paper's, and a hundred times the paper's.
+    at : sequence of int
+        After how many steps the blocks are looked at.
+    width, depth : int
+        The dimension, even, and the number of blocks.
+    seed : int
+        The seed of the points, the map and the weights.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each block of each state.  Columns: ``decay``, ``step``, ``block``, ``bound``, ``delta`` (the largest
+        ``|σ(J) − 1|`` over 32 points), ``risk`` (E‖ŷ − y‖², the same in all rows of one state) and ``exponent``
+        (:func:`accumulated_decay` up to this step).
+
+    Examples
+    --------
+    >>> table = bound_in_training(decays=(0.0,), at=(0, 5), width=4, depth=2)
+    >>> table.step.tolist(), bool((table.delta <= table.bound).all())
+    ([0, 0, 5, 5], True)
     """
     x = ball(width, 1024, seed)
     y = Twist(linear_map(width, 0.7, seed=seed))(x)
@@ -135,16 +166,43 @@ def bound_in_training(
         generator = torch.Generator().manual_seed(seed)
         blocks = [_Block(width, generator) for _ in range(depth)]
         network = nn.Sequential(*blocks)
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=decay)
-        for when in ("before", "after"):
-            risk = _risk(network, x, y).item()
-            rows += [{"decay": decay, "when": when, **row, "risk": risk} for row in _state(blocks, x[:32])]
-            if when == "before":
-                for _ in range(steps):
-                    optimizer.zero_grad()
-                    _risk(network, x, y).backward()
-                    optimizer.step()
+        optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=decay)
+        for begin, step in pairwise([0, *sorted(at)]):
+            for _ in range(step - begin):
+                optimizer.zero_grad()
+                _risk(network, x, y).backward()
+                optimizer.step()
+            risk, exponent = _risk(network, x, y).item(), accumulated_decay(decay, [RATE] * step, MOMENTUM)
+            state = {"decay": decay, "step": step, "risk": risk, "exponent": exponent}
+            rows += [state | row for row in _state(blocks, x[:32])]
     return pd.DataFrame(rows)
+
+
+def accumulated_decay(decay: float, rates: Iterable[float], momentum: float) -> float:
+    """By which power of e weight decay shrinks a weight that has no other gradient, over some steps of SGD.
+
+    It is ``decay · Σ rate / (1 − momentum)``, which is exact in the limit of small rates and many steps.
+
+    Parameters
+    ----------
+    decay : float
+        The weight decay.
+    rates : iterable of float
+        The learning rate of each step.
+    momentum : float
+        The momentum, 0 or more and less than 1.
+
+    Returns
+    -------
+    float
+        The exponent.
+
+    Examples
+    --------
+    >>> round(accumulated_decay(1e-4, [0.1] * 10000, momentum=0.9), 6)
+    1.0
+    """
+    return decay * math.fsum(rates) / (1 - momentum)
 
 
 def _risk(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -1,0 +1,68 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The scorecard: which of the paper's claims hold
+#
+# The paper makes its claims in theorems, equations, figures and tables. Each of them has one row here, with what the paper says, what
+# was measured for this book, and a verdict.
+
+# %% tags=["hide-input"]
+from IPython.display import HTML
+
+from paperlib import scorecard
+from paperlib.scorecard import page
+from paperlib.store import results_root
+
+card = scorecard.build(results_root())
+HTML(page.quotable(card))
+
+# %% [markdown]
+# ## The claims
+#
+# Each row opens to its rule and its record. What the verdicts and the small print mean is told below the table.
+
+# %% tags=["hide-input"]
+here = results_root().parent
+HTML(page.table(card, {f"notebooks/{p.stem}" for p in here.glob("notebooks/*.ipynb")}))
+
+# %% [markdown]
+# ## How to read it
+#
+# A verdict is drawn by a rule, never by hand. The rule names what is measured and where its limits lie. It ought to be older than the data
+# that it judges. Where it is not, the row says so. Where a rule was replaced, the earlier one stays in the row, with what it said and
+# why it went.
+#
+# There are four verdicts:
+#
+# - **reproduced**: the rule is met as the paper states the claim.
+# - **reproduced with a correction**: a weaker or an amended form of the claim is met, and the chapter says which.
+# - **not reproduced**: neither is met.
+# - **not yet tested at the paper's scale**: there is no measurement that could decide. A smaller training may have been measured; what it
+#   came out as then stands below the verdict, in grey, and decides nothing.
+#
+# A number is a mean over seeds, with its standard deviation. After it stand the number of seeds, the size of the experiment, and the
+# device and the commit that made it. The sizes are `smoke` (seconds, to see that everything works), `desk` (what two CPU cores manage)
+# and `paper` (the paper's protocol). What needs no training has no `paper` size, and there `desk` decides.
+
+# %% [markdown]
+# ## Where this comes from
+#
+# The page reads what is stored and computes nothing new: findings, and for the hours the list of the paper's runs
+# (`workflow/config/paper.yaml`) with the steps that were timed (`results/costs/`). The same table is data in
+# <a href="../results/scorecard.json"><code>results/scorecard.json</code></a>. Three commands make it again:
+#
+# ```bash
+# paperlib scorecard                   # this table, from the findings in results/
+# paperlib measure T2 --out results    # one finding
+# make evidence                        # all that needs no training, measured again and compared with what is stored
+# ```

@@ -1,0 +1,327 @@
+"""What the scorecard says of each claim besides its rule: the paper's figure, its page, what would change the verdict.
+
+Nothing here is measured.  A claim of ``paperlib.claims.CLAIMS`` has one entry in ``CARDS``, under the same name.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from paperlib import paper
+
+GROUPS = (
+    "Theory",
+    "The projection",
+    "Figures 3 and 4, Table I",
+    "Tables II and III, Figure 5",
+    "Ours, not the paper's",
+)
+THEORY, PROJECTION, FIGURES, TABLES, OURS = GROUPS
+CHAPTERS = {
+    "notebooks/01_norm_preservation": "chapter 1",
+    "notebooks/02_projection": "chapter 2",
+    "notebooks/03_channel_grid": "chapter 3",
+    "notebooks/05_results": "chapter 5",
+}
+ONE, TWO, THREE, FIVE = CHAPTERS
+SECONDS = "Seconds to minutes on two CPU cores; it needs no data."
+GRID = (
+    "Not estimated. The `paper` grid trains on whole epochs of CIFAR-10 and is meant for a GPU; what the `desk` grid "
+    "took is in its record."
+)
+MINUTES = "Not estimated. It takes some training steps on a GPU and no whole training."
+
+# Groups of training runs in workflow/config/paper.yaml, for which paperlib.scorecard.price predicts the hours.
+FIGURES_3_AND_4, TABLE_2, TABLE_3, FIGURE_5, OVERHEAD = "figures_3_and_4", "table_2", "table_3", "figure_5", "overhead"
+
+
+class Card(NamedTuple):
+    """What the scorecard shows for one claim, beside what was measured."""
+
+    title: str
+    """What it is about, as part of a sentence."""
+    group: str
+    """One of ``GROUPS``."""
+    says: str
+    """What the paper says, in figures where it gives some."""
+    page: str
+    """The page that shows it, a key of ``CHAPTERS``."""
+    changes: str
+    """What would change the verdict."""
+    cost: str = ""
+    """What it takes to test it at the paper's scale; empty where that follows from its training runs."""
+    runs: str = ""
+    """The group of the paper's training runs, in the workflow's file, that has those that the claim is judged by."""
+
+
+def gap(*networks: str) -> str:
+    """The paper's generalisation gaps of some networks, mean and maximum in points.
+
+    Examples
+    --------
+    >>> gap("resnet-20")
+    'resnet-20 5.5 / 23.1'
+    """
+    return ", ".join(f"{n} {mean} / {largest}" for n in networks for mean, largest in [paper.TABLE_I[n]])
+
+
+def error(network: str) -> str:
+    """The paper's test errors of a network on CIFAR-10 and CIFAR-100, in per cent.
+
+    Examples
+    --------
+    >>> error("resnet-164")
+    'resnet-164 5.46 / 24.33'
+    """
+    _, ten, hundred = paper.TABLE_II[network]
+    return f"{network} {ten} / {hundred}"
+
+
+_SPEED = (
+    "Other times: on a GPU, of another implementation of the iteration, or beside an SVD that is programmed better."
+)
+_F2 = (
+    "A cell outside the exceptions whose mean ratio is more than a factor 1.25 from 1 or, the other way, no such cell."
+)
+
+CARDS: dict[str, Card] = {
+    "T1": Card(
+        "the existence of blocks near the identity (Theorem 1)",
+        THEORY,
+        "δ = c log(2L)/L for L blocks",
+        ONE,
+        "A map that meets the theorem's conditions and breaks the bound at some number of blocks.",
+        SECONDS,
+    ),
+    "C1": Card(
+        "the bound by the weights' norms (Corollary 1)",
+        THEORY,
+        "δ is at most the product of the weights' spectral norms, times constants of the activation",
+        ONE,
+        "One block, input and set of weights that changes a gradient's norm by more than the bound.",
+        SECONDS,
+    ),
+    "T2": Card(
+        "linear residual networks (Theorem 2)",
+        THEORY,
+        "δ = c/L at a global optimum of L linear blocks",
+        ONE,
+        "Gradient descent that reaches a target with a negative determinant exactly, through blocks near the identity.",
+        SECONDS,
+    ),
+    "T3": Card(
+        "a convolution's singular values (Theorem 3)",
+        THEORY,
+        "the convolution's singular values are those of its transform, over all frequencies",
+        TWO,
+        "A kernel with circular padding for which a dense singular value decomposition gives other values.",
+        SECONDS,
+    ),
+    "P1": Card(
+        "the exact projection (equation 8)",
+        PROJECTION,
+        "one step sets all non-zero singular values to σ",
+        TWO,
+        "A way to project every class of kernels in one step, exactly, with no entries outside the kernel's window.",
+        SECONDS,
+    ),
+    "P2": Card(
+        "the quadratic convergence (equation 9)",
+        PROJECTION,
+        "quadratic convergence, by matrix products alone",
+        TWO,
+        "A spectrum inside the region of convergence for which the error is not squared from step to step.",
+        SECONDS,
+    ),
+    "P3": Card(
+        "the gradient's energy (equation 7)",
+        PROJECTION,
+        "the share of the gradient's energy is about min(d, c)/d",
+        THREE,
+        "Trained cells at the paper's scale whose mean share is within a factor 1.25 of min(d, c)/d.",
+        GRID,
+    ),
+    "F2": Card(
+        "the channel grid (Figure 2)",
+        PROJECTION,
+        "ratio near 1 but for very small c with d > c; mean of 10 runs",
+        THREE,
+        _F2,
+        GRID,
+    ),
+    "F2a": Card(
+        "the channel grid at the rate 0.1 (Figure 2)",
+        PROJECTION,
+        "ratio near 1 but for very small c with d > c; mean of 10 runs, at the paper's only stated rate, 0.1",
+        THREE,
+        _F2,
+        GRID,
+    ),
+    "F2b": Card(
+        "the channel grid at the rate 0.01 (Figure 2)",
+        PROJECTION,
+        "ratio near 1 but for very small c with d > c; mean of 10 runs, here at the rate 0.01",
+        THREE,
+        _F2,
+        GRID,
+    ),
+    "O1": Card(
+        "the projection's cost (Section 4)",
+        PROJECTION,
+        "under 8 % of the training time of ResNet-164; an SVD far more",
+        TWO,
+        _SPEED,
+        MINUTES,
+    ),
+    "O1a": Card(
+        "the iteration's cost at depth 164 (Section 4)",
+        PROJECTION,
+        "under 8 % of the training time of ResNet-164",
+        TWO,
+        _SPEED,
+        MINUTES,
+    ),
+    "O1b": Card(
+        "the iteration's cost at depth 1001 (Section 4)",
+        PROJECTION,
+        "less for ResNet-1001 than for ResNet-164",
+        TWO,
+        _SPEED,
+        MINUTES,
+    ),
+    "O1c": Card(
+        "the iteration beside an SVD (Section 4)", PROJECTION, "far less time than with an SVD", TWO, _SPEED, MINUTES
+    ),
+    "O1d": Card(
+        "the cost of this library's faster form", OURS, "nothing: the paper has no faster form", TWO, _SPEED, MINUTES
+    ),
+    "O2": Card(
+        "projecting less often (Section 4)",
+        PROJECTION,
+        "projecting every second step only hardly hurts",
+        FIVE,
+        "Trainings with several seeds whose errors differ by more than their spread when projected less often.",
+        runs=OVERHEAD,
+    ),
+    "F3a": Card(
+        "how Plain leaves norm-preservation (Figure 3)",
+        FIGURES,
+        "Plain's ratios begin near 1 and then leave it",
+        FIVE,
+        "Plain networks whose ratios begin within a factor 1.5 of 1, or stay as near to 1 as they began.",
+        runs=FIGURES_3_AND_4,
+    ),
+    "F3b": Card(
+        "the effect of depth (Figure 3)",
+        FIGURES,
+        "over the depths 20, 83, 164 nearer to 1 with skips, farther without",
+        FIVE,
+        "Trainings with several seeds in which the order over the three depths is another one.",
+        runs=FIGURES_3_AND_4,
+    ),
+    "F3c": Card(
+        "Plain-164's end (Figure 3)",
+        FIGURES,
+        "Plain-164 stops after 10 epochs; one transition is too large",
+        FIVE,
+        "Most Plain-164 networks in float32 training through or, the other way, stopping in epochs 2 to 20.",
+        runs=FIGURES_3_AND_4,
+    ),
+    "F3d": Card(
+        "the three networks at depth 20 (Figure 3)",
+        FIGURES,
+        "at depth 20 ResNet and Plain alike, ProcResNet nearer to 1",
+        FIVE,
+        "Trainings at depth 20 in which ResNet and Plain differ by over a quarter, or ProcResNet is not below both.",
+        runs=FIGURES_3_AND_4,
+    ),
+    "F3e": Card(
+        "ProcResNet's first transition (Figure 3)",
+        FIGURES,
+        "only the first transition (3 → 64 channels) is less norm-preserving",
+        FIVE,
+        "A ProcResNet in which another block is as far from 1 as the first transition.",
+        runs=FIGURES_3_AND_4,
+    ),
+    "F3f": Card(
+        "ResNet's transitions in training (Figure 3)",
+        FIGURES,
+        "ResNet's transitions get nearer to 1 in training",
+        FIVE,
+        "A ResNet with a transition that ends farther from 1 than it began.",
+        runs=FIGURES_3_AND_4,
+    ),
+    "F3g": Card(
+        "ratios around 1 in stable training (Figure 3)",
+        FIGURES,
+        "ratios of all networks concentrate around 1",
+        FIVE,
+        "A stable training with an epoch whose mean ratio is more than a factor 1.25 from 1.",
+        runs=FIGURES_3_AND_4,
+    ),
+    "F4a": Card(
+        "training loss and depth (Figure 4)",
+        FIGURES,
+        "training loss rises with depth for Plain, falls for ResNet and ProcResNet",
+        FIVE,
+        "Trainings with several seeds in which the order over the depths is another one.",
+        runs=FIGURES_3_AND_4,
+    ),
+    "F4b": Card(
+        "the test error's fluctuation (Figure 4)",
+        FIGURES,
+        "fluctuation of the test error: Plain > ResNet > ProcResNet, there at any depth",
+        FIVE,
+        "Trainings with several seeds in which the order of the fluctuations is another one, or ProcResNet's grows.",
+        runs=FIGURES_3_AND_4,
+    ),
+    "TI": Card(
+        "the generalisation gap (Table I)",
+        FIGURES,
+        f"gap, mean / largest, points: {gap('resnet-164', 'procresnet-166')} (depths inferred)",
+        FIVE,
+        "Trainings with several seeds in which ProcResNet's gap, or its excess, is not the smaller one at some depth.",
+        runs=FIGURES_3_AND_4,
+    ),
+    "TII": Card(
+        "the test errors (Table II)",
+        TABLES,
+        f"test error, %, CIFAR-10 / CIFAR-100: {error('resnet-164')}, {error('procresnet-166')}, "
+        f"{error('resnet-1001')}, {error('procresnet-1003')}",
+        FIVE,
+        "A pair in which ProcResNet is not better over several seeds, or a mean error more than 0.5 points off.",
+        runs=TABLE_2,
+    ),
+    "TIIp": Card(
+        "the number of parameters (Table II)",
+        TABLES,
+        "under 1 % more parameters",
+        FIVE,
+        "Another reading of the architecture, with other numbers of channels.",
+        "Seconds: the parameters are counted.",
+    ),
+    "TIII": Card(
+        "what each change brings (Table III)",
+        TABLES,
+        "test error, %, CIFAR-100: 24.33, then 23.06 with the new transition, then 22.61 with the projection",
+        FIVE,
+        "Trainings with several seeds on CIFAR-100 in which the order of the three is another one.",
+        runs=TABLE_3,
+    ),
+    "F5": Card(
+        "a quarter of the parameters (Figure 5)",
+        TABLES,
+        "ProcResNet-274 (2.82 M parameters) slightly better than ResNet-1001 (10.32 M)",
+        FIVE,
+        "Trainings with several seeds of both networks in which ResNet-1001 is as good.",
+        runs=FIGURE_5,
+    ),
+    "S0": Card(
+        "the ratios before the first update",
+        OURS,
+        "nothing: the paper has no theory of the ratios before the first update",
+        FIVE,
+        "Networks of the four depths whose first ratios are more than 3 % (Plain: 15 %) off the prediction.",
+        "Not estimated. It needs the ratios before the first update only, at depths up to 1001, and no whole training.",
+    ),
+}

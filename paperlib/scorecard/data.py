@@ -1,0 +1,286 @@
+"""The scorecard as data: one row for each claim, made from findings, and kept as JSON.
+
+The JSON has sorted keys and no time of its own, so that the same findings give the same bytes.  Its schema is that of
+:class:`Scorecard`; ``Scorecard.model_json_schema()`` writes it out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from paperlib import claims
+from paperlib.claims import Finding
+from paperlib.claims.cards import CARDS, GROUPS
+from paperlib.claims.claim import UNTESTED
+from paperlib.errors import RecordError
+from paperlib.scorecard import price
+from paperlib.store import files
+
+FILE = "scorecard.json"
+VERDICTS = ("reproduced", "reproduced with a correction", "not reproduced", UNTESTED)
+STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class Number(BaseModel):
+    """A measured number: mean and standard deviation over ``n`` seeds.
+
+    Attributes
+    ----------
+    name : str
+        What was measured, with its unit where it has one.
+    mean, sd : float or None
+        None where it is not finite; ``sd`` also where there is one seed.
+    n : int
+        How many seeds.
+    text : str
+        Mean ± sd as the pages write it.
+    """
+
+    model_config = STRICT
+
+    name: str
+    mean: float | None
+    sd: float | None
+    n: int
+    text: str
+
+
+class Ruled(BaseModel):
+    """A rule that is no longer the claim's, and what it said.
+
+    Attributes
+    ----------
+    until : str
+        The day on which it was replaced; empty for the rule of the time of a finding.
+    sentence, outcome, reason : str
+        The rule, what it said of the findings of its time, and why it was replaced.
+    """
+
+    model_config = STRICT
+
+    until: str = ""
+    sentence: str
+    outcome: str
+    reason: str = ""
+
+
+class Evidence(BaseModel):
+    """What one finding says about a claim.
+
+    Attributes
+    ----------
+    preset : str
+        The size at which it was measured.
+    outcome, said : str
+        What today's rule says of it; and in words, with its precision, and with what is missing or few.
+    decides : bool
+        Whether this size decides the claim.
+    numbers : list of Number
+        All that were measured.
+    n : int
+        How many seeds the numbers are over, at most.
+    device, commit, date, command, record : str
+        Where it was measured, from which code, when, what measures it again, and its file below the root.
+    ruled : bool
+        Whether the finding keeps the rule that was in force when it was measured; the oldest do not.
+    rule_then : Ruled or None
+        That rule, where it was another one than today's.
+    """
+
+    model_config = STRICT
+
+    preset: str
+    outcome: str
+    said: str
+    decides: bool
+    numbers: list[Number]
+    n: int
+    device: str
+    commit: str
+    date: str
+    command: str
+    record: str
+    ruled: bool
+    rule_then: Ruled | None
+
+
+class Row(BaseModel):
+    """One claim.
+
+    Attributes
+    ----------
+    claim, title, group, where, statement, says : str
+        Its name, what it is about, its part of the scorecard, its place in the paper, what it is, and the paper's
+        figure.
+    verdict : str
+        One of ``VERDICTS``.
+    evidence : list of Evidence
+        The finding that counts first, then those of smaller presets; empty where there is no data.
+    rule : str
+        How the verdict is drawn.
+    former : list of Ruled
+        The rules that it had before, the oldest first.
+    page : str
+        The page that shows it, without a suffix.
+    changes, cost : str
+        What would change the verdict, and what a test at the paper's scale takes.
+    """
+
+    model_config = STRICT
+
+    claim: str
+    title: str
+    group: str
+    where: str
+    statement: str
+    says: str
+    verdict: Literal[
+        "reproduced", "reproduced with a correction", "not reproduced", "not yet tested at the paper's scale"
+    ]
+    evidence: list[Evidence]
+    rule: str
+    former: list[Ruled]
+    page: str
+    changes: str
+    cost: str
+
+
+class Scorecard(BaseModel):
+    """All claims, in the order of ``GROUPS`` and, in each, of ``paperlib.claims.CLAIMS``.
+
+    Attributes
+    ----------
+    schema_version : int
+        Of this form: 1.
+    rows : list of Row
+        The claims.
+    cost : str
+        What all training runs of the paper's scale take.
+    """
+
+    model_config = STRICT
+
+    schema_version: Literal[1] = 1
+    rows: list[Row]
+    cost: str
+
+    def json_text(self) -> str:
+        """The scorecard as JSON, always the same for the same content."""
+        content = self.model_dump(mode="json")
+        return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def build(root: str | Path) -> Scorecard:
+    """Make the scorecard from the findings below ``root``.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder that has ``claims/``, such as ``results``.
+
+    Returns
+    -------
+    Scorecard
+        A claim without a finding is in it, too.
+
+    Raises
+    ------
+    RecordError
+        A finding cannot be read, or is about a claim that there is not.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> empty = build(tempfile.mkdtemp())
+    >>> empty.rows[0].claim, empty.rows[0].verdict, empty.rows[0].evidence
+    ('T1', "not yet tested at the paper's scale", [])
+    """
+    findings = claims.read_all(root)
+    if unknown := [f.claim for f in findings if f.claim not in claims.CLAIMS]:
+        raise RecordError(f"there is a finding about {unknown[0]!r}, which is no claim here: move it out of {root}")
+    prices = price.here(root)
+    rows = [_row(name, [f for f in findings if f.claim == name], prices) for name in claims.CLAIMS]
+    return Scorecard(rows=sorted(rows, key=lambda row: GROUPS.index(row.group)), cost=prices.sentence())
+
+
+def _row(name: str, findings: list[Finding], prices: price.Prices) -> Row:
+    claim, card = claims.CLAIMS[name], CARDS[name]
+    verdict = claims.verdict(findings[0]) if findings else UNTESTED
+    return Row(
+        claim=name,
+        title=card.title,
+        group=card.group,
+        where=claim.where,
+        statement=claim.statement,
+        says=card.says,
+        # What the rule cannot decide for lack of runs is not tested yet.
+        verdict=UNTESTED if verdict == "undecided" else verdict,
+        evidence=[_evidence(finding) for finding in findings],
+        rule=claim.rule,
+        former=[Ruled(**former._asdict()) for former in claim.former],
+        page=card.page,
+        changes=card.changes,
+        cost=card.cost or prices.of(claim, card.runs),
+    )
+
+
+def _evidence(finding: Finding) -> Evidence:
+    made, then = finding.provenance, finding.rule
+    younger = then is not None and claims.judged_by_another_rule(finding)
+    return Evidence(
+        preset=finding.preset,
+        outcome=claims.outcome(finding),
+        said=claims.qualified(finding),
+        decides=claims.verdict(finding) not in (UNTESTED, "undecided"),
+        numbers=[
+            Number(name=name, mean=_finite(q.mean), sd=_finite(q.sd), n=q.n, text=str(q))
+            for name, q in finding.quantities.items()
+        ],
+        n=max((q.n for q in finding.quantities.values()), default=0),
+        device=made.device.name,
+        commit=made.short_commit,
+        date=made.started[:10],
+        command=made.command,
+        record=claims.place("", finding.claim, finding.preset).joinpath(Finding.FILE).as_posix(),
+        ruled=then is not None,
+        rule_then=Ruled(sentence=then.sentence, outcome=then.outcome) if then and younger else None,
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def write(scorecard: Scorecard, path: str | Path) -> None:
+    """Write a scorecard as JSON; on any error what was there stays.
+
+    Raises
+    ------
+    RecordError
+        The file cannot be written.
+    """
+    try:
+        files.write_atomically(Path(path), scorecard.json_text().encode())
+    except OSError as e:
+        raise RecordError(f"the scorecard could not be written to {path}: {e.strerror or e}") from e
+
+
+def read(path: str | Path) -> Scorecard:
+    """Read a scorecard that :func:`write` wrote.
+
+    Raises
+    ------
+    RecordError
+        It is missing, or is no scorecard of this version.
+    """
+    try:
+        return Scorecard.model_validate_json(Path(path).read_bytes())
+    except OSError as e:
+        raise RecordError(f"the scorecard {path} cannot be read: {e.strerror or e}") from e
+    except ValidationError as e:
+        raise RecordError(f"{path} is no scorecard of this paperlib: make it again with paperlib scorecard") from e

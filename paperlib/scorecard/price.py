@@ -1,0 +1,83 @@
+"""What it would cost to test a claim at the paper's scale: the runs it is judged by, and their predicted hours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from paperlib.claims import Claim
+from paperlib.store import results_root
+from paperlib.sweep import cost, file
+
+SWEEP = Path("workflow") / "config" / "paper.yaml"
+COSTS = Path("costs") / "two-cores.json"
+
+
+class Prices(NamedTuple):
+    """The runs of the paper's scale, and what was timed of their steps.
+
+    Attributes
+    ----------
+    jobs : list of Job
+        The runs.
+    costs : Costs or None
+        What was timed; None where nothing is on record.
+    """
+
+    jobs: list[file.Job]
+    costs: cost.Costs | None
+
+    def of(self, claim: Claim, group: str) -> str:
+        """The price of a group's runs that judge a claim, as a sentence."""
+        return self.sentence([job for job in self.jobs if group in job.groups and claim.takes(job.config)])
+
+    def sentence(self, jobs: Iterable[file.Job] | None = None) -> str:
+        """The price of some runs, or of all, as a sentence: how many, and the hours on the cores that were timed."""
+        asked = list(self.jobs if jobs is None else jobs)
+        if not asked:
+            return "Not estimated."
+        runs = f"{len(asked)} training run{'s' * (len(asked) > 1)}"
+        hours = self.hours(asked)
+        if hours is None:
+            return f"{runs}; hours not estimated."
+        known = self.costs
+        assert known is not None
+        return (
+            f"{runs}: about {rounded(hours)} hours on {known.side_by_side} cores of an {known.device.name}, predicted "
+            f"from steps timed at depths {' and '.join(map(str, cost.DEPTHS))}. On a GPU: not estimated."
+        )
+
+    def hours(self, jobs: Iterable[file.Job]) -> float | None:
+        """The predicted hours of some runs, as many of them at a time as were timed together; None if unknown."""
+        if self.costs is None or any(job.config.precision not in self.costs.per_image for job in jobs):
+            return None
+        return sum(self.costs.seconds(job.config) for job in jobs) / self.costs.side_by_side / 3600
+
+
+def rounded(hours: float) -> str:
+    """Hours to two digits, which is more than a prediction knows.
+
+    Examples
+    --------
+    >>> rounded(1234.5), rounded(7.04)
+    ('1,200', '7')
+    """
+    digits = 1 - math.floor(math.log10(hours)) if hours > 0 else 0
+    return f"{round(hours, digits):,g}"
+
+
+def here(root: str | Path) -> Prices:
+    """The paper's runs as this checkout has them, with the costs on record below ``root``.
+
+    An installed package has no workflow; nothing is estimated there.
+
+    Raises
+    ------
+    ConfigError
+        The file of the runs, or of the costs, is damaged.
+    """
+    sweep, known = results_root().parent / SWEEP, Path(root) / COSTS
+    jobs = file.read(sweep).jobs() if sweep.exists() else []
+    return Prices(jobs, cost.stored(known) if known.exists() else None)

@@ -1,0 +1,50 @@
+"""The scorecard in words."""
+
+from cards import card, row
+
+from paperlib import scorecard
+from paperlib.claims.cards import OURS
+from paperlib.claims.claim import UNTESTED
+
+
+def test_the_sentences_count_and_name():
+    rows = [
+        row("A", "reproduced", title="the first"),
+        row("B", "reproduced", title="the second"),
+        row("C", "reproduced with a correction", title="the third"),
+        row("D", UNTESTED, outcomes=["not reproduced"]),
+        row("E", UNTESTED, outcomes=["reproduced", "not reproduced"]),
+        row("F", UNTESTED),
+        row("G", "reproduced", group=OURS),
+    ]
+    counted, named, left = scorecard.sentences(card(rows))
+    assert counted == (
+        "Of the paper's six claims that this book can test, two are reproduced, one is reproduced with a correction, "
+        "and none is refuted; three are not yet tested at the paper's scale."
+    )
+    assert named == "Reproduced are the first and the second; reproduced with a correction is the third."
+    assert left == (
+        "Two of the three open claims were measured at a smaller size, which decides nothing (not reproduced: D; "
+        "reproduced: E), and the paper's scale asks for 9 runs: 2 hours."
+    )
+
+
+def test_the_sentences_of_the_ends():
+    counted, named, left = scorecard.sentences(card([row("A", "not reproduced", title="it")]))
+    assert "none is reproduced, none is reproduced with a correction, and one is not reproduced" in counted
+    assert named == "Not reproduced is it."
+    assert left == "No claim is left to be tested."
+    counted, named, left = scorecard.sentences(card([row("A", UNTESTED)], cost="Not estimated."))
+    assert named == "No claim has a verdict yet."
+    assert left.startswith("None of the one open claims was measured") and left.endswith(
+        "hours that are not estimated."
+    )
+
+
+def test_the_text_has_every_claim_with_the_paper_s_figure_and_ours():
+    rows = [row("A", "reproduced", outcomes=["reproduced"]), row("B", UNTESTED)]
+    told = scorecard.describe(card(rows))
+    assert "A    reproduced: A is so" in told and "paper: about A" in told
+    assert "desk: reproduced, in words (n = 3, Abacus, commit 12345678)" in told and "width: 1.000 ± 0.100" in told
+    assert "no data. Some hours." in told
+    assert max(map(len, told.splitlines())) <= 116
