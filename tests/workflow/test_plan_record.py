@@ -41,8 +41,6 @@ def test_the_hours_follow_from_the_recorded_costs(plan):
 
 def test_the_prediction_is_within_a_factor_of_two_of_what_was_measured():
     """Of the record: nothing is timed here."""
-    if RECORD["load_before"] >= RECORD["cores"]:
-        pytest.skip("the record was timed beside other work: python benchmarks/plan.py --save on a quiet machine")
     assert {row["run"] for row in RECORD["smoke"]} == {
         job.name for job in read(ROOT / "workflow" / "config" / "smoke.yaml").jobs()
     }
