@@ -52,7 +52,7 @@ lock:  ## renew the lock from pyproject.toml (needs uv: pip install uv)
 		pyproject.toml -o requirements.txt
 
 clean:  ## remove what runs, tests and builds leave
-	rm -rf out runs _build .pytest_cache .ruff_cache .mypy_cache
+	rm -rf out runs _build .snakemake .pytest_cache .ruff_cache .mypy_cache
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed, this is " \

@@ -90,8 +90,8 @@ def arguments(description: str, rounds: int, **options: dict[str, Any]) -> argpa
     return parser.parse_args()
 
 
-def report(name: str, measured: dict[str, Any], save: bool) -> None:
-    """Print what was measured with its provenance and, if asked, keep it."""
+def report(name: str, measured: dict[str, Any], save: bool, suffix: str = "") -> None:
+    """Print what was measured with its provenance and, if asked, keep it in ``results/<name><suffix>.json``."""
     command = " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
     made = Provenance.here(command, "cuda" if torch.cuda.is_available() else "cpu")
     content = {
@@ -107,4 +107,4 @@ def report(name: str, measured: dict[str, Any], save: bool) -> None:
     text = json.dumps(content, indent=2)
     print(text)
     if save:
-        write_atomically(RESULTS / f"{name}.json", (text + "\n").encode())
+        write_atomically(RESULTS / f"{name}{suffix}.json", (text + "\n").encode())

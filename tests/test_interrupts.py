@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +78,45 @@ def test_another_thread_leaves_the_signals_alone():
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+# -- the end of the parent -----------------------------------------------------------------------------------------
+def test_nothing_happens_as_long_as_the_parent_is_there():
+    ended = threading.Event()
+    module.end_with(os.getppid(), ended.set, interval=0.01)
+    assert not ended.wait(0.2)
+
+
+def test_another_parent_than_the_one_asked_for_is_its_end():
+    ended = threading.Event()
+    module.end_with(os.getpid(), ended.set, interval=0.01)  # nobody is its own parent: as if that one had ended
+    assert ended.wait(10)
+
+
+CHILD = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from paperlib import interrupts
+interrupts.end_with(os.getppid(), lambda: os._exit(0), interval=0.05)
+print("ready", flush=True)
+time.sleep(60)
+"""
+PARENT = """
+import os, signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]], stdout=subprocess.PIPE, text=True)
+child.stdout.readline()
+print(child.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
+def test_a_process_ends_with_a_parent_that_is_killed():
+    """The child holds the parent's standard error, which is at its end once both have ended."""
+    root = str(Path(module.__file__).resolve().parents[1])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, root, CHILD], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    said, error = parent.communicate(timeout=50)
+    assert parent.returncode == -signal.SIGKILL and said.strip().isdigit(), error
+    assert error == ""

@@ -27,6 +27,7 @@ from paperlib.training import EVAL_COST, benchmark_step
 DEPTHS = (20, 83)  # a step takes about as long as a straight line through its times at these
 IMAGES, STEPS = 64, 3
 PROCESS_BYTES = 1.3e9  # the job and its notebook's kernel, each with torch: measured
+CUDA_BYTES = 3e9  # CUDA's libraries and context in the host's memory: assumed, not measured
 PARAMETER_BYTES = 10.4e3 * 8  # a layer's parameters, as weights and momentum
 PAGES_BYTES = 2e6  # the executed notebook, its page, and the record
 Line = tuple[float, float]
@@ -77,7 +78,7 @@ def memory_bytes(config: ResolvedRun) -> float:
     batch = min(config.batch_size, config.train_images)
     kept = config.activation_bytes() * batch / config.batch_size
     if config.device.startswith("cuda"):
-        kept = 0.0
+        kept = CUDA_BYTES
     elif config.checkpoint_activations:
         kept *= 0.5
     return PROCESS_BYTES + kept

@@ -3,6 +3,8 @@
 Snakemake is started in a session of its own, so that Ctrl-C reaches this process alone, which then stops it in good
 order: the trainings get SIGTERM and write their checkpoints.  Where this process is killed, Snakemake notices and ends,
 and so do its jobs (:func:`paperlib.interrupts.end_with`): nothing goes on beside the next attempt.
+
+Where runs fail, Snakemake is started once more for what is made of the others: the findings name those they lack.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from paperlib.store.files import locked
 from paperlib.store.places import RUNS_VARIABLE
 from paperlib.sweep import plan as planning
 from paperlib.sweep import state
+from paperlib.sweep.command import SNAKEFILE, command
 
-SNAKEFILE = Path(__file__).resolve().parents[2] / "workflow" / "Snakefile"
 PATIENCE = 60.0  # seconds for trainings to write their checkpoints
 
 
@@ -52,7 +54,7 @@ def drive(file: Path, out: Path, plan: planning.Plan, arguments: list[str] | Non
     Raises
     ------
     PaperlibError
-        Snakemake is not here, the sweep is at work already, or there is no room.
+        Snakemake is not here, the sweep is at work already, there is no room, or the jobs would not see the files.
     KeyboardInterrupt, SystemExit
         After SIGINT or SIGTERM, once the trainings have been stopped.
     """
@@ -61,50 +63,37 @@ def drive(file: Path, out: Path, plan: planning.Plan, arguments: list[str] | Non
     if not SNAKEFILE.exists():
         raise PaperlibError("the workflow is no part of the installed package: run this from a checkout")
     planning.check_room(plan)
+    words = command(file, out, plan, arguments)
     with locked(out, "sweep"):
         _forget_logs(plan, out)
-        with (out / "snakemake.log").open("w") as log, sigterm_raises():
-            process = subprocess.Popen(
-                command(file, out, plan, arguments or []),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=os.environ | {RUNS_VARIABLE: str(runs_root().resolve()), PARENT_VARIABLE: str(os.getpid())},
-                start_new_session=True,
-            )
-            with _stopped(process):
-                _watch(process, out, plan)
-    states = [state.look(job, out) for job in plan.jobs]
+        failed, after = _snakemake(words, out, plan), 0
+        states = [state.look(job, out) for job in plan.jobs]
+        left = [s.job.name for s in states if not s.done]
+        if failed and 0 < len(left) < len(states):
+            print(f"{len(left)} of {len(states)} runs are missing: the findings are made of the others", flush=True)
+            after = _snakemake(command(file, out, plan, arguments, left), out, plan, "a")
     print(planning.ending(states))
-    if process.returncode and all(s.done for s in states):
+    if after or (failed and not left):
         print(f"error: a step after the runs failed:\n{_complaint(out)}", file=sys.stderr)
-    elif process.returncode and not any(s.status == "failed" for s in states):
-        print(f"error: snakemake ended with status {process.returncode}:\n{_complaint(out)}", file=sys.stderr)
-    return int(process.returncode != 0)
+    elif failed and not any(s.status == "failed" for s in states):
+        print(f"error: snakemake ended with status {failed}:\n{_complaint(out)}", file=sys.stderr)
+    return int(failed != 0)
 
 
-def command(file: Path, out: Path, plan: planning.Plan, arguments: list[str]) -> list[str]:
-    """Snakemake's command line for a sweep; a profile among ``arguments`` says where jobs run, else it is here."""
-    local = not any(word.startswith(("--profile", "--executor", "--cores", "-c")) for word in arguments)
-    stale = [
-        str(state.notebook(s.job, out).relative_to(out))
-        for s in plan.states
-        if s.notebook and s.status not in state.DONE
-    ]
-    return [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(out)),
-        *("--keep-going", "--rerun-incomplete", "--nolock", "--rerun-triggers", "mtime", "--scheduler", "greedy"),
-        *(["--forcerun", *stale] if stale else []),  # whose record is gone
-        *(["--cores", str(plan.workers), *_gpus(plan)] if local else []),
-        *arguments,
-        *("--config", f"sweep={file.resolve()}", f"runs={runs_root().resolve()}"),
-    ]
-
-
-def _gpus(plan: planning.Plan) -> list[str]:
-    """The limit on runs at a time where each takes a GPU."""
-    cuda = any(job.config.device.startswith("cuda") for job in plan.jobs)
-    return ["--resources", f"gpu={plan.workers}"] if cuda else []
+def _snakemake(words: list[str], out: Path, plan: planning.Plan, mode: str = "w") -> int:
+    """Let Snakemake work, and show how far it is; its exit status.  ``mode`` is that of its log."""
+    with (out / "snakemake.log").open(mode) as log, sigterm_raises():
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {RUNS_VARIABLE: str(runs_root().resolve()), PARENT_VARIABLE: str(os.getpid())},
+            start_new_session=True,
+        )
+        with _stopped(process):
+            _watch(process, out, plan)
+    return process.returncode
 
 
 def _forget_logs(plan: planning.Plan, out: Path) -> None:

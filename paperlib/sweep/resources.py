@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from paperlib import claims
 from paperlib.channel_grid import GridConfig
@@ -65,7 +66,8 @@ def _device(grid: GridConfig) -> str:
     return "cuda" if grid.device.startswith("cuda") else resolve_device(grid.device)
 
 
-def claims_from_records(sweep: Sweep) -> list[str]:
-    """The claims that are judged by the records of some of the sweep's runs."""
-    runs = [job.config for job in sweep.jobs()]
+def claims_from_records(sweep: Sweep, without: Iterable[str] = ()) -> list[str]:
+    """The claims that are judged by the records of some of the sweep's runs, except those named in ``without``."""
+    left_out = {*without}
+    runs = [job.config for job in sweep.jobs() if job.name not in left_out]
     return [name for name, claim in claims.CLAIMS.items() if any(claim.counts(run, sweep.preset) for run in runs)]

@@ -7,6 +7,7 @@ from paperlib.claims.cards import CARDS, CHAPTERS, GROUPS
 from paperlib.scorecard import price
 from paperlib.store import results_root
 
+
 def test_each_claim_has_a_card_and_each_card_a_claim():
     assert CARDS.keys() == CLAIMS.keys()
 

@@ -13,8 +13,10 @@ RULES = {
     "C1": "‖J − I‖ ≤ the bound for every block, seed and input",
     "T2": (
         "‖A‖ ≤ the published bound for L ≥ 3γ, slope within 0.03 of −1 for L ≥ 128, product exact to 1e-12 of"
-        " the condition number; with a correction (det R > 0) if gradient descent on a target with det R < 0 "
-        "ends within 1 % of the excess risk σ_min² that theory gives"
+        " the condition number; with a correction (det R > 0) if gradient descent on each of at least five "
+        "targets with det R < 0 ends within 1 % of the excess risk σ_min² that theory gives, and on each of at "
+        "least five with det R > 0 below 1e-6; without one if it ends below that on all of them; undecided with "
+        "fewer targets"
     ),
     "T3": "for eight shapes, with strides, the dense operator's SVD agrees to 1e-10 of the largest value",
     "P1": (

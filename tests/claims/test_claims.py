@@ -83,8 +83,8 @@ def test_a_finding_keeps_its_rule_and_a_younger_rule_is_told(measured):
 
 
 def test_a_rule_s_digest_depends_on_its_constants():
-    rules = claims.CLAIMS["T2"]
-    same, other = (type("T2", (type(rules),), changes)() for changes in ({}, {"REACHED": 1e-7}))
+    rules = claims.CLAIMS["P2"]  # whose sentence does not name this constant
+    same, other = (type("P2", (type(rules),), changes)() for changes in ({}, {"SMALL": 1e-7}))
     assert same.digest() == rules.digest()
     assert other.rule == rules.rule and other.digest() != rules.digest()
 

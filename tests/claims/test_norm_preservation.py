@@ -136,7 +136,7 @@ def test_the_former_rule_of_theorem_2_stays_in_view():
 
 def test_the_stored_training_says_what_the_page_says_of_weight_decay():
     """The page's sentences are computed; these are their signs, and a finding that turned them would need new prose."""
-    training = claims.read(results_root() / "claims" / "C1").frames["training"]
+    training = claims.read(claims.place(results_root(), "C1", "desk")).frames["training"]
     state = training.groupby(["decay", "step"])[["bound", "risk"]].mean()
     bound, risk = state.bound, state.risk
     none, paper, strong = bound.index.unique("decay")
@@ -150,7 +150,7 @@ def test_the_stored_training_says_what_the_page_says_of_weight_decay():
 
 
 def test_the_stored_targets_are_more_than_the_rule_asks_for_and_all_as_in_theory():
-    mirrored = claims.read(results_root() / "claims" / "T2").frames["mirrored"]
+    mirrored = claims.read(claims.place(results_root(), "T2", "desk")).frames["mirrored"]
     negative = mirrored[mirrored.determinant < 0]
     assert len(negative) == len(mirrored) - len(negative) >= CLAIMS["T2"].TARGETS
     assert negative[["n", "floor"]].drop_duplicates().shape[0] >= CLAIMS["T2"].TARGETS

@@ -1,9 +1,13 @@
 """A sweep of three tiny runs, and what they would cost."""
 
+import shutil
+
 import pytest
 import yaml
 
+from paperlib import records, training
 from paperlib.store.provenance import device_here
+from paperlib.sweep import read
 from paperlib.sweep.cost import Costs
 
 TINY = {
@@ -35,3 +39,22 @@ def sweep_file(tmp_path, runs):
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(TINY, sort_keys=False))
     return file
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with the sweep's first run, trained once for all tests."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+    return training.train(read(folder / "tiny.yaml").jobs()[0].config, root=folder, quiet=True).folder
+
+
+@pytest.fixture
+def put(trained):
+    """Put the trained run where a job with its parameters has its record; the record."""
+
+    def at(job):
+        shutil.copytree(trained, job.config.folder())
+        return records.read(job.config.folder())
+
+    return at

@@ -7,7 +7,7 @@ from collections import namedtuple
 import pytest
 
 from paperlib import __main__ as command
-from paperlib import checkpoints, progress, training
+from paperlib import checkpoints, progress
 from paperlib.errors import PaperlibError
 from paperlib.sweep import cost, drive, plan, state
 
@@ -28,10 +28,10 @@ def test_a_plan_predicts_and_counts(sweep_file, costs, tmp_path):
     assert "3 runs, 2 at a time" in plan.describe(made)
 
 
-def test_states_are_read_off_the_files(sweep_file, costs, tmp_path, runs):
+def test_states_are_read_off_the_files(sweep_file, costs, tmp_path, runs, put):
     out = tmp_path / "out"
     first, second, third = plan.make(sweep_file, out, costs).jobs
-    record = training.train(first.config, quiet=True)
+    record = put(first)
     assert state.look(first, out).status == "finished" and not state.look(first, out).done
     written(state.notebook(first, out), "")
     assert state.look(first, out).done
@@ -56,20 +56,20 @@ def test_states_are_read_off_the_files(sweep_file, costs, tmp_path, runs):
     assert said.startswith("1 finished, 1 failed, 1 unfinished")
 
 
-def test_a_damaged_record_and_another_runs_record_are_failures(sweep_file, tmp_path, runs):
+def test_a_damaged_record_and_another_runs_record_are_failures(sweep_file, tmp_path, runs, put):
     jobs = plan.read(sweep_file).jobs()
-    record = training.train(jobs[0].config, quiet=True)
+    record = put(jobs[0])
     record.save(jobs[1].config.folder())
     assert state.look(jobs[1], tmp_path).note.endswith("holds another run")
     written(jobs[2].config.folder() / "record.json", "{")
     assert "not a readable record" in state.look(jobs[2], tmp_path).note
 
 
-def test_the_time_that_is_left_follows_what_was_done(sweep_file, costs, tmp_path, runs):
+def test_the_time_that_is_left_follows_what_was_done(sweep_file, costs, tmp_path, runs, put):
     made = plan.make(sweep_file, tmp_path, costs, workers=1)
     clock = drive.Clock(made)
     assert clock.share() == 0 and clock.seconds_left() == pytest.approx(made.left())
-    record = training.train(made.jobs[0].config, quiet=True)
+    record = put(made.jobs[0])
     written(state.notebook(made.jobs[0], tmp_path), "")
     clock.look(tmp_path)
     assert clock.share() == pytest.approx(1 / 3)

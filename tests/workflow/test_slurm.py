@@ -22,6 +22,7 @@ def tried(*words, **variables):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("PAPERLIB_TRY_SLURM" not in os.environ, reason="takes minutes: PAPERLIB_TRY_SLURM=1 asks for it")
 @pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="snakemake needs Python 3.11")
 @pytest.mark.skipif(os.geteuid() != 0, reason="Slurm's daemons need root")
 @pytest.mark.skipif(bool(MISSING), reason=f"not here: {', '.join(MISSING)}")
@@ -29,6 +30,7 @@ def test_runs_that_slurm_stops_go_on_and_finish():
     done = tried()
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("finished, sessions: 2") == 3
+    assert "F3a: " in done.stdout
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a script of bash")

@@ -1,0 +1,53 @@
+"""What a run costs, by arithmetic: from costs that are given, not timed."""
+
+import pytest
+
+from paperlib.config import RunConfig
+from paperlib.store.provenance import device_here
+from paperlib.sweep import cost
+
+GIVEN = cost.Costs(
+    host="a",
+    device=device_here("cpu"),
+    side_by_side=2,
+    startup=20.0,
+    per_image={"float32": (0.002, 0.0001), "bfloat16": (0.001, 0.00005)},
+)
+
+
+def config(**given):
+    return RunConfig(preset="smoke", device="cpu", precision="float32", **given).resolve()
+
+
+def test_the_work_of_a_run_is_counted_in_images_of_a_training_step():
+    run = config(depth=20, epochs=3, train_images=200, test_images=100, batch_size=50)
+    # A clean evaluation sees as many training images as there are test images; the first ratios take eight batches.
+    assert cost.images(run) == pytest.approx(3 * (200 + cost.EVAL_COST * (100 + 100)) + cost.BATCHES * 50)
+    few = config(depth=20, epochs=1, train_images=10, test_images=100, batch_size=50)
+    assert cost.images(few) == pytest.approx(10 + cost.EVAL_COST * (100 + 10) + cost.BATCHES * 10)
+
+
+@pytest.mark.parametrize(("depth", "per_image"), [(20, 0.004), (164, 0.0184), (1001, 0.1021)])
+def test_the_time_of_a_run_is_the_start_and_a_line_over_the_depth(depth, per_image):
+    run = config(depth=depth)
+    assert GIVEN.seconds(run) == pytest.approx(20 + cost.images(run) * per_image)
+
+
+def test_each_precision_has_its_line():
+    run = config(depth=20)
+    half = run.model_copy(update={"precision": "bfloat16"})
+    assert GIVEN.seconds(half) - 20 == pytest.approx((GIVEN.seconds(run) - 20) / 2)
+
+
+def test_the_line_goes_through_both_timed_depths_and_never_falls(monkeypatch):
+    monkeypatch.setattr(cost, "_step_seconds", lambda device, depth, precision: cost.IMAGES * (0.5 + 0.01 * depth))
+    assert cost._lines("cpu", ["float32"])["float32"] == pytest.approx((0.5, 0.01))
+    monkeypatch.setattr(cost, "_step_seconds", lambda device, depth, precision: cost.IMAGES / depth)
+    assert cost._lines("cpu", ["float32"])["float32"] == pytest.approx((1 / 20, 0.0))
+
+
+def test_a_run_on_a_gpu_keeps_its_activations_there():
+    run = config(depth=164, batch_size=128)
+    there = run.model_copy(update={"device": "cuda"})
+    assert cost.memory_bytes(there) == cost.PROCESS_BYTES + cost.CUDA_BYTES
+    assert cost.memory_bytes(run) == pytest.approx(cost.PROCESS_BYTES + run.activation_bytes())
