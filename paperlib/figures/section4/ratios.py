@@ -75,7 +75,7 @@ def ratio_grid(
     a network.  Ratios beyond an eighth and eight are drawn at the edge, as triangles.  ``remarks`` are written into
     the panels of (arch, depth).
     """
-    size = (WIDTH, 1.75 * len(archs) + 0.9)
+    size = (WIDTH, max(1.75 * len(archs) + 0.9, 3.4))  # the axis' words need their room
     with panels(len(archs), len(depths), size, title, sharey=True, sharex=True) as (figure, axes):
         for row, arch in zip(axes, archs, strict=True):
             for ax, depth in zip(row, depths, strict=True):
