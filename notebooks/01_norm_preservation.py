@@ -313,7 +313,7 @@ Markdown(
 # $x + W_2\,\mathrm{ReLU}(W_1 x + b)$ learn a twist in 16 dimensions: without weight decay, with the paper's, and with a hundred times the paper's.
 
 # %% mystnb={"figure": {"caption": "The corollary's bound and the measured δ of eight blocks at the start and after two durations of training, for three weight decays. The one in the middle is the paper's. At 1 (dashed) the bound says nothing any more.", "name": "fig-training"}, "image": {"alt": "Without weight decay and with the paper's, the bounds rise well above their first values during training. With the largest weight decay they stay low."}}
-trained = claims.read(results_root() / "claims" / "C1").frames["training"]
+trained = claims.read(claims.place(results_root(), "C1", "desk")).frames["training"]
 draw.bounds_in_training(trained, paper=studies.PAPER_DECAY)
 
 # %%
@@ -485,7 +485,7 @@ ends.assign(
 # Is this so for one matrix, or for all? On record are seven spectra in several dimensions, with five random sets of singular vectors each, four layers, and each target beside its mirror image. The table has the worst of the five.
 
 # %%
-mirrored = claims.read(results_root() / "claims" / "T2").frames["mirrored"]
+mirrored = claims.read(claims.place(results_root(), "T2", "desk")).frames["mirrored"]
 positive, negative = (mirrored[sign * mirrored.determinant > 0] for sign in (1, -1))
 spectrum = mirrored.target.str.rsplit(", ", n=1).str[0]
 pd.DataFrame(
