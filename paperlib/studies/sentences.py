@@ -220,16 +220,18 @@ def at_full_scale(ratios: pd.DataFrame) -> list[str]:
     fewer than twice as many epochs are left out.
     """
     blocks = by_block(ratios, WINDOW).dropna(subset=["early", "late"])
-    return [_one_run(*key, part) for key, part in blocks.groupby(["network", "arch", "seed", "precision"])]
+    return [_one_run(part) for _, part in blocks.groupby(["network", "seed", "precision"])]
 
 
-def _one_run(network: str, arch: str, seed: int, precision: str, blocks: pd.DataFrame) -> str:
+def _one_run(blocks: pd.DataFrame) -> str:
+    network, arch, seed, precision = blocks.iloc[0][["network", "arch", "seed", "precision"]]
     transitions, others = (blocks[blocks.kind == kind] for kind in ("transition", "residual"))
     parts = []
     if len(transitions):
         away = int((transitions.late > transitions.early).sum())
         moves = ", ".join(f"{row.early:.2f} → {row.late:.2f}" for row in transitions.itertuples())
-        count = f"{away} of its {len(transitions)} transitions end farther from 1 than they began"
+        which = "all" if away == len(transitions) else f"{away} of"
+        count = f"{which} its {len(transitions)} transitions end farther from 1 than they began"
         parts.append(f"{count} (mean size of ln r, first {WINDOW} epochs → last {WINDOW}: {moves}).")
         if arch == "resnet":
             parts.append("The paper says that a ResNet's transitions come nearer to 1.")

@@ -108,26 +108,28 @@ def test_a_column_is_headed_by_its_size():
     assert sentences.size("smoke", []) == "smoke"
 
 
-def at_full_scale(arch="resnet", late=0.5, epochs=20):
+def moved(arch="resnet", late=0.5, epochs=20):
+    """Ratios of a run whose first transition ends ``late`` from 1, and whose third block ends at 2.5."""
     table = tables.ratios(archs=(arch,), depths=(20,), seeds=(0,), epochs=epochs)
     table.loc[(table.epoch > 10) & (table.block == 1), "log_ratio"] = -late
     table.loc[(table.epoch > 10) & (table.block == 3), "log_ratio"] = math.log(2.5)
-    return sentences.at_full_scale(table)
+    return table
 
 
 def test_a_run_at_the_paper_s_scale_is_set_against_the_paper():
-    (said,) = at_full_scale()
+    (said,) = sentences.at_full_scale(moved())
     assert said.startswith("**resnet-20, seed 0, in float32 (n = 1):** 1 of its 2 transitions end farther from 1")
     assert (
         "The paper says that a ResNet's transitions come nearer to 1." in said and "0.10 → 0.50, 0.10 → 0.10)" in said
     )
     assert "is stage1_block3, at 0.92, a factor of 2.5." in said
-    assert "0 of its 2 transitions" in at_full_scale(late=0.05)[0]
-    assert "The paper says" not in at_full_scale("plain")[0]
+    assert "(n = 1):** all its 1 transitions end" in sentences.at_full_scale(moved().query("block == 1"))[0]
+    assert "0 of its 2 transitions" in sentences.at_full_scale(moved(late=0.05))[0]
+    assert "The paper says" not in sentences.at_full_scale(moved("plain"))[0]
 
 
 def test_a_short_run_says_nothing_of_its_ends():
-    assert at_full_scale(epochs=19) == [] == sentences.at_full_scale(tables.ratios().iloc[:0])
+    assert sentences.at_full_scale(moved(epochs=19)) == [] == sentences.at_full_scale(tables.ratios().iloc[:0])
 
 
 def test_the_association_is_said_with_n_and_p():
