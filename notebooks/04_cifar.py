@@ -182,7 +182,7 @@ runs.norm_preservation(record).round(3)
 Markdown(
     "The verdict follows from a rule. A run that is smaller than the paper's protocol has none. A run at its full scale agrees with Table II if its test error "
     f"lies within {paper.TOLERANCE} points of the paper's. The gap is the generalisation gap: test error less "
-    "training error. The gaps of Table I are compared and not judged; until 2026-11-27 this rule judged the mean gap by the same tolerance. "
+    "training error. The gaps of Table I are compared and not judged; an earlier form of this rule judged the mean gap, too, by the same tolerance. "
     "Which of Table I's rows belongs to which depth is inferred from the paper's text."
 )
 

@@ -338,7 +338,7 @@ about(
 # %% [markdown]
 # ## Table II: test errors
 #
-# The paper compares each ResNet with its ProcResNet, with and without the last ReLU of a block ("EraseReLU"), on two data sets. The `paper` trained for 300 epochs on all images, so that its
+# The paper compares each ResNet with its ProcResNet, with and without the last ReLU of a block ("EraseReLU"), on two data sets. The `paper` trained for long on all images, so that its
 # errors are not to be compared with those of a smaller preset. `here` stands a mean ± standard deviation over the seeds; `failed` counts runs that diverged or stayed at the error of guessing.
 
 # %% tags=["hide-input"]
@@ -533,7 +533,7 @@ else:
 # ## At the paper's scale
 #
 # What is on record of the paper's full protocol stands here, apart from the smaller runs. Nothing that is said above is about it. The gaps of Table I are compared, not judged:
-# one run has no spread, and which of the table's rows belongs to which depth is inferred. (Until 2026-11-27 a mean gap within half a point was called in agreement.)
+# one run has no spread, and which of the table's rows belongs to which depth is inferred. (An earlier form of the rule judged the mean gap, too, and called it in agreement.)
 
 # %% tags=["hide-input"]
 large = studies.stored("paper", roots)
