@@ -59,11 +59,9 @@ curves = studies.curves(grid)
 errors = studies.final_errors(grid)
 one = studies.first_seeds(ratios)
 label = (
-    f"{preset}, {precision}, {sentences.seeds(grid)}"
-    if grid
-    else f"{preset}: no records"
+    f"{preset}, {precision}, {sentences.seeds(grid)}"  # for figures, which need records
 )
-label_one = f"{preset}, {precision}, n = 1 (the first seed)" if grid else label
+label_one = f"{preset}, {precision}, n = 1 (the first seed)"
 
 
 def dashes(table):
@@ -73,13 +71,15 @@ def dashes(table):
 
 def about(some, what, **parameters):
     """What these runs are, or the command that makes them."""
+    if precision:  # of the records that are there, those in the usual precision count
+        what += f" in {precision}"
     return Markdown(
         sentences.made(some) if some else sentences.missing(what, preset, **parameters)
     )
 
 
 # %% [markdown]
-# Three findings, computed from the records of this preset:
+# Three findings, each computed from the records of this preset as far as there are any:
 
 # %% tags=["hide-input"]
 compared = explanation.correlations(explanation.deviations(grid))
@@ -91,7 +91,7 @@ found = (
 Markdown("\n".join(f"1. {text}" for text in found))
 
 # %% tags=["hide-input"]
-about(grid, "the networks of Figures 3 and 4", depth=20, schedule="constant")
+about(grid, sentences.GRID, depth=20, schedule="constant")
 
 # %% [markdown]
 # (figure-three)=
@@ -111,14 +111,17 @@ about(grid, "the networks of Figures 3 and 4", depth=20, schedule="constant")
 first = studies.first_seeds(errors)
 if len(one):
     display(draw.ratio_grid(one, studies.remarks(first), f"Ratios, {label_one}"))
-# %% [markdown]
-# The authors show the same thing as an animation. Move the slider, or press play:
-
 # %% tags=["nbval-ignore-output", "hide-input"]
-HTML(draw.stepper(one, f"Ratio of each block, {label_one}"))
+if len(one):
+    display(
+        Markdown(
+            "The authors show the same thing as an animation. Move the slider, or press play:"
+        )
+    )
+    display(HTML(draw.stepper(one, f"Ratio of each block, {label_one}")))
 
 # %% [markdown]
-# A single run says nothing of how runs differ. The next figure takes all seeds. It condenses a network to the distance from 1 of its median block, as a factor:
+# A single run says nothing of how runs differ. What follows takes all seeds that are on record. It condenses a network to the distance from 1 of its median block, as a factor:
 # the ratio or its inverse, whichever is above 1.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "How far the median block is from keeping the norm. Lines are means over the seeds; a band is their standard deviation, where a network has several seeds.", "name": "fig-distance"}, "image": {"alt": "Six panels of lines over the epochs: blocks of constant width above, transitions below, one column for each depth."}}
@@ -128,7 +131,7 @@ if len(ratios):
 Markdown(sentences.norms(ratios, "transition"))
 
 # %% [markdown]
-# One block stands out in the deeper Plain networks, the first transition. The paper blames it, too: it says that this block's ratio becomes so large that
+# The paper blames one block of the deeper Plain networks, the first transition: it says that this block's ratio becomes so large that
 # the network with the largest depth cannot converge. Which way round its ratio is we cannot read from our copy of the text, whose formulas are lost.
 
 # %% tags=["hide-input"]
@@ -146,7 +149,7 @@ ends = studies.final_errors(studies.main_grid(records))
 summed = studies.summed_up(ends, ["network", "precision", "epochs"])
 if len(summed):
     display(summed.drop(columns=["mean", "sd"]).set_index("network"))
-about(studies.main_grid(records), "Figure 3", depth=20, schedule="constant")
+about(studies.main_grid(records), sentences.GRID, depth=20, schedule="constant")
 
 # %% [markdown]
 # (before-training)=
@@ -230,11 +233,14 @@ if len(accuracy):
         .pivot(index="network", columns="blocks", values=list(ways.values()))
     )
     display(dashes(wide.loc[accuracy.network.unique()].round(3)))
+    display(
+        Markdown(
+            "The table has the median size of the logarithm of the measured ratio over the predicted one: of the `first` transition, of the `later` ones, and of the blocks of "
+            "constant `width`. On the left the measured variance of a block's input is put in, on the right the theory's own; there is a dash where it has none."
+        )
+    )
 
 # %% [markdown]
-# The table has the median size of the logarithm of the measured ratio over the predicted one: of the `first` transition, of the `later` ones, and of the blocks of constant `width`. On the left the
-# measured variance of a block's input is put in, on the right the theory's own; there is a dash where it has none.
-#
 # Why is a ResNet's first transition off? Batch normalisation divides the gradient in each channel by that channel's own variance. So $q$ in the equations is the harmonic mean
 # over the channels. Between random blocks all channels are alike, and every mean is the same. Behind the stem they are not: it sees three correlated colours of
 # smooth images, so that some channels vary much and others hardly at all. A small experiment on the embedded sample of CIFAR-10 puts both means into
@@ -250,9 +256,9 @@ Markdown(
 )
 
 # %% [markdown]
-# The first blocks of a ProcResNet are off for the same reason: their input is still nearly an image.
+# The same is to be expected of the first blocks of a ProcResNet, because their input is still nearly an image.
 #
-# How does training leave the prediction? The next figure shows the deepest networks, before training and after some epochs.
+# How does training leave the prediction?
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Each block's ratio before training and after some epochs, with the prediction for the beginning, at the largest depth; geometric means over the seeds. Look at which blocks stay on the coloured line.", "name": "fig-profiles"}, "image": {"alt": "Three panels, one for each architecture: the ratio against the block's number at several epochs."}}
 deepest = max(studies.GRID_DEPTHS)
@@ -268,13 +274,24 @@ if len(start):
 
 # %% tags=["hide-input"]
 left = explanation.left(followed, start)
-display(left.drop(columns="precision").round(3).set_index("network")) if len(
-    left
-) else about(grid, "a first ratio", depth=20, schedule="constant")
+if len(left):
+    display(left.drop(columns="precision").round(3).set_index("network"))
+    display(
+        Markdown(
+            "The table has the median over the blocks of constant width of the size of the logarithm of the ratio over its first prediction."
+        )
+    )
+else:
+    display(
+        about(
+            [],
+            f"a ratio before the first update of {sentences.GRID}",
+            depth=20,
+            schedule="constant",
+        )
+    )
 
 # %% [markdown]
-# The table has the median over the blocks of constant width of the size of the logarithm of the ratio over its first prediction.
-#
 # (figure-four)=
 # ## Figure 4: loss and error
 #
@@ -290,16 +307,19 @@ fluctuation = (
 )
 display(Markdown(sentences.errors(errors)))
 display(Markdown(sentences.widths(fluctuation)))
-display(about(grid, "the networks of Figure 4", depth=20, schedule="constant"))
+display(about(grid, sentences.GRID, depth=20, schedule="constant"))
 
 # %% [markdown]
-# A network that does not learn guesses the same class in every epoch, so that its error does not fluctuate at all. This is why the deeper Plain networks are
-# not to be read as the calmest.
+# A network that does not learn guesses the same class in every epoch, so that its error does not fluctuate at all. Little fluctuation is a sign of calm only
+# where a network learns.
+
+# %% tags=["hide-input"]
+Markdown(sentences.unlearnt(errors))
 
 # %% [markdown]
 # ## Table I: the generalisation gap
 #
-# The gap is the test error less the training error, in points, and the table has its mean and its largest value over the epochs. The paper does not say which training error it took. Both are shown:
+# The gap is the test error less the training error, in points, and the table has its mean and its largest value over the epochs. The paper does not say which training error it took. Both are taken:
 # the `running` one is a mean over an epoch, of augmented images, while the weights change; the `clean` one is measured at the epoch's end, without augmentation. The first column of the paper's table was lost in our copy, so the depths of its rows are
 # *inferred* from the text. The paper's values belong to longer training on all images, so the figures here are not to be compared with them one by one. The order of the architectures may be.
 
@@ -308,13 +328,18 @@ table = studies.table_1(grid).drop(columns="precision").set_index(["network", "n
 table.columns = pd.MultiIndex.from_tuples([name.split() for name in table.columns])
 if len(table):
     display(dashes(table))
-about(grid, "the networks of Table I", depth=20, schedule="constant")
+about(
+    grid,
+    "the networks of Table I at a constant rate",
+    depth=20,
+    schedule="constant",
+)
 
 # %% [markdown]
 # ## Table II: test errors
 #
-# The paper compares each ResNet with its ProcResNet, with and without the last ReLU of a block ("EraseReLU"), on two data sets. `paper` is its figure, for long training on all images;
-# `here` is a mean ± standard deviation over the seeds of this preset; `failed` counts runs that diverged or stayed at the error of guessing.
+# The paper compares each ResNet with its ProcResNet, with and without the last ReLU of a block ("EraseReLU"), on two data sets. The `paper` trained for long on all images, so that its
+# errors are not to be compared with those of a smaller preset. `here` stands a mean ± standard deviation over the seeds; `failed` counts runs that diverged or stayed at the error of guessing.
 
 # %% tags=["hide-input"]
 classified = [
@@ -325,12 +350,20 @@ printed = {
     name: {"cifar10": row[1], "cifar100": row[2]}
     for name, row in paper.TABLE_II.items()
 }
-second = studies.beside(ended, printed)
-display(dashes(second).set_index("network"))
 shown = [r for r in classified if r.network in printed]
-about(shown, "a network of Table II", depth=164)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test errors of the networks of Table II on CIFAR-10, a point a run; the bar is the mean.", "name": "fig-table-two"}, "image": {"alt": "Points on a line of errors for each network."}}
+
+def headed(table, runs):
+    """The table with what the two errors are of in their columns' heads."""
+    here = f"here ({sentences.size(preset, runs)})"
+    named = {"paper": "paper (300 epochs)", "here": here}
+    return dashes(table.rename(columns=named)).set_index("network")
+
+
+display(headed(studies.beside(ended, printed), shown))
+about(shown, "a network of Table II with its falling rate", depth=164)
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test errors of the networks of Table II on CIFAR-10, a point a run; a bar is the mean of several runs. Where a network has one run, its place among the others shows nothing.", "name": "fig-table-two"}, "image": {"alt": "Points on a line of errors for each network."}}
 on_ten = ended[(ended.dataset == "cifar10") & ended.network.isin(list(printed))]
 if len(on_ten):
     display(
@@ -355,17 +388,17 @@ third = {
 names = [*list(third)[::-1], "procresnet-166-published"]
 extension = {name: {"cifar10": float("nan")} for name in names}
 both = pd.concat([studies.beside(ended, third), studies.beside(ended, extension)])
-display(dashes(both).set_index("network"))
 compared_in_three = [r for r in classified if r.network in names]
+display(headed(both, compared_in_three))
 about(
     compared_in_three,
-    "a network of Table III",
+    "a network of Table III with its falling rate",
     arch="procresnet",
     depth=164,
     project="false",
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test errors on CIFAR-10 with the original transition, with the changed one, and with the changed one held.", "name": "fig-table-three"}, "image": {"alt": "Points on a line of errors for each kind of transition."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test errors on CIFAR-10 with the original transition, with the changed one, and with the changed one held, a point a run; a bar is the mean of several runs. Where a network has one run, its place among the others shows nothing.", "name": "fig-table-three"}, "image": {"alt": "Points on a line of errors for each kind of transition."}}
 held = ended[(ended.dataset == "cifar10") & ended.network.isin(names)]
 if len(held):
     display(
@@ -442,16 +475,21 @@ if len(deviating):
 # %% tags=["hide-input"]
 if len(compared):
     display(compared.round(3).set_index("runs"))
+    display(
+        Markdown(
+            "`rho` is Spearman's rank correlation. `p` is the share of random reassignments of the errors to the runs that correlate at least as strongly."
+        )
+    )
 Markdown(sentences.association(compared))
 
 # %% [markdown]
-# `rho` is Spearman's rank correlation. `p` is the share of random reassignments of the errors to the runs that correlate at least as strongly. Read the rows with care:
+# Such correlations are to be read with care:
 #
 # * Across *all* runs the architecture decides both quantities. A correlation there may say no more than that one architecture differs from the others in both.
 # * *Within an architecture* the depth does the same: it changes the ratios and the error together.
 # * *Within networks* only the seed differs. This is the fairest of these comparisons, and the one with the least variation to see anything by.
 #
-# None of these rows shows a cause.
+# None of them shows a cause.
 #
 # ## Interventions
 #
@@ -494,7 +532,8 @@ else:
 # (paper-scale)=
 # ## At the paper's scale
 #
-# What is on record of the paper's full protocol stands here, apart from the smaller runs. The bands and orders above are not about it.
+# What is on record of the paper's full protocol stands here, apart from the smaller runs. Nothing that is said above is about it. The gaps of Table I are compared, not judged:
+# one run has no spread, and which of the table's rows belongs to which depth is inferred. (An earlier form of the rule judged the mean gap, too, and called it in agreement.)
 
 # %% tags=["hide-input"]
 large = studies.stored("paper", roots)
@@ -514,6 +553,13 @@ else:
     display(
         Markdown(sentences.missing("any run", "paper", depth=20, schedule="constant"))
     )
+
+# %% tags=["hide-input"]
+at_full_scale = sentences.at_full_scale(studies.ratios(large_grid))
+for text in at_full_scale:
+    display(Markdown(text))
+if at_full_scale:
+    display(Markdown("One run has no spread, so it decides nothing by itself."))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Ratios of the runs at the paper's scale, the form of Figure 3. Epoch 0 is missing in older records.", "name": "fig-paper-scale"}, "image": {"alt": "Lines over the epochs, one panel for each network on record."}}
 there = {(r.config.arch, r.config.depth) for r in large_grid}

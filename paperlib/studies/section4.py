@@ -376,12 +376,15 @@ def table_1(records: Iterable[Record]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per network and precision.  Columns: ``network``, ``precision``, ``n``, and for ``mean`` and
+        One row per network and precision, in the paper's order: by depth, then Plain, ResNet, ProcResNet.  Columns:
+        ``network``, ``precision``, ``n``, and for ``mean`` and
         ``largest`` each ``… paper`` (NaN where nothing is printed), ``… running`` and ``… clean`` (as :func:`spread`
         writes them; empty where that error was not recorded).
     """
     rows = []
-    for (network, precision), part in gaps(curves(records)).groupby(["network", "precision"], sort=False):
+    found = gaps(curves(records))
+    found = found.assign(order=found.arch.map({arch: i for i, arch in enumerate(get_args(Arch))}))
+    for (*_, network, precision), part in found.groupby(["depth", "order", "network", "precision"]):
         row: dict[str, Any] = {"network": network, "precision": precision, "n": part.seed.nunique()}
         for i, column in enumerate(("mean", "largest")):
             row[f"{column} paper"] = paper.TABLE_I.get(network, (math.nan, math.nan))[i]

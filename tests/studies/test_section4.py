@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import tiny
 
-from paperlib import mean_field
+from paperlib import mean_field, paper
 from paperlib.config import RunConfig
 from paperlib.records import Divergence
 from paperlib.studies import section4
@@ -213,3 +213,14 @@ def test_table_1_has_both_gaps_beside_the_paper_s():
     other = table.set_index("network").loc["plain-29"]
     assert math.isnan(other["mean paper"]) and other["mean clean"] == ""
     assert section4.table_1([]).empty
+
+
+def test_table_1_has_the_paper_s_order():
+    runs = [
+        record(arch=arch, depth=depth, schedule="constant")
+        for arch in ("procresnet", "plain", "resnet")
+        for depth in (164, 20, 83)
+    ]
+    found = section4.table_1(runs).network.tolist()
+    assert [name for name in found if name in paper.TABLE_I] == list(paper.TABLE_I)
+    assert found.index("plain-164") == found.index("resnet-164") - 1

@@ -14,6 +14,7 @@ from paperlib.figures._style import ARCHITECTURES, panel, panels
 from paperlib.figures.section4._common import DEPTHS, TITLES, WIDTH, few_whole_numbers, nothing, of
 
 DASHES = dict(zip(DEPTHS, (":", "--", "-"), strict=True))
+LEAST_WIDTH = 10.0  # points of error on an axis: what differs less must not look like much
 WHAT = {"train_loss": "training loss", "test_error": "test error, %"}
 
 
@@ -64,13 +65,16 @@ def _curves(ax: Axes, table: pd.DataFrame, arch: str, column: str) -> None:
 
 
 def error_dots(table: pd.DataFrame, by: str, order: Sequence[object] = (), title: str = "", label: str = "") -> Figure:
-    """Final test errors: a point a run, a bar at the mean of each group, groups from top to bottom.
+    """Final test errors: a point a run, a bar at the mean of each group of several, groups from top to bottom.
 
     Columns: ``by``, ``arch`` (the colour) and ``test_error`` in per cent; hollow points are runs that diverged or
-    stayed at the error of guessing (columns ``status``, ``stuck``).
+    stayed at the error of guessing (columns ``status``, ``stuck``).  The axis is at least ``LEAST_WIDTH`` points wide.
+    Where no group has two runs, the title says that their order shows nothing.
     """
     groups = [group for group in (order or list(dict.fromkeys(table[by]))) if group in set(table[by])]
-    with panel((WIDTH, 0.42 * max(len(groups), 2) + 1.1), title) as (figure, ax):
+    alone = bool(groups) and table[table[by].isin(groups)][by].value_counts().max() == 1
+    title = "\n".join(filter(None, (title, "one run each, so the order shows nothing" if alone else "")))
+    with panel((WIDTH, 0.42 * max(len(groups), 2) + 1.1 + 0.2 * alone), title) as (figure, ax):
         for y, group in enumerate(groups):
             rows = table[table[by] == group]
             colour = ARCHITECTURES[rows.arch.iloc[0]]
@@ -78,11 +82,23 @@ def error_dots(table: pd.DataFrame, by: str, order: Sequence[object] = (), title
             errors = rows.test_error.astype(float)
             ax.plot(errors[~failed], [y] * (~failed).sum(), "o", color=colour, ms=6, alpha=0.8)
             ax.plot(errors[failed], [y] * failed.sum(), "o", mec=colour, mfc="white", ms=6)
-            ax.plot([errors.mean()] * 2, [y - 0.28, y + 0.28], color=colour, lw=2.2)
+            if len(errors) > 1:
+                ax.plot([errors.mean()] * 2, [y - 0.28, y + 0.28], color=colour, lw=2.2)
         ax.set_yticks(range(len(groups)), [str(group) for group in groups])
         ax.set_ylim(max(len(groups), 1) - 0.5, -0.5)
         ax.grid(False, axis="y")
         ax.set(xlabel="test error of the last epoch, %", ylabel=label)
-        if not groups:
+        if groups:
+            _widen(ax)
+        else:
             nothing(ax)
     return figure
+
+
+def _widen(ax: Axes) -> None:
+    """Make an axis of errors at least ``LEAST_WIDTH`` points wide, about the same middle, within 0 to 100 per cent."""
+    low, high = ax.get_xlim()
+    more = max(LEAST_WIDTH - (high - low), 0) / 2
+    low, high = low - more, high + more
+    shift = max(-low, 0) - max(high - 100, 0)
+    ax.set_xlim(low + shift, high + shift)

@@ -27,7 +27,7 @@ from paperlib.figures.section4._common import (
     ratio_axis,
 )
 
-RATIO = "gradient-norm ratio, output / input"
+RATIO = "ratio, output / input"  # short: a figure of one row has no room for more
 KINDS = {"residual": "Blocks of constant width", "transition": "Transitions"}
 
 

@@ -39,7 +39,23 @@ def test_each_run_is_a_point_and_each_mean_a_bar():
     assert sorted(points[0].get_xdata()) == [50, 54]
     assert points[3].get_xdata().tolist() == [90] and points[3].get_markerfacecolor() == "white"
     bars = [line.get_xdata()[0] for line in ax.lines if line.get_ls() == "-"]
-    assert bars == [52, 90]
+    assert bars == [52]  # one run has no mean
+    assert ax.get_title(loc="left") == "title"
+
+
+@pytest.mark.parametrize("error", [1.0, 50.0, 99.5])
+def test_one_run_each_shows_no_order_on_a_wide_axis(error):
+    table = tables.errors().drop_duplicates("network").assign(test_error=[error, error + 0.1, error + 0.2])
+    ax = drawn(draw.error_dots(table, "network", title="title")).axes[0]
+    assert ax.get_title(loc="left").splitlines() == ["title", "one run each, so the order shows nothing"]
+    assert not [line for line in ax.lines if line.get_ls() == "-"]
+    low, high = ax.get_xlim()
+    assert high - low == pytest.approx(10) and low >= 0 and high <= 100 and low < error < error + 0.2 < high
+
+
+def test_what_is_wide_already_stays():
+    low, high = drawn(draw.error_dots(tables.errors(), "network")).axes[0].get_xlim()
+    assert low == pytest.approx(48) and high == pytest.approx(92)
 
 
 def test_no_run_no_point():
