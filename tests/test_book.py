@@ -15,6 +15,7 @@ from typing import Literal
 import pytest
 import yaml
 from pydantic import BaseModel, Field
+from sphinx.errors import ExtensionError
 from sphinx.ext.napoleon import Config
 from sphinx.ext.napoleon.docstring import NumpyDocstring
 
@@ -155,6 +156,30 @@ def test_the_json_of_the_results_is_put_into_the_book(tmp_path):
                   for where in (tmp_path / "results", ROOT / "results"))  # fmt: skip
     assert made == kept != set()
     assert not [*tmp_path.rglob("*.parquet")]
+
+
+@pytest.mark.parametrize(
+    ("link", "gone"),
+    [
+        ("../results/claims/T1/desk/finding.json", False),
+        ("../results/scorecard.json#T1", False),
+        ("https://example.org/results/of-others.json", False),
+        ("../notebooks/05_results.html", False),  # a page, which tools/check_book.py looks after
+        ("../results/claims/T1/paper/finding.json", True),
+        ("results/scorecard.json", True),
+        ("../results/desk/cifar10/resnet-164/seed0/record.json", True),  # in the repository, but not in the book
+    ],
+)
+def test_a_link_to_a_result_that_the_book_does_not_have_ends_the_build(tmp_path, link, gone):
+    extension = load(ROOT / "book" / "_ext" / "results.py")
+    app = SimpleNamespace(builder=SimpleNamespace(format="html"), outdir=tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "one.html").write_text(f'<p><a href="{link}">the record</a></p>')
+    if not gone:
+        extension.copy(app, exception=None)
+        return
+    with pytest.raises(ExtensionError, match=re.escape(f"notebooks/one.html to {link}")):
+        extension.copy(app, exception=None)
 
 
 GOOD = """<html><head><link rel="stylesheet" href="_static/a.css"></head>
