@@ -145,9 +145,16 @@ whole = {
 free_runs = table["fast"].query("step == @end and variant == 'free'").set_index(CELL)
 stuck = free_runs.loss.sub(math.log(10)).abs() < 1e-4  # at the loss of guessing
 lost = ~free_runs.log_ratio.map(math.isfinite)
+thinned = ", ".join(
+    f"{c} → {d} ({lost[c, d].sum()} of {len(lost[c, d])})"
+    for c, d in held_fast.index.difference(whole["fast"])
+)
 worst_alive = [
-    math.exp(log)
-    for log in free_runs.log_ratio[~lost].loc[far(free_fast).idxmax()].sort_values()
+    f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}"
+    for ratio in free_runs.log_ratio[~lost]
+    .loc[far(free_fast).idxmax()]
+    .map(math.exp)
+    .sort_values()
 ]
 outcome = {name: claims.outcome(finding) for name, finding in found.items()}
 
@@ -242,8 +249,8 @@ At the rate {FAST:g} the gradient shrinks in {(held_fast > 1).sum()} of {len(hel
 grows, and with two output channels it shrinks by a factor of {span(where(free_fast, "d == 2"), ".1f")}. The held layer is nearer to 1 in {nearer["F2a"].sum()} of {len(nearer["F2a"])} cells. The worst cells are less
 bad if they are held. In {len(whole["fast"])} of {len(held_fast)} cells all networks are alive. Of these cells, the one that is farthest from 1 is off by a factor of {far(held_fast[whole["fast"]]).max():.1f} if it is held, and of {far(free_fast[whole["fast"]]).max():.1f} if it is free.
 
-In {named(held_fast.index.difference(whole["fast"]))} some free networks have died: {", ".join(str(lost[cell].sum()) for cell in held_fast.index.difference(whole["fast"]))} of {grids["fast"].config.seeds}. Those that live there do not count above, because they are few and differ much: for {named([far(free_fast).idxmax()])} their ratios are {" and ".join(f"{ratio:,.1f}" for ratio in worst_alive)}. The held networks are all
-alive, and off by at most {far(held_fast).max():.1f} in any cell. The large free ratios go with networks that learn nothing: {(stuck & ~lost).sum()} of the {(~lost).sum()} free networks that live have the loss of guessing, {math.log(10):.4f}, and the smallest ratio among them is {math.exp(free_runs.log_ratio[stuck & ~lost].min()):.0f}.
+In the other cells some free networks have died: {thinned}. Those that live there do not count above, because they are few and differ much: for {named([far(free_fast).idxmax()])} their ratios are {" and ".join(worst_alive)}. The held networks are all
+alive, and their cells are off by at most {far(held_fast).max():.1f}. The large free ratios go with networks that learn nothing: {(stuck & ~lost).sum()} of the {(~lost).sum()} free networks that live have the loss of guessing, {math.log(10):.4f}, and the smallest ratio among them is {math.exp(free_runs.log_ratio[stuck & ~lost].min()):.0f}.
 """
 )
 
@@ -674,7 +681,7 @@ Markdown(
 Markdown(
     f"""
 At the lower rate the projection moves the ratio towards 1 in nearly all cells, and at the higher one in little more than half of them. At both the worst cell is less bad. Among the cells whose networks are all alive, the farthest from 1 is off by a factor of {far(held[whole["main"]]).max():.1f} held and {far(free[whole["main"]]).max():.0f} free at the rate
-{SLOW:g}, and by {far(held_fast[whole["fast"]]).max():.1f} held and {far(free_fast[whole["fast"]]).max():.1f} free at {FAST:g}.
+{SLOW:g}, and by {far(held_fast[whole["fast"]]).max():.1f} held and {far(free_fast[whole["fast"]]).max():.1f} free at {FAST:g}. At both rates the largest free ratios are those of networks that learn nothing.
 """
 )
 

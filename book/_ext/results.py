@@ -30,7 +30,7 @@ def copy(app, exception):
 
 
 def missing(out):
-    """The links from the pages below ``out`` to a file in a folder ``results`` that is not there, each with its page."""
+    """The links from pages below ``out`` to a file in a folder ``results`` that is not there, with their pages."""
     found = []
     for page in sorted(out.rglob("*.html")):
         for url in dict.fromkeys(LINK.findall(page.read_text(encoding="utf-8"))):
