@@ -305,7 +305,7 @@ Markdown(
 # Such a kernel has to start on the right side: with one orthogonal matrix in the middle tap and zeros around it, a *delta-orthogonal* kernel
 # {cite}`xiao2018`. That one is exactly norm-preserving, and when it is disturbed a single projection repairs it.
 
-# %% mystnb={"figure": {"caption": "The smallest singular value at each frequency of a 64 × 64 map, after 200 projections. The random square kernel keeps its zeros.", "name": "fig-maps"}, "image": {"alt": "Three colour maps over the frequencies: nearly white for 3 → 64 and 16 → 32, with dark spots for 16 → 16."}}
+# %% mystnb={"figure": {"caption": "The smallest singular value at each frequency of a 64 × 64 map, after 200 projections. The random square kernel keeps its zeros.", "name": "fig-maps"}, "image": {"alt": "Three colour maps over the frequencies: white for 3 → 64 and 16 → 32, where a note says how near to σ all values are, and with dark spots for 16 → 16."}}
 names = ("3 → 64", "16 → 32", "16 → 16")
 after = {name: project(starts[name], 32, passes=200) for name in names}
 smallest = {
@@ -487,7 +487,8 @@ described.round(2)
 #
 # "The paper's iteration" is the paper's (8) and (9) as they are written: the Gram matrix $P^{\mathsf H} P$ on the side of the input, at all $n^2$ frequencies. Ten steps are assumed, which is what the published code takes; the paper gives no number.
 #
-# The times are stored, since they belong to one machine, and a busy one. The variants took turns, so that what else ran there met all of them, and the medians of the rounds count. The next cell prints where they were taken.
+# The times are stored, since they belong to one machine, and a busy one. The variants took turns, so that what else ran there met all of them. The rules and this text take the median of the rounds; the table [at the end](costs-hold) has their mean and standard deviation. The next cell prints where
+# the times were taken.
 
 # %%
 cost = {
@@ -501,7 +502,7 @@ for name in ("O1a", "O1b"):
         f"rounds: {table['round'].nunique()}, processes that ran or waited: {table.load.median():.0f}"
     )
 
-# %% mystnb={"figure": {"caption": "What projecting after every second step adds to the training time of ProcResNet-166, in per cent. Logarithmic; medians. Shortcuts: one matrix for a 1 × 1 kernel, and half of the spectrum.", "name": "fig-overhead"}, "image": {"alt": "Bars on a logarithmic scale: the library, the SVD and the iteration with the same shortcuts lie together, far below the paper's 8 per cent; the SVD and the iteration at every frequency lie together near or above it."}}
+# %% mystnb={"figure": {"caption": "What projecting after every second step adds to the training time of ProcResNet-166, in per cent, on a logarithmic scale. A dot is the median of the rounds. Shortcuts: one matrix for a 1 × 1 kernel, and half of the spectrum.", "name": "fig-overhead"}, "image": {"alt": "Five dots on a logarithmic scale: the library, the SVD and the iteration with the same shortcuts lie together, far below the paper's 8 per cent; the SVD and the iteration at every frequency lie together near or above it."}}
 labels = {
     "library": "this library",
     "svd, shortcuts": "SVD, shortcuts",
@@ -527,19 +528,19 @@ verdict = "far less" if of_svd[", shortcuts"] <= 0.5 else "not far less"
 on = {name: f.provenance.device.type for name, f in cost.items()}
 deep = cost["O1b"].frames["seconds"]
 recomputed = (
-    " (Both with activations that are computed a second time on the way back, which takes less memory and makes a step "
-    "longer.)"
+    " (Both with activations that are computed a second time on the way back. That takes less memory and makes a step "
+    f"longer, so that these shares do not compare with the {share['iteration']:.2g} % above.)"
     if deep.recomputed.all()
     else ""
 )
 deeper = (50 * deep.iteration / deep.step).groupby(deep.depth).median()
 Markdown(
-    f"On this {'GPU' if on['O1a'] == 'cuda' else 'CPU'} the paper's iteration takes {share['iteration']:.0f} % of the training time, and an SVD at every frequency "
-    f"{share['svd']:.0f} %. The iteration takes {of_svd['']:.1f} times as long as the SVD where neither has a shortcut, and "
+    f"On this {'GPU' if on['O1a'] == 'cuda' else 'CPU'} the paper's iteration takes {share['iteration']:.2g} % of the training time, and an SVD at every frequency "
+    f"{share['svd']:.2g} %. The iteration takes {of_svd['']:.1f} times as long as the SVD where neither has a shortcut, and "
     f"{of_svd[', shortcuts']:.1f} times where both have them: here it is {verdict} than an SVD. The shortcuts are what "
     f"saves time. With them the SVD is {saved:.0f} times as fast.\n\n"
-    f"At depth {deep.depth.max()} the same projections take {deeper.iloc[-1]:.1f} % of the training time in the place of "
-    f"{deeper.iloc[0]:.1f} % at depth {deep.depth.min()}, since three transitions are projected at any depth."
+    f"At depth {deep.depth.max()} the same projections take {deeper.iloc[-1]:.2g} % of the training time in the place of "
+    f"{deeper.iloc[0]:.2g} % at depth {deep.depth.min()}, since three transitions are projected at any depth."
     + recomputed
 )
 
@@ -548,11 +549,14 @@ library = {m: (times[m] / times.library).median() for m in ("svd, shortcuts", "s
 folder = results_root().parent / "benchmarks" / "results"
 measured = json.loads((folder / "projection.json").read_text())
 published = measured["over_ours"]["published"]
+threads = cost["O1d"].provenance.threads
 Markdown(
     f"This library's projection takes {share['library']:.2g} % of the training time. An SVD with the same shortcuts takes "
-    f"{library['svd, shortcuts']:.1f} times as long, one at every frequency {library['svd']:.0f} times. The authors' "
-    f"published function takes {published['median']:,.0f} times as long as the library (median of "
-    f"{measured['rounds']['others']} pairs, two threads): it has neither shortcut, and takes the Gram matrix on the larger "
+    f"{library['svd, shortcuts']:.1f} times as long, one at every frequency {library['svd']:.0f} times. These are medians "
+    f"of {times['round'].nunique()} rounds on {threads} thread{'s' * (threads > 1)}. A benchmark of its own times the authors' published function on "
+    f"{measured['threads']} threads: it takes {published['median']:,.0f} times as long as the library, where the SVD at "
+    f"every frequency takes {measured['over_ours']['svd']['median']:.0f} times as long (medians of "
+    f"{measured['rounds']['others']} pairs). The published function has neither shortcut, and takes the Gram matrix on the larger "
     "side, as the next chapter shows."
 )
 
@@ -597,6 +601,7 @@ pd.DataFrame(
 ).set_axis(doublings).rename_axis("exponent from").T
 
 # %% [markdown]
+# (costs-hold)=
 # ## What holds
 #
 # T3, P1, P2 and O1a to O1d were measured with more seeds or rounds, on record. The verdicts follow from these records by the rules below the table.
@@ -605,6 +610,17 @@ pd.DataFrame(
 found = claims.read_all(results_root(), only=("T3", "P1", "P2", *cost))
 claims.overview(found).drop(columns=["device", "commit", "verdict"]).set_index(
     ["claim", "measured"]
+)
+
+# %% tags=["hide-input"]
+busy = {
+    name: f.frames["seconds"].groupby("round").load.mean().median()
+    for name, f in cost.items()
+}
+Markdown(
+    "The times behind O1a to O1d were taken on a busy machine of two cores: in the median round "
+    f"{busy['O1a']:.0f} processes ran or waited there for O1a, O1c and O1d, and {busy['O1b']:.0f} for O1b. So a time alone "
+    "means little; the shares and ratios, which compare what ran in turns, mean more. The table has means over the rounds, where the text and the rules take medians."
 )
 
 # %%

@@ -83,6 +83,7 @@ table = {name: grid.measurements for name, grid in grids.items()}
 stored_claims = claims.read_all(results_root(), only=("P3", "F2a", "F2b"))
 found = {f.claim: f for f in stored_claims if f.preset == "desk"}
 BOTH = ("free", "conv-relu")
+CELL = ["c", "d"]
 TITLES = {v: variant.title for v, variant in VARIANTS.items()}
 
 
@@ -136,6 +137,25 @@ failing = {
 # Of the layers that are alive; the rule also counts a cell whose free networks have mostly died.
 living = far(held_fast) < far(free_fast)
 died = living.index[nearer["F2a"] & ~living]
+# Cells that lost no network: there held and free ones are compared over the same seeds.
+whole = {
+    name: studies.all_alive(table[name][table[name].variant.isin(BOTH)])
+    for name in ("main", "fast")
+}
+free_runs = table["fast"].query("step == @end and variant == 'free'").set_index(CELL)
+stuck = free_runs.loss.sub(math.log(10)).abs() < 1e-4  # at the loss of guessing
+lost = ~free_runs.log_ratio.map(math.isfinite)
+thinned = ", ".join(
+    f"{c} → {d} ({lost[c, d].sum()} of {len(lost[c, d])})"
+    for c, d in held_fast.index.difference(whole["fast"])
+)
+worst_alive = [
+    f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}"
+    for ratio in free_runs.log_ratio[~lost]
+    .loc[far(free_fast).idxmax()]
+    .map(math.exp)
+    .sort_values()
+]
 outcome = {name: claims.outcome(finding) for name, finding in found.items()}
 
 # %% [markdown]
@@ -226,8 +246,11 @@ draw.heat_maps(
 Markdown(
     f"""
 At the rate {FAST:g} the gradient shrinks in {(held_fast > 1).sum()} of {len(held_fast)} held layers. In the median cell the held ratio is {held_fast.median():.2f}. The free layers go both ways: in {(free_fast < 1).sum()} cells the gradient
-grows, and with two output channels it shrinks by a factor of {span(where(free_fast, "d == 2"), ".1f")}. The held layer is nearer to 1 in {nearer["F2a"].sum()} of {len(nearer["F2a"])} cells. What the projection does prevent is the worst: the
-cell that is farthest from 1 is off by a factor of {far(held_fast).max():.1f} if it is held, and of {far(free_fast).max():.0f} if it is free.
+grows, and with two output channels it shrinks by a factor of {span(where(free_fast, "d == 2"), ".1f")}. The held layer is nearer to 1 in {nearer["F2a"].sum()} of {len(nearer["F2a"])} cells. The worst cells are less
+bad if they are held. In {len(whole["fast"])} of {len(held_fast)} cells all networks are alive. Of these cells, the one that is farthest from 1 is off by a factor of {far(held_fast[whole["fast"]]).max():.1f} if it is held, and of {far(free_fast[whole["fast"]]).max():.1f} if it is free.
+
+In the other cells some free networks have died: {thinned}. Those that live there do not count above, because they are few and differ much: for {named([far(free_fast).idxmax()])} their ratios are {" and ".join(worst_alive)}. The held networks are all
+alive, and their cells are off by at most {far(held_fast).max():.1f}. The large free ratios go with networks that learn nothing: {(stuck & ~lost).sum()} of the {(~lost).sum()} free networks that live have the loss of guessing, {math.log(10):.4f}, and the smallest ratio among them is {math.exp(free_runs.log_ratio[stuck & ~lost].min()):.0f}.
 """
 )
 
@@ -653,8 +676,16 @@ Markdown(
 
 # %% [markdown]
 # What can be said of these small networks, at the beginning of training:
-#
-# * At the lower rate the projection moves the ratio towards 1 in nearly all cells, and at the higher one in little more than half of them. At both it prevents the worst.
+
+# %% tags=["hide-input"]
+Markdown(
+    f"""
+At the lower rate the projection moves the ratio towards 1 in nearly all cells, and at the higher one in little more than half of them. At both the worst cell is less bad. Among the cells whose networks are all alive, the farthest from 1 is off by a factor of {far(held[whole["main"]]).max():.1f} held and {far(free[whole["main"]]).max():.0f} free at the rate
+{SLOW:g}, and by {far(held_fast[whole["fast"]]).max():.1f} held and {far(free_fast[whole["fast"]]).max():.1f} free at {FAST:g}. At both rates the largest free ratios are those of networks that learn nothing.
+"""
+)
+
+# %% [markdown]
 # * The paper's exception, few inputs and more outputs, is there in networks that end with a mean over the map, and is wider than the paper says. It is hardly there in networks that end with a linear layer. Its cause is not the size of the space: gradients are alike, and kernels learn where they point.
 # * Another exception, few output channels, is the ReLU's. The paper does not mention it.
 # * $\sigma$ allows for a ReLU that lets half of the energy through. Where fewer units are active, as at the higher rate, it is too small.

@@ -12,9 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
 
+import pydata_sphinx_theme
 import pytest
+import sphinx_book_theme
 import yaml
 from pydantic import BaseModel, Field
+from sphinx.errors import ExtensionError
 from sphinx.ext.napoleon import Config
 from sphinx.ext.napoleon.docstring import NumpyDocstring
 
@@ -155,6 +158,64 @@ def test_the_json_of_the_results_is_put_into_the_book(tmp_path):
                   for where in (tmp_path / "results", ROOT / "results"))  # fmt: skip
     assert made == kept != set()
     assert not [*tmp_path.rglob("*.parquet")]
+
+
+def colours(theme: str) -> dict[str, str]:
+    """The colours of a theme by their names, the later style sheets overriding the earlier ones."""
+    sheets = [
+        Path(pydata_sphinx_theme.__path__[0], "theme/pydata_sphinx_theme/static/styles/pydata-sphinx-theme.css"),
+        Path(sphinx_book_theme.__path__[0], "theme/sphinx_book_theme/static/styles/sphinx-book-theme.css"),
+        ROOT / "book" / "_static" / "custom.css",
+    ]
+    found = {}
+    for sheet in sheets:
+        css = sheet.read_text(encoding="utf-8")
+        for block in re.findall(rf"""html\[data-theme=["']?{theme}["']?\]\s*\{{([^}}]*)""", css):
+            found |= dict(re.findall(r"--(pst-color-[\w-]+):\s*([^;]+)", block))
+    return found
+
+
+def luminance(colour: str) -> float:
+    """WCAG's relative luminance of #rgb or #rrggbb."""
+    digits = colour.strip().removeprefix("#")
+    digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    r, g, b = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_captions_can_be_read_in_both_themes(theme):
+    css = (ROOT / "book" / "_static" / "custom.css").read_text(encoding="utf-8")
+    rule = re.search(r"figcaption,[^{]*\{([^}]*)", css).group(1)
+    name = re.search(r"color: var\(--(.*?)\)", rule).group(1)
+    assert int(re.search(r"font-weight: (\d+)", rule).group(1)) >= 400  # thin letters look fainter than they are
+    dark, light = sorted(luminance(colours(theme)[key]) for key in (name, "pst-color-background"))
+    assert (light + 0.05) / (dark + 0.05) >= 7
+
+
+@pytest.mark.parametrize(
+    ("link", "gone"),
+    [
+        ("../results/claims/T1/desk/finding.json", False),
+        ("../results/scorecard.json#T1", False),
+        ("https://example.org/results/of-others.json", False),
+        ("../notebooks/05_results.html", False),  # a page, which tools/check_book.py looks after
+        ("../results/claims/T1/paper/finding.json", True),
+        ("results/scorecard.json", True),
+        ("../results/desk/cifar10/resnet-164/seed0/record.json", True),  # in the repository, but not in the book
+    ],
+)
+def test_a_link_to_a_result_that_the_book_does_not_have_ends_the_build(tmp_path, link, gone):
+    extension = load(ROOT / "book" / "_ext" / "results.py")
+    app = SimpleNamespace(builder=SimpleNamespace(format="html"), outdir=tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "one.html").write_text(f'<p><a href="{link}">the record</a></p>')
+    if not gone:
+        extension.copy(app, exception=None)
+        return
+    with pytest.raises(ExtensionError, match=re.escape(f"notebooks/one.html to {link}")):
+        extension.copy(app, exception=None)
 
 
 GOOD = """<html><head><link rel="stylesheet" href="_static/a.css"></head>

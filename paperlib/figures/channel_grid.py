@@ -17,6 +17,7 @@ from paperlib.figures._style import DIVERGING, PALETTE, line_at_one, marked_line
 # The logarithm of a ratio, to base 2: white is 1, the ends are 4 times and a quarter.  All heat maps share it.
 SCALE = Normalize(-2, 2)
 CELL = ["c", "d"]
+TITLE_INCHES = 0.075  # what a character of a panel's title takes at its size
 
 
 def _heat_map(ax: Axes, cells: pd.DataFrame, small: bool = False) -> AxesImage:
@@ -65,8 +66,9 @@ def _factor_axis(ax: Axes) -> None:
     ax.set_ylim(low, high)
 
 
-def _colour_bar(figure: Figure, image: AxesImage, axes: np.ndarray, label: str, **options: Any) -> None:
-    bar = figure.colorbar(image, ax=axes, extend="both", ticks=[-2, -1, 0, 1, 2], **options)
+def _colour_bar(figure: Figure, image: AxesImage, axes: np.ndarray, label: str) -> None:
+    """A colour bar as high as the panels, and as wide for one line of them as for several."""
+    bar = figure.colorbar(image, ax=axes, extend="both", ticks=[-2, -1, 0, 1, 2], aspect=18 * len(axes), pad=0.02)
     bar.ax.set_yticklabels(["¼", "½", "1", "2", "4"])
     bar.set_label(label)
     bar.outline.set_visible(False)
@@ -92,7 +94,8 @@ def heat_maps(ratios: pd.DataFrame, titles: dict[str, str], columns: int = 3, ti
     columns = min(columns, n)
     lines = -(-n // columns)
     side = 0.55 * max(ratios.d.nunique(), 3)
-    size = (columns * (side + 0.25) + 0.9, lines * (side * 0.78 + 0.65) + 0.4)
+    width = max(side, max(TITLE_INCHES * len(name) for name in titles.values()))
+    size = (columns * (width + 0.25) + 0.9, lines * (side * 0.78 + 0.65) + 0.4)
     with panels(lines, columns, size, title, sharex=True, sharey=True) as (figure, axes):
         for ax, (variant, name) in zip(axes.flat, titles.items(), strict=False):
             image = _heat_map(ax, ratios[ratios.variant == variant])
@@ -106,7 +109,7 @@ def heat_maps(ratios: pd.DataFrame, titles: dict[str, str], columns: int = 3, ti
                 ax.tick_params(labelbottom=True)
         for line in axes:
             line[0].set_ylabel("input channels c")
-        _colour_bar(figure, image, axes, "‖∂E/∂y‖ / ‖∂E/∂x‖", shrink=0.6, pad=0.02)
+        _colour_bar(figure, image, axes, "‖∂E/∂y‖ / ‖∂E/∂x‖")
     return figure
 
 
@@ -130,7 +133,7 @@ def factor_maps(factors: dict[str, pd.DataFrame], title: str = "") -> Figure:
             ax.set_title(name, fontsize=9, loc="left")
         for ax in axes[-1]:
             ax.set_xlabel("output channels d")
-        _colour_bar(figure, image, axes, "factor of the ratio", shrink=0.7, pad=0.02)
+        _colour_bar(figure, image, axes, "factor of the ratio")
     return figure
 
 

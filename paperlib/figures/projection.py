@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from paperlib.figures._style import DIVERGING, PALETTE, line_at_one, lines, marked_line, panel, panels, plain_numbers
 
@@ -18,6 +18,8 @@ NAMES = {
     "quintic": "minimax quintic",
     "qdwh": "QDWH (solves a linear system)",
 }
+
+VISIBLE = 0.05  # of a colour scale's half: less is not told from white
 
 
 def spectra(values: pd.DataFrame, title: str = "", unit: str = "σ") -> Figure:
@@ -42,7 +44,7 @@ def spectrum_maps(values: dict[str, np.ndarray], title: str = "") -> Figure:
     """One value for each frequency, one panel per kernel, on one colour scale centred at 1.
 
     ``values`` maps a panel's name to an array ``(h, w)``, frequencies in the order of the discrete Fourier transform.
-    The plot has frequency 0 in the middle.
+    The plot has frequency 0 in the middle.  A panel that is white all over says how near to 1 it is.
     """
     distance = max(float(np.abs(v - 1).max()) for v in values.values())
     norm = TwoSlopeNorm(1, 1 - distance, 1 + distance)
@@ -52,6 +54,9 @@ def spectrum_maps(values: dict[str, np.ndarray], title: str = "") -> Figure:
             image = ax.imshow(np.fft.fftshift(array), cmap=DIVERGING, norm=norm, extent=extent, origin="lower")
             ax.set_title(name, fontsize=10)
             ax.set_xlabel("frequency, cycles per pixel")
+            off = float(np.abs(array - 1).max())
+            if off < VISIBLE * distance:
+                ax.text(0, 0, f"1 at every frequency,\nto within {off:.1g}", ha="center", va="center", color=".3")
             ax.grid(False)
         axes[0][0].set_ylabel("frequency, cycles per pixel")
         bar = figure.colorbar(image, ax=axes[0], shrink=0.75, pad=0.02, label="singular value / σ")
@@ -192,22 +197,25 @@ def cost(table: pd.DataFrame, title: str = "") -> Figure:
 
 
 def overhead(table: pd.DataFrame, limit: float | None = None, title: str = "") -> Figure:
-    """What some projections add to a training step, in per cent, on a logarithmic scale.
+    """What some projections add to the training time, in per cent: one dot each, on a logarithmic scale.
 
     Columns: ``variant``, ``percent``.  A dashed line marks ``limit``, the paper's number.
     """
-    with panel((7.5, 0.55 * len(table) + 1.2), title) as (figure, ax):
+    # Dots, since a bar's length means nothing on an axis that has no zero.
+    with panel((7.5, 0.45 * len(table) + 1.3), title) as (figure, ax):
         rows = range(len(table))
-        ax.barh(rows, table.percent, color=PALETTE[0], height=0.6)
+        ax.plot(table.percent, rows, "o", color=PALETTE[0], ms=8)
         for row, value in zip(rows, table.percent, strict=True):
-            ax.text(value * 1.15, row, f"{value:.2g} %" if value < 100 else f"{value:.0f} %", va="center", fontsize=9)
+            number = f"{value:.2g} %" if value < 100 else f"{value:.0f} %"
+            ax.annotate(number, (value, row), (9, 0), textcoords="offset points", va="center", fontsize=9)
         ax.set_xscale("log")
         ax.set_xlim(table.percent.min() / 3, table.percent.max() * 6)
         ax.set_yticks(rows, table.variant)
-        ax.invert_yaxis()
-        ax.grid(False, axis="y")
+        ax.set_ylim(len(table) - 0.5, -0.5)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         if limit is not None:
-            ax.axvline(limit, color=PALETTE[3], ls="--", lw=1.3)
-            ax.text(limit * 1.1, -0.55, f"the paper's {limit:g} %", color=PALETTE[3], fontsize=9, va="bottom")
-        ax.set_xlabel("per cent of a training step")
+            ax.axvline(limit, color=PALETTE[3], ls="--", lw=1.3, zorder=1)
+            ax.annotate(f"the paper's {limit:g} %", (limit, -0.5), (4, 2), textcoords="offset points",
+                        color=PALETTE[3], fontsize=9, va="bottom")  # fmt: skip
+        ax.set_xlabel("per cent of the training time")
     return figure

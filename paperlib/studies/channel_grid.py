@@ -79,6 +79,21 @@ def by_cell(measurements: pd.DataFrame, variant: str, step: int | None = None) -
     return found.set_index(CELL).ratio
 
 
+def all_alive(measurements: pd.DataFrame, step: int | None = None) -> pd.MultiIndex:
+    """The cells (c, d) in which no run of any variant is dead after ``step`` steps (by default at the last stage).
+
+    Only there is a mean over the runs that are alive a mean over the same seeds for each variant.
+
+    Examples
+    --------
+    >>> runs = pd.DataFrame({"variant": "free", "c": 2, "d": [4, 4, 8], "step": 9, "log_ratio": [0.1, math.inf, 0.2]})
+    >>> all_alive(runs).tolist()
+    [(2, 8)]
+    """
+    dead = ratios(measurements, step).groupby(CELL).dead.sum()
+    return dead.index[dead == 0]
+
+
 def from_one(ratios: pd.Series) -> pd.Series:
     """How far ratios are from 1, as a factor of at least 1: the larger of the ratio and its inverse.
 

@@ -38,6 +38,20 @@ def test_heat_maps(channels, n):
     assert all(np.allclose(image.get_array(), math.log2(1.5)) for image in images)
 
 
+@pytest.mark.parametrize("columns", [1, 2, 3])
+@pytest.mark.parametrize("channels", [(2,), (2, 8, 32), (2, 4, 8, 16, 32)])
+def test_titles_stand_apart_and_the_colour_bar_is_as_high_as_the_panels(channels, columns):
+    titles = {name: f"no projection, start {name}" for name in "abcd"}
+    figure = drawn(draw.heat_maps(grid(channels, titles), titles, columns=columns, title="all"))
+    panels, bar = figure.axes[:4], figure.axes[-1]
+    for left, right in itertools.pairwise(panels[:columns]):
+        gap = right._left_title.get_window_extent().x0 - left._left_title.get_window_extent().x1
+        assert gap > 10  # pixels
+    height = max(ax.get_position().y1 for ax in panels) - min(ax.get_position().y0 for ax in panels)
+    # The triangles at its ends, which stand for what is off the scale, belong to it.
+    assert bar.get_position().height > 0.85 * height
+
+
 def test_cells_lie_where_their_channels_are():
     table = grid((2, 4), ("a",))
     table.loc[(table.c == 4) & (table.d == 2), "ratio"] = 3.0

@@ -204,3 +204,16 @@ def test_activity_is_that_of_the_living_at_the_end(table):
     found = studies.activity({"here": broken}).set_index("variant")
     assert found.loc["free", "dead"] == pytest.approx(3 / len(last))
     assert found.loc["free", "relu_share"] == pytest.approx(last.relu_share[3:].mean())
+
+
+def test_all_alive_leaves_out_a_cell_with_one_dead_run_of_any_variant():
+    rows = [
+        {"variant": v, "c": c, "d": 4, "seed": s, "step": step, "log_ratio": 0.1}
+        for v in ("free", "conv-relu") for c in (2, 8) for s in range(2) for step in (0, 9)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    assert studies.all_alive(table).tolist() == [(2, 4), (8, 4)]
+    one = (table.variant == "free") & (table.c == 8) & (table.seed == 1) & (table.step == 9)
+    table.loc[one, "log_ratio"] = math.inf
+    assert studies.all_alive(table).tolist() == [(2, 4)]
+    assert studies.all_alive(table, step=0).tolist() == [(2, 4), (8, 4)]
