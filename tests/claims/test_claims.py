@@ -190,6 +190,7 @@ def test_what_is_missing_or_damaged_is_said(measured, tmp_path):
         (("T1", "smoke", 0), "at least 1"),
         (("T1", "smoke", 2.0), "whole number"),
         (("T1", "smoke", True), "whole number"),
+        (("T3", "smoke", 10**20), "seeds must be at most 10,000, not 100,000,000"),
     ],
 )
 def test_bad_input(arguments, said):
