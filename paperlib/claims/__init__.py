@@ -166,7 +166,7 @@ def _tables_of(finding: Finding) -> Iterator[None]:
         yield
     except KeyError as e:
         raise RecordError(f"{where} has no {e}: measure the claim again") from e
-    except (AttributeError, IndexError, TypeError, ValueError) as e:
+    except (AttributeError, IndexError, TypeError, ValueError, pd.errors.UndefinedVariableError) as e:
         said = " ".join(str(e).split())
         raise RecordError(f"{where} has tables that its rule cannot read ({said:.200}): measure the claim again") from e
 
