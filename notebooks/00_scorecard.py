@@ -50,9 +50,13 @@ HTML(page.table(card, {f"notebooks/{p.stem}" for p in here.glob("notebooks/*.ipy
 # - **not yet tested at the paper's scale**: there is no measurement that could decide. A smaller training may have been measured; what it
 #   came out as then stands below the verdict, in grey, and decides nothing.
 #
-# A number is a mean over seeds, with its standard deviation. After it stand the number of seeds, the size of the experiment, and the
-# device and the commit that made it. The sizes are `smoke` (seconds, to see that everything works), `desk` (what two CPU cores manage)
-# and `paper` (the paper's protocol). What needs no training has no `paper` size, and there `desk` decides.
+# A number is a mean over seeds, with its standard deviation. After it stand n, which is the number of seeds, the size of the experiment,
+# and the device and the commit that made it. Times have no seeds: for the claims about cost (O1a to O1d), n is the number of rounds in
+# which everything was timed in turn. The sizes are `smoke` (seconds, to see that everything works), `desk` (what two CPU cores manage)
+# and `paper` (the paper's protocol).
+#
+# What needs no training has no `paper` size, and there `desk` decides. The claims about cost are the exception, because the paper's times
+# are those of a GPU: there `desk` decides only if it was measured on a GPU.
 
 # %% [markdown]
 # ## Where this comes from

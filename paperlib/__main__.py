@@ -186,22 +186,29 @@ def measure(names: list[str], preset: str, seeds: int | None, root: Path) -> int
 # -- scorecard and evidence ----------------------------------------------------------------------------------------
 def show_scorecard(root: Path, path: Path | None) -> int:
     """Print the scorecard of the findings below ``root``, and write it as JSON."""
+    claims.check_root(root)
     card, path = scorecard.build(root), path or root / scorecard.FILE
-    print(scorecard.describe(card))
     scorecard.write(card, path)
-    print(f"\nwritten to {path}")
+    print(f"{scorecard.describe(card)}\n\nwritten to {path}")
     return 0
 
 
-def measure_again(names: list[str], preset: str | None, committed: Path, out: Path) -> int:
-    """Measure claims again that need no training, and tell what changes; the status is 1 where an outcome does."""
-    for name in names:
+def measure_again(named: list[str], preset: str | None, committed: Path, out: Path) -> int:
+    """Measure claims again that need no training, all or those ``named``, and tell what changes.
+
+    The status is 1 where an outcome or a counted number does, or where a claim that was named is not compared.
+    """
+    for name in named:
         claims.check(name)
-    bar = tqdm(dict.fromkeys(names), desc="measuring again", disable=None, file=sys.stderr)
+    bar = tqdm(dict.fromkeys(named or claims.CLAIMS), desc="measuring again", disable=None, file=sys.stderr)
     found = list(evidence.gather(bar, committed, out, preset))
     print(evidence.report(found))
-    print(f"the new findings are in {out / 'claims'}")
-    return int(any(comparison.changed for comparison in found))
+    if any(comparison.now for comparison in found):
+        print(f"the new findings are in {out / 'claims'}")
+    lost = [comparison.claim for comparison in found if named and not comparison.compared]
+    if lost:
+        raise PaperlibError(f"not compared with a finding on record: {', '.join(lost)}; the lines above say why")
+    return int(any(comparison.failed for comparison in found))
 
 
 # -- plan and sweep ------------------------------------------------------------------------------------------------
@@ -323,8 +330,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "scorecard":
             return show_scorecard(options.root or results_root(), options.json)
         if options.command == "evidence":
-            names = options.claims or list(claims.CLAIMS)
-            return measure_again(names, options.preset, options.against or results_root(), options.out)
+            return measure_again(options.claims, options.preset, options.against or results_root(), options.out)
         parameters = {name: _value(value) for name, value in options.p}
         if options.command == "train":
             return train(parameters)

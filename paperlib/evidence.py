@@ -1,4 +1,8 @@
-"""The committed findings measured again: which outcomes change, and which numbers move by more than they scatter."""
+"""The committed findings measured again: which outcomes change, and which numbers move by more than they scatter.
+
+Claims about trained networks are not measured again, which would be to train again: they are judged again from the
+stored records.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,10 @@ class Comparison(NamedTuple):
         The quantities that differ by more than they scatter, as sentences.
     skipped : str
         Why it was not measured again; empty where it was.
+    stored : bool
+        Whether the claim was judged again from stored records, and nothing was measured.
+    exact : bool
+        Whether its numbers are counted, so that they may not differ at all.
     """
 
     claim: str
@@ -38,11 +46,23 @@ class Comparison(NamedTuple):
     now: str = ""
     moved: tuple[str, ...] = ()
     skipped: str = ""
+    stored: bool = False
+    exact: bool = False
 
     @property
     def changed(self) -> bool:
         """Whether the outcome is another one."""
         return bool(self.before and self.now and self.before != self.now)
+
+    @property
+    def compared(self) -> bool:
+        """Whether there are an old and a new finding."""
+        return bool(self.before and self.now)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the outcome is another one, or a number that was counted."""
+        return self.changed or (self.exact and bool(self.moved))
 
 
 def compare(before: Finding, now: Finding) -> Comparison:
@@ -57,7 +77,7 @@ def compare(before: Finding, now: Finding) -> Comparison:
     -------
     Comparison
         A quantity has moved where the means differ by more than the larger standard deviation, and by more than
-        rounding; and where it is in one of the two only.
+        rounding; where it was counted, by more than the last digits; and where it is in one of the two only.
 
     Examples
     --------
@@ -65,18 +85,25 @@ def compare(before: Finding, now: Finding) -> Comparison:
     >>> compare(finding, finding).moved
     ()
     """
-    names = dict.fromkeys([*before.quantities, *now.quantities])
-    moved = [said for name in names if (said := _moved(name, before.quantities.get(name), now.quantities.get(name)))]
-    return Comparison(before.claim, before.preset, claims.outcome(before), claims.outcome(now), tuple(moved))
+    was, outcome = claims.outcome(before), claims.outcome(now)
+    rules = claims.CLAIMS[before.claim]
+    pairs = {name: (before.quantities.get(name), now.quantities.get(name)) for name in before.quantities}
+    pairs |= {name: (None, quantity) for name, quantity in now.quantities.items() if name not in pairs}
+    moved = tuple(said for name, pair in pairs.items() if (said := _moved(name, *pair, rules.exact)))
+    return Comparison(before.claim, before.preset, was, outcome, moved, stored=rules.scaled, exact=rules.exact)
 
 
-def _moved(name: str, before: Quantity | None, now: Quantity | None) -> str:
+def _moved(name: str, before: Quantity | None, now: Quantity | None, exact: bool) -> str:
     if before is None or now is None:
         return f"{name}: {'new' if before is None else 'no longer there'}"
     if before.mean == now.mean or (math.isnan(before.mean) and math.isnan(now.mean)):
         return ""
-    spread = max(before.sd or 0.0, now.sd or 0.0, SAME * abs(before.mean), ROUNDING)
-    return "" if abs(now.mean - before.mean) <= spread else f"{name}: {before}, now {now}"
+    spread = max(before.sd or 0.0, now.sd or 0.0, SAME * abs(before.mean))
+    if abs(now.mean - before.mean) <= max(0.0 if exact else spread, ROUNDING):
+        return ""
+    if str(before) == str(now):  # the difference is behind the digits that are written
+        return f"{name}: {before.mean!r}, now {now.mean!r}"
+    return f"{name}: {before}, now {now}"
 
 
 def gather(
@@ -103,13 +130,19 @@ def gather(
     Raises
     ------
     ConfigError
-        The preset is none.
+        The preset is none, or the new findings would replace those on record.
     RecordError
-        A committed finding cannot be read, or a new one cannot be saved.
+        There is no committed finding, one cannot be read, or a new one cannot be saved.
     """
     if preset not in (None, *PRESETS):
         raise ConfigError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
+    claims.check_root(committed)
+    old, new = (Path(root) / "claims" for root in (committed, out))
+    if new.exists() and new.samefile(old):
+        raise ConfigError(f"the new findings would replace those on record in {old}: name another folder for them")
     known = {(f.claim, f.preset): f for f in claims.read_all(committed)}
+    if not known:
+        raise RecordError(f"there is no finding in {old}: name a folder that has some to compare with, such as results")
     counting = {f.claim: f.preset for f in claims.counting(known.values())}
     for name in names:
         size = preset or counting.get(name, "desk")
@@ -138,21 +171,30 @@ def report(comparisons: Iterable[Comparison]) -> str:
     Examples
     --------
     >>> print(report([Comparison("T1", "desk", "reproduced", "reproduced")]))
-    1 measured again: no outcome changed
+    1 measured again: no outcome changed, no number differs
     """
     found = list(comparisons)
-    again = [c for c in found if c.before and c.now]
+    again = [c for c in found if c.compared]
     changed = [c for c in again if c.changed]
-    count = f"{len(changed)} outcome{'s' * (len(changed) > 1)} changed" if changed else "no outcome changed"
     return "\n".join(
         [
-            f"{len(again)} measured again: {count}",
+            _headline(again, len(changed)),
             *_lines(changed, lambda c: [f"{c.claim} at {c.preset}: was {c.before}, is {c.now}"]),
             *_lines(again, lambda c: [f"{c.claim} at {c.preset}: {said}" for said in c.moved]),
             *_lines(found, lambda c: [f"{c.claim} at {c.preset}: new, {c.now}"] if c.now and not c.before else []),
             *_lines(found, lambda c: [f"{c.claim} at {c.preset}: not measured: {c.skipped}"] if c.skipped else []),
         ]
     )
+
+
+def _headline(again: list[Comparison], changed: int) -> str:
+    """How many were compared, measured or only judged, and what became of their outcomes and numbers."""
+    judged, moved = sum(c.stored for c in again), sum(len(c.moved) for c in again)
+    how = [f"{len(again) - judged} measured again"] * (len(again) > judged or not judged)
+    how += [f"{judged} judged again from the stored records"] * bool(judged)
+    outcomes = f"{changed} outcome{'s' * (changed > 1)} changed" if changed else "no outcome changed"
+    numbers = f"{moved} number{'s differ' if moved > 1 else ' differs'}" if moved else "no number differs"
+    return f"{', '.join(how)}: {outcomes}, {numbers}"
 
 
 def _lines(comparisons: list[Comparison], said: Callable[[Comparison], list[str]]) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from paperlib import __main__ as command
 from paperlib import claims, evidence
 from paperlib.claims import Quantity
-from paperlib.errors import ConfigError
+from paperlib.errors import ConfigError, RecordError
 
 
 @functools.cache
@@ -62,11 +62,14 @@ def test_the_report_has_outcomes_first():
         evidence.Comparison("B", "desk", "reproduced", "not reproduced"),
         evidence.Comparison("C", "desk", now="reproduced"),
         evidence.Comparison("D", "desk", "reproduced", skipped="there is no training run"),
+        evidence.Comparison("E", "desk", "reproduced", "reproduced", ("y: 1, now 2", "z: new"), stored=True),
     ]
     assert evidence.report(found).splitlines() == [
-        "2 measured again: 1 outcome changed",
+        "2 measured again, 1 judged again from the stored records: 1 outcome changed, 3 numbers differ",
         "  B at desk: was reproduced, is not reproduced",
         "  A at desk: x: 1, now 2",
+        "  E at desk: y: 1, now 2",
+        "  E at desk: z: new",
         "  C at desk: new, reproduced",
         "  D at desk: not measured: there is no training run",
     ]
@@ -76,9 +79,10 @@ def test_the_command_measures_again_and_trains_nothing(tmp_path, capsys, monkeyp
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
     claims.save(measured(), tmp_path)
     words = ["evidence", "C1", "F5", "P3", "--preset", "smoke", "--against", str(tmp_path), "--out"]
-    assert command.main([*words, str(tmp_path / "new")]) == 0
-    told = capsys.readouterr().out
-    assert "1 measured again: no outcome changed" in told
+    assert command.main([*words, str(tmp_path / "new")]) == 1  # F5 and P3 were asked for
+    told, err = capsys.readouterr()
+    assert err.endswith("error: not compared with a finding on record: F5, P3; the lines above say why\n")
+    assert "1 measured again: no outcome changed, no number differs" in told
     assert "F5 at smoke: not measured: there is no training run for F5" in told
     assert "P3 at smoke: not measured: there is no record of the grid" in told and "paperlib grid" in told
     assert [f.claim for f in claims.read_all(tmp_path / "new")] == ["C1"]
@@ -107,3 +111,45 @@ def test_the_size_is_that_of_the_finding_on_record(tmp_path):
 def test_what_is_unknown_is_refused(tmp_path, capsys):
     assert command.main(["evidence", "T9", "--out", str(tmp_path)]) == 1
     assert "error: claim 'T9'" in capsys.readouterr().err
+
+
+def test_a_number_that_was_counted_may_not_differ(tmp_path, capsys):
+    counted = claims.measure("TIIp", preset="smoke")
+    words = ["evidence", "TIIp", "--against", str(tmp_path), "--out", str(tmp_path / "new")]
+    claims.save(counted, tmp_path)
+    assert command.main(words) == 0
+    name, quantity = next(iter(counted.quantities.items()))
+    other = counted.quantities | {name: quantity.model_copy(update={"mean": quantity.mean + 1e-7})}
+    claims.save(counted.model_copy(update={"quantities": other}), tmp_path)
+    capsys.readouterr()
+    assert command.main(words) == 1
+    told = capsys.readouterr().out
+    assert "1 measured again: no outcome changed, 1 number differs" in told
+    assert f"{quantity.mean + 1e-7!r}, now {quantity.mean!r}" in told
+
+
+def test_what_is_on_record_is_not_replaced(tmp_path, capsys):
+    folder = claims.save(measured(), tmp_path / "old")
+    before = (folder / "finding.json").read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path / "old")
+    for out in ("old", "link"):
+        words = ["evidence", "C1", "--against", str(tmp_path / "old"), "--out", str(tmp_path / out)]
+        assert command.main(words) == 1
+        assert "error: the new findings would replace those on record" in capsys.readouterr().err
+    assert (folder / "finding.json").read_bytes() == before
+
+
+def test_there_must_be_something_to_compare_with(tmp_path):
+    with pytest.raises(RecordError, match="there are no findings in"):
+        next(evidence.gather(["C1"], tmp_path, tmp_path / "new"))
+    (tmp_path / "claims").mkdir()
+    with pytest.raises(RecordError, match="there is no finding in"):
+        next(evidence.gather(["C1"], tmp_path, tmp_path / "new"))
+
+
+def test_a_claim_that_is_new_is_told_by_the_status_where_it_was_named(tmp_path, capsys):
+    claims.save(measured(), tmp_path)
+    words = ["evidence", "P2", "--preset", "smoke", "--against", str(tmp_path), "--out", str(tmp_path / "new")]
+    assert command.main(words) == 1
+    told, err = capsys.readouterr()
+    assert "P2 at smoke: new, reproduced" in told and "not compared with a finding on record: P2" in err

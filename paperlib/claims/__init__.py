@@ -11,7 +11,8 @@ Each chapter has one module that says what its claims are: ``norm_preservation``
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -20,8 +21,19 @@ import torch
 from paperlib._checks import whole_number
 from paperlib.claims import channel_grid, interventions, norm_preservation, projection, section4
 from paperlib.claims.claim import UNTESTED, Claim, Measured, Outcome
-from paperlib.claims.finding import Finding, Quantity, Ruling, counting, place, rank, read, read_below, save
-from paperlib.claims.section4.base import ENOUGH
+from paperlib.claims.finding import (
+    Finding,
+    Quantity,
+    Ruling,
+    check_root,
+    counting,
+    place,
+    rank,
+    read,
+    read_below,
+    save,
+)
+from paperlib.claims.section4.base import ENOUGH, EVERY_SEED
 from paperlib.errors import ConfigError, RecordError
 from paperlib.store import Provenance
 
@@ -33,6 +45,7 @@ __all__ = [
     "Quantity",
     "Ruling",
     "check",
+    "check_root",
     "counting",
     "judged_by_another_rule",
     "measure",
@@ -62,15 +75,15 @@ CLAIMS: dict[str, Claim] = {
 
 
 def check(claim: str, preset: str | None = None, seeds: int | None = None) -> None:
-    """Raise ``ConfigError`` for a claim or a preset that does not exist, and unless ``seeds`` is a number of seeds."""
+    """Raise ``ConfigError`` for a claim or preset that does not exist, or ``seeds`` that are no number up to 10,000."""
     if claim not in CLAIMS:
         raise ConfigError(f"claim {claim!r} is not one of {', '.join(CLAIMS)}")
     presets = CLAIMS[claim].presets
     if preset is not None and preset not in presets:
         why = "" if "paper" in presets else f": {claim} needs no GPU and no data"
         raise ConfigError(f"preset {preset!r} is not one of {', '.join(presets)}{why}")
-    if seeds is not None:
-        whole_number("seeds", seeds, error=ConfigError)
+    if seeds is not None and whole_number("seeds", seeds, error=ConfigError) > EVERY_SEED:
+        raise ConfigError(f"seeds must be at most {EVERY_SEED:,}, not {seeds:,}")
 
 
 def measure(claim: str, preset: str = "desk", seeds: int | None = None) -> Finding:
@@ -94,7 +107,7 @@ def measure(claim: str, preset: str = "desk", seeds: int | None = None) -> Findi
     Raises
     ------
     ConfigError
-        For an unknown claim or preset, or no seeds.
+        For an unknown claim or preset, no seeds, or more than 10,000.
     RecordError
         The claim is about training runs of which there is no record, or one of them cannot be read.
 
@@ -137,14 +150,25 @@ def outcome(finding: Finding) -> Outcome:
     Raises
     ------
     RecordError
-        The claim is unknown, or a table or a column is missing.
+        The claim is unknown, or the tables are not such as it has: a table or a column is missing, or of another kind.
     """
     if finding.claim not in CLAIMS:
         raise RecordError(f"there is a finding about a claim {finding.claim!r}, which this paperlib does not know")
-    try:
+    with _tables_of(finding):
         return CLAIMS[finding.claim].judge(finding.frames)
+
+
+@contextlib.contextmanager
+def _tables_of(finding: Finding) -> Iterator[None]:
+    """Within it, whatever a claim's code meets in tables that are not its own becomes one sentence."""
+    where = f"the finding of {finding.claim} at the {finding.preset} preset"
+    try:
+        yield
     except KeyError as e:
-        raise RecordError(f"the finding of {finding.claim} has no {e}: measure the claim again") from e
+        raise RecordError(f"{where} has no {e}: measure the claim again") from e
+    except (AttributeError, IndexError, TypeError, ValueError, pd.errors.UndefinedVariableError) as e:
+        said = " ".join(str(e).split())
+        raise RecordError(f"{where} has tables that its rule cannot read ({said:.200}): measure the claim again") from e
 
 
 def verdict(finding: Finding) -> str:
@@ -234,12 +258,12 @@ def spoken(finding: Finding) -> str:
 def qualified(finding: Finding) -> str:
     """The finding's :func:`outcome` in words, at whatever scale: with its precision, and what is missing or few."""
     rules, found = CLAIMS[finding.claim], outcome(finding)
-    if found == "undecided":
-        return f"{found}: {rules.missing(finding.frames)}"
-    n = rules.smallest(finding.frames)
-    precision = rules.precision(finding.frames)
+    with _tables_of(finding):
+        if found == "undecided":
+            return f"{found}: {rules.missing(finding.frames)}"
+        n, note = rules.smallest(finding.frames), rules.note(finding.frames)
+        precision = rules.precision(finding.frames)
     where = f", in {precision}" if precision not in ("", "float32") else ""
-    note = rules.note(finding.frames)
     return found + where + (f" (n = {n})" if n is not None and n < ENOUGH else "") + (f" ({note})" if note else "")
 
 

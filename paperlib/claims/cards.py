@@ -311,9 +311,9 @@ CARDS: dict[str, Card] = {
     "I1": Card(
         "whether norm preservation explains the accuracy",
         OURS,
-        "the changed transitions improve the performance because they keep the norm better (on Table III, no figure)",
+        "no figure: the paper explains Table III by better norm preservation",
         FIVE,
         "Networks with several seeds whose error does not rise when their transitions are held away from the target.",
-        "Not estimated: the interventions are written for the desk preset, about 40 minutes of two cores.",
+        "The interventions are written for the desk preset: about 40 minutes of two cores.",
     ),
 }

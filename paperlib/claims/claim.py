@@ -53,6 +53,8 @@ class Claim(ABC):
     """Whether it is measured on a CUDA device where there is one."""
     scaled: ClassVar[bool] = False
     """Whether it is about trained networks.  Such a claim has a ``paper`` preset, and only that one decides it."""
+    exact: ClassVar[bool] = False
+    """Whether its numbers are counted, and so the same on every machine."""
     former: ClassVar[tuple[Former, ...]] = ()
     """The rules that it had before, the oldest first."""
 

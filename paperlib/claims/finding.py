@@ -91,13 +91,20 @@ def read(folder: str | Path) -> Finding:
     return Finding.read(folder)
 
 
+def check_root(root: str | Path) -> None:
+    """Raise ``RecordError`` unless ``root`` can hold findings: a folder with a folder ``claims`` in it."""
+    if not (Path(root) / "claims").is_dir():
+        raise RecordError(f"there are no findings in {root}: name a folder that has claims/ in it, such as results")
+
+
 def read_below(root: str | Path) -> list[Finding]:
     """Every finding below ``<root>/claims``, by claim and preset in the order of their names.
 
     Raises
     ------
     RecordError
-        One cannot be read, lies where an earlier paperlib kept it, or in the place of another claim or preset.
+        One cannot be read, lies where an earlier paperlib kept it, or in the place of another claim or preset; or the
+        folder of one has none.
     """
     claims = Path(root) / "claims"
     if old := sorted(claims.glob(f"*/{Finding.FILE}")):
@@ -105,7 +112,13 @@ def read_below(root: str | Path) -> list[Finding]:
             f"{old[0].parent} has a finding where an earlier paperlib kept it: move what is in it to a folder in it "
             "that is named after the preset, such as desk"
         )
-    return [_in_its_place(read(path.parent), root) for path in sorted(claims.glob(f"*/*/{Finding.FILE}"))]
+    folders = sorted(path for path in claims.glob("[!.]*/[!.]*") if path.is_dir())
+    for folder in folders:
+        if not (folder / Finding.FILE).is_file():
+            raise RecordError(
+                f"there is no file {Finding.FILE} in {folder}: measure the claim again, or remove the folder"
+            )
+    return [_in_its_place(read(folder), root) for folder in folders]
 
 
 def _in_its_place(finding: Finding, root: str | Path) -> Finding:

@@ -36,7 +36,7 @@ class Number(BaseModel):
     mean, sd : float or None
         None where it is not finite; ``sd`` also where there is one seed.
     n : int
-        How many seeds.
+        How many seeds; of a time, how many rounds.
     text : str
         Mean ± sd as the pages write it.
     """
@@ -83,7 +83,7 @@ class Evidence(BaseModel):
     numbers : list of Number
         All that were measured.
     n : int
-        How many seeds the numbers are over, at most.
+        How many seeds the numbers are over, at most; of times, how many rounds.
     device, commit, date, command, record : str
         Where it was measured, from which code, when, what measures it again, and its file below the root.
     ruled : bool
@@ -262,8 +262,10 @@ def write(scorecard: Scorecard, path: str | Path) -> None:
     Raises
     ------
     RecordError
-        The file cannot be written.
+        The file cannot be written, or there is no folder for it: a name that was mistyped makes none.
     """
+    if not Path(path).parent.is_dir():
+        raise RecordError(f"the scorecard could not be written to {path}: there is no folder {Path(path).parent}")
     try:
         files.write_atomically(Path(path), scorecard.json_text().encode())
     except OSError as e:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +33,7 @@ class Prices(NamedTuple):
         return self.sentence([job for job in self.jobs if group in job.groups and claim.takes(job.config)])
 
     def sentence(self, jobs: Iterable[file.Job] | None = None) -> str:
-        """The price of some runs, or of all, as a sentence: how many, and the hours on the cores that were timed."""
+        """The price of some runs, or of all, as a sentence: how many, and :func:`paperlib.sweep.cost.in_words`."""
         asked = list(self.jobs if jobs is None else jobs)
         if not asked:
             return "Not estimated."
@@ -44,28 +43,18 @@ class Prices(NamedTuple):
             return f"{runs}; hours not estimated."
         known = self.costs
         assert known is not None
+        said = cost.in_words(hours, min(len(asked), known.side_by_side))
         return (
-            f"{runs}: about {rounded(hours)} hours on {known.side_by_side} cores of an {known.device.name}, predicted "
-            f"from steps timed at depths {' and '.join(map(str, cost.DEPTHS))}. On a GPU: not estimated."
+            f"{runs}: {said}, predicted for {known.side_by_side} cores of an {known.device.name} from steps timed at "
+            f"depths {' and '.join(map(str, cost.DEPTHS))}. On a GPU: not estimated."
         )
 
     def hours(self, jobs: Iterable[file.Job]) -> float | None:
-        """The predicted hours of some runs, as many of them at a time as were timed together; None if unknown."""
-        if self.costs is None or any(job.config.precision not in self.costs.per_image for job in jobs):
+        """The predicted hours of some runs, one at a time; None if unknown."""
+        configs = [job.config for job in jobs]
+        if self.costs is None or any(config.precision not in self.costs.per_image for config in configs):
             return None
-        return sum(self.costs.seconds(job.config) for job in jobs) / self.costs.side_by_side / 3600
-
-
-def rounded(hours: float) -> str:
-    """Hours to two digits, which is more than a prediction knows.
-
-    Examples
-    --------
-    >>> rounded(1234.5), rounded(7.04)
-    ('1,200', '7')
-    """
-    digits = 1 - math.floor(math.log10(hours)) if hours > 0 else 0
-    return f"{round(hours, digits):,g}"
+        return self.costs.hours(configs)
 
 
 def here(root: str | Path) -> Prices:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 
 from paperlib.claims._wording import spelled
 from paperlib.claims.cards import OURS
@@ -35,7 +36,7 @@ def _counted(rows: list[Row]) -> str:
     return (
         f"Of the paper's {spelled(len(rows))} claims that this book can test, {_are(reproduced)} reproduced, "
         f"{_are(corrected)} reproduced with a correction, and "
-        f"{f'{_are(refuted)} not reproduced' if refuted else 'none is refuted'}; "
+        f"{spelled(refuted) if refuted else 'none'} came out as not reproduced at a scale that decides; "
         f"{_are(untested)} not yet tested at the paper's scale."
     )
 
@@ -43,7 +44,7 @@ def _counted(rows: list[Row]) -> str:
 def _named(rows: list[Row]) -> str:
     parts = []
     for words, verdict in zip(("reproduced", "reproduced with a correction", "not reproduced"), VERDICTS, strict=False):
-        if found := [row.title for row in rows if row.verdict == verdict]:
+        if found := [_titled(row) for row in rows if row.verdict == verdict]:
             parts.append(f"{words} {'is' if len(found) == 1 else 'are'} {listed(found)}")
     return _capital("; ".join(parts) or "no claim has a verdict yet") + "."
 
@@ -56,13 +57,18 @@ def _open(rows: list[Row], cost: str) -> str:
     there = f"{spelled(len(small)) if small else 'none'} of the {spelled(len(untested))} open claims"
     outcomes: dict[str, list[str]] = {}
     for row in small:
-        outcomes.setdefault(row.evidence[0].outcome, []).append(row.claim)
-    told = "; ".join(f"{outcome}: {', '.join(names)}" for outcome, names in outcomes.items())
+        outcomes.setdefault(row.evidence[0].outcome, []).append(_titled(row))
+    told = "; ".join(f"{outcome}: {listed(names)}" for outcome, names in outcomes.items())
     was = "was" if len(small) < 2 else "were"
     return _capital(
         f"{there} {was} measured at a smaller size, which decides nothing{f' ({told})' * bool(told)}, and the "
         f"paper's scale asks for {_clause(cost)}."
     )
+
+
+def _titled(row: Row) -> str:
+    """What a claim is about, with its place in the paper if the title has it, and its name."""
+    return f"{row.title.removesuffix(')')}; {row.claim})" if row.title.endswith(")") else f"{row.title} ({row.claim})"
 
 
 def _clause(cost: str) -> str:
@@ -112,6 +118,19 @@ def _described(row: Row) -> list[str]:
     return [_wrapped(line) for line in lines]
 
 
+def plain(text: str) -> str:
+    """Text without what a terminal would obey: a record may hold anything.
+
+    Examples
+    --------
+    >>> plain("red: \x1b[31m, and a\\ttab")
+    'red: [31m, and a tab'
+    """
+    kinds = [(char, unicodedata.category(char)) for char in text]
+    return "".join(" " if char in "\t\n\r" else "" if kind in ("Cc", "Cf") else char for char, kind in kinds)
+
+
 def _wrapped(line: str) -> str:
+    line = plain(line)
     indent = " " * (len(line) - len(line.lstrip()) + 2)
     return "\n".join(textwrap.wrap(line, WIDTH, subsequent_indent=indent, drop_whitespace=True)) or line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +63,10 @@ class Costs(BaseModel):
         base, slope = self.per_image[config.precision]
         return self.startup + images(config) * (base + slope * config.depth)
 
+    def hours(self, configs: Iterable[ResolvedRun]) -> float:
+        """How long some runs take one after another, in hours."""
+        return sum(map(self.seconds, configs)) / 3600
+
     def save(self, path: Path) -> None:
         """Keep it in a file."""
         files.write_atomically(path, json.dumps(self.model_dump(mode="json"), indent=2).encode())
@@ -87,6 +93,42 @@ def memory_bytes(config: ResolvedRun) -> float:
 def disk_bytes(config: ResolvedRun) -> float:
     """What a run leaves on the disk: its checkpoint, its record, its notebook and its page."""
     return PARAMETER_BYTES * config.depth + PAGES_BYTES
+
+
+def in_words(hours: float, at_a_time: int = 1) -> str:
+    """The hours of runs in words, always first those of one run at a time, so that all pages give the same number.
+
+    Parameters
+    ----------
+    hours : float
+        What the runs take one after another.
+    at_a_time : int
+        How many can be made at the same time.
+
+    Returns
+    -------
+    str
+        Part of a sentence.
+
+    Examples
+    --------
+    >>> in_words(25_558, 2)
+    'about 26,000 hours, one run at a time; 2 at a time: about 13,000 hours'
+    """
+    one = f"about {rounded(hours)} hours, one run at a time"
+    return one if at_a_time == 1 else f"{one}; {at_a_time} at a time: about {rounded(hours / at_a_time)} hours"
+
+
+def rounded(hours: float) -> str:
+    """Hours to two digits, which is more than a prediction knows.
+
+    Examples
+    --------
+    >>> rounded(1234.5), rounded(7.04)
+    ('1,200', '7')
+    """
+    digits = 1 - math.floor(math.log10(hours)) if hours > 0 else 0
+    return f"{round(hours, digits):,g}"
 
 
 # -- timing --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ axes.  A group may also be a list of such products.  A run that several groups n
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,8 @@ class Sweep(Parameters):
             raise ConfigError("groups: there is no group, and no channel_grid either: name at least one run")
         shared = {"preset": self.preset} | _checked("common", self.common)
         for group, products in self.groups.items():
+            if not re.fullmatch(r"[\w-]+", group):  # it is a column's entry, and may become a file's name
+                raise ConfigError(f"groups: the name {group!r} must be of letters, digits, _ and - only")
             for product in products if isinstance(products, list) else [products]:
                 axes = {name: _axis(f"groups: {group}", name, value) for name, value in product.items()}
                 _checked(f"groups: {group}", axes)
@@ -153,13 +156,28 @@ def _check_places(jobs: list[Job]) -> None:
             )
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; of two groups of one name YAML keeps the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, after the keys of the file itself were looked at; ``<<`` brings others in later."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read(path: str | Path) -> Sweep:
     """Read a sweep's file, and check all of it.
 
     Raises
     ------
     ConfigError
-        It is missing, is no YAML, or names something impossible: one sentence with the file and the key.
+        It is missing, is no YAML, names something impossible, or has a key twice: one sentence with the file and
+        the key.
 
     Examples
     --------
@@ -168,9 +186,11 @@ def read(path: str | Path) -> Sweep:
     paperlib.errors.ConfigError: workflow/config/none.yaml cannot be read: No such file or directory
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # a SafeLoader
     except OSError as e:
         raise ConfigError(f"{path} cannot be read: {e.strerror or e}") from None
+    except yaml.constructor.ConstructorError as e:
+        raise ConfigError(f"{path}: {' '.join(str(e).split())}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(e).split())}") from None
     if not isinstance(content, dict):

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from paperlib import machine
+from paperlib._checks import whole_number
 from paperlib.config import ResolvedRun
 from paperlib.errors import ConfigError, PaperlibError
 from paperlib.store import runs_root
@@ -65,8 +66,15 @@ class Plan(NamedTuple):
 
 
 def folder(file: Path, out: Path | None = None) -> Path:
-    """The folder of a sweep's notebooks and logs: ``out``, or ``out/<name>`` where the command is given."""
-    return (out or Path("out") / file.stem).resolve()
+    """The folder of a sweep's notebooks and logs: ``out``, or ``out/<name>`` where the command is given.
+
+    It need not be there.  Raises ``ConfigError`` where a file is in its place.
+    """
+    found = (out or Path("out") / file.stem).resolve()
+    there = next(place for place in (found, *found.parents) if place.exists())
+    if not there.is_dir():
+        raise ConfigError(f"the folder {found} cannot be written, since {there} is a file: name another with --out")
+    return found
 
 
 def make(file: Path, out: Path, costs: Path | None = None, workers: int | None = None) -> Plan:
@@ -87,10 +95,15 @@ def make(file: Path, out: Path, costs: Path | None = None, workers: int | None =
     -------
     Plan
         Nothing is started.
+
+    Raises
+    ------
+    ConfigError
+        The file or the costs are damaged, or ``workers`` is no number of runs.
     """
     sweep = read(file)
     jobs = sweep.jobs()
-    workers = workers or room(jobs)
+    workers = room(jobs) if workers is None else whole_number("workers", workers, error=ConfigError)
     precisions = {job.config.precision for job in jobs}
     device = jobs[0].config.device if jobs else "cpu"
     known = cost.stored(costs) if costs else cost.costs_here(device, set(precisions), workers)
@@ -147,9 +160,8 @@ def describe(plan: Plan) -> str:
     grid = " and a channel grid" * (plan.sweep.channel_grid is not None)
     lines = [f"{plan.name}: {len(plan.states)} runs{grid}, {where}", shown]
     if plan.costs:
-        hours = plan.left() / 3600 / plan.workers
         lines.append(
-            f"left: about {hours:.2g} hours with {plan.workers} at a time, by what was timed on {plan.costs.host} "
+            f"left: {cost.in_words(plan.left() / 3600, plan.workers)}, by what was timed on {plan.costs.host} "
             f"({plan.costs.device.name}){'; the channel grid comes on top' * bool(grid)}"
         )
     else:

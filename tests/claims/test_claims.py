@@ -181,6 +181,18 @@ def test_what_is_missing_or_damaged_is_said(measured, tmp_path):
         claims.save(measured("C1"), full)
 
 
+@pytest.mark.parametrize("met", [AttributeError, IndexError, TypeError, ValueError, pd.errors.UndefinedVariableError])
+@pytest.mark.parametrize("where", ["judge", "note"])
+def test_whatever_a_rule_meets_in_foreign_tables_is_one_sentence(measured, monkeypatch, met, where):
+    def fails(self, tables):
+        raise met("no\ncolumn")
+
+    finding = measured("C1")
+    monkeypatch.setattr(type(claims.CLAIMS["C1"]), where, fails)
+    with pytest.raises(RecordError, match="the finding of C1 at the smoke preset has tables that its rule cannot read"):
+        claims.qualified(finding)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -190,6 +202,7 @@ def test_what_is_missing_or_damaged_is_said(measured, tmp_path):
         (("T1", "smoke", 0), "at least 1"),
         (("T1", "smoke", 2.0), "whole number"),
         (("T1", "smoke", True), "whole number"),
+        (("T3", "smoke", 10**20), "seeds must be at most 10,000, not 100,000,000"),
     ],
 )
 def test_bad_input(arguments, said):

@@ -28,3 +28,34 @@ def test_a_damaged_finding_is_one_sentence_and_a_status(measured, tmp_path, caps
     assert command.main(["scorecard", "--root", str(tmp_path)]) == 1
     assert "is not a readable finding" in capsys.readouterr().err
     assert not (tmp_path / "scorecard.json").exists()
+
+
+def test_a_root_without_findings_is_refused(tmp_path, capsys):
+    for root in (tmp_path / "nowhere", tmp_path):
+        assert command.main(["scorecard", "--root", str(root)]) == 1
+        printed = capsys.readouterr()
+        assert printed.err.startswith(f"error: there are no findings in {root}: name a folder that has claims/")
+        assert printed.out == "" and [*tmp_path.iterdir()] == []
+
+
+def test_nothing_is_printed_where_it_cannot_be_written(tmp_path, capsys):
+    assert command.main(["scorecard", "--json", str(tmp_path / "a" / "b.json")]) == 1
+    printed = capsys.readouterr()
+    assert f"there is no folder {tmp_path / 'a'}" in printed.err
+    assert printed.out == "" and not (tmp_path / "a").exists()
+
+
+def test_a_folder_of_a_finding_that_has_none_is_not_passed_over(measured, tmp_path, capsys):
+    claims.save(measured("C1"), tmp_path)
+    (tmp_path / "claims" / "T1" / "desk" / "finding.json").mkdir(parents=True)
+    assert command.main(["scorecard", "--root", str(tmp_path)]) == 1
+    assert "there is no file finding.json in" in capsys.readouterr().err
+
+
+def test_a_table_that_lacks_a_column_is_one_sentence(measured, tmp_path, capsys):
+    frames = {name: table.drop(columns="measured", errors="ignore") for name, table in measured("C1").frames.items()}
+    claims.save(measured("C1").model_copy(update={"frames": frames}), tmp_path)
+    assert command.main(["scorecard", "--root", str(tmp_path)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: the finding of C1 at the smoke preset has") and err.count("\n") == 1
+    assert "'measured'" in err and "measure the claim again" in err

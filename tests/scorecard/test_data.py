@@ -86,6 +86,9 @@ def test_numbers_that_are_not_finite_are_none(measured, tmp_path):
 def test_the_json_is_the_same_each_time_and_is_read_back(measured, tmp_path):
     claims.save(measured("C1"), tmp_path)
     card, path = scorecard.build(tmp_path), tmp_path / "there" / "scorecard.json"
+    with pytest.raises(RecordError, match="there is no folder .*there"):
+        scorecard.write(card, path)
+    path.parent.mkdir()
     scorecard.write(card, path)
     first = path.read_bytes()
     scorecard.write(scorecard.build(tmp_path), path)

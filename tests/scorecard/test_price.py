@@ -1,12 +1,16 @@
 """What a claim costs at the paper's scale."""
 
+from pathlib import Path
+
 import pytest
 
+from paperlib import scorecard
 from paperlib.claims import CLAIMS
 from paperlib.config import RunConfig
-from paperlib.scorecard.price import COSTS, Prices, here, rounded
+from paperlib.scorecard.price import COSTS, SWEEP, Prices, here
 from paperlib.store import Device, results_root
-from paperlib.sweep.cost import Costs, images
+from paperlib.sweep import plan
+from paperlib.sweep.cost import Costs, images, in_words, rounded
 from paperlib.sweep.file import Job
 
 
@@ -23,11 +27,12 @@ def prices(*jobs):
 def test_the_hours_are_those_of_the_claim_s_runs_in_its_group():
     mine, deeper, other = job(20, "a"), job(83, "a", "b"), job(20, "a", arch="resnet")
     known = prices(mine, deeper, other)
-    hours = (2 + images(mine.config) * 1e-4 * (20 + 83)) / 2 / 3600
+    hours = (2 + images(mine.config) * 1e-4 * (20 + 83)) / 3600
     assert known.hours([mine, deeper]) == pytest.approx(hours)
     said = known.of(CLAIMS["F3a"], "a")  # which is about Plain alone
-    assert said.startswith(f"2 training runs: about {rounded(hours)} hours on 2 cores of an Abacus, predicted from")
-    assert known.of(CLAIMS["F3a"], "b").startswith("1 training run: about")
+    both = f"about {rounded(hours)} hours, one run at a time; 2 at a time: about {rounded(hours / 2)} hours"
+    assert said.startswith(f"2 training runs: {both}, predicted for 2 cores of an Abacus from steps")
+    assert "run at a time, predicted" in known.of(CLAIMS["F3a"], "b")  # one run alone
 
 
 def test_what_was_not_timed_is_not_estimated():
@@ -41,3 +46,12 @@ def test_the_costs_on_record_are_read(tmp_path):
     assert here(tmp_path).costs is None and here(tmp_path).jobs
     known = here(results_root()).costs
     assert (results_root() / COSTS).exists() and "float32" in known.per_image
+
+
+def test_the_scorecard_and_the_plan_have_the_same_hours(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
+    root = results_root()
+    made = plan.make(root.parent / SWEEP, Path(tmp_path) / "out", root / COSTS, workers=2)
+    hours = plan.table(made).set_index("group").hours["all"]
+    assert here(root).hours(made.jobs) == pytest.approx(hours)
+    assert in_words(hours, 2) in plan.describe(made) and in_words(hours, 2) in scorecard.build(root).cost

@@ -65,6 +65,10 @@ def test_what_the_file_gives_is_the_run():
         ("preset: smoke\ncommon: {presicion: float32}\ngroups: {a: {depth: 20}}", "did you mean 'precision'"),
         ("preset: smoke\ngroups: {a: {depth: 20}}\nchannel_grid: {seed: 3}", "channel_grid: unknown parameter 'seed'"),
         ("groups: {a: {depth: 20}}", "preset is required"),
+        ("preset: smoke\ngroups: {a: {depth: 20}, b: {depth: 11}, a: {depth: 29}}", "'a' stands twice"),
+        ("preset: smoke\npreset: desk\ngroups: {a: {depth: 20}}", "'preset' stands twice"),
+        ("preset: smoke\ngroups: {a/b: {depth: 20}}", "groups: the name 'a/b' must be of letters, digits, _ and -"),
+        ("preset: smoke\ngroups: {'': {depth: 20}}", "groups: the name '' must be"),
         ("preset: [", "is not YAML"),
         ("- 1", "must hold keys and values"),
         ("", "must hold keys and values"),
@@ -84,3 +88,12 @@ def test_two_runs_do_not_share_a_folder():
     groups = {"a": {"depth": 11, "device": ["cpu", "cuda"]}}
     with pytest.raises(ConfigError, match="two runs with one folder"):
         Sweep(preset="smoke", common={"precision": "float32"}, groups=groups).jobs()
+
+
+def test_an_anchor_s_keys_may_be_given_again(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: smoke\ngroups:\n  a: &a {depth: 20, seed: 1}\n  b: {<<: *a, depth: 11}\n")
+    assert [(job.groups, job.config.depth, job.config.seed) for job in read(file).jobs()] == [
+        (("a",), 20, 1),
+        (("b",), 11, 1),
+    ]

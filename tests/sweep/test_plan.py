@@ -127,3 +127,25 @@ def test_a_device_that_is_not_here_is_not_timed(tmp_path, runs, monkeypatch):
     assert cost.costs_here("cuda", {"float32"}, 1) is None
     made = plan.make(plan.Path(__file__).parents[2] / "workflow" / "config" / "paper.yaml", tmp_path)
     assert "the hours are not known" in plan.describe(made)
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_workers_are_at_least_one(workers, sweep_file, costs, tmp_path, capsys):
+    words = ["plan", str(sweep_file), "--out", str(tmp_path / "out"), "--costs", str(costs), f"--workers={workers}"]
+    assert command.main(words) == 1
+    assert capsys.readouterr().err == f"error: workers must be a whole number of at least 1, not {workers}\n"
+
+
+@pytest.mark.parametrize("below", ["", "out"])
+def test_a_file_is_no_sweep_s_folder(below, sweep_file, tmp_path, capsys):
+    file = written(tmp_path / "file", "")
+    assert command.main(["plan", str(sweep_file), "--status", "--out", str(file / below)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and f"since {file} is a file: name another with --out" in printed.err
+
+
+def test_the_hours_that_are_left_are_told_for_one_run_at_a_time_first(sweep_file, costs, tmp_path):
+    made = plan.make(sweep_file, tmp_path / "out", costs, workers=2)
+    hours = made.left() / 3600
+    assert cost.in_words(hours, 2) in plan.describe(made)
+    assert cost.in_words(hours) in plan.describe(made._replace(workers=1))

@@ -101,6 +101,7 @@ class Parameters(Claim):
     """Table II: what the norm-preserving transitions add to the number of parameters."""
 
     name = "TIIp"
+    exact = True
     where = "Table II"
     statement = "the norm-preserving transitions add under 1 % to the number of parameters"
     PER_CENT = 1
