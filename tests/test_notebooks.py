@@ -149,7 +149,7 @@ def watched(**parameters):
 @pytest.mark.parametrize(
     ("runs", "said"),
     [
-        ([], "There is no record of the networks of Figures 3 and 4 at the smoke preset yet"),
+        ([], "There is no record of the nine networks of Figures 3 and 4 at a constant rate at the smoke preset yet"),
         ([{"arch": a, "seed": s} for a in ("plain", "procresnet") for s in (0, 1)], "seeds a network: n = 2"),
     ],
 )

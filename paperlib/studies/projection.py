@@ -221,7 +221,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape(128, 64, 1, 1, 16),
     Shape(64, 128, 1, 2, 8),
 )
-"""The paper's first transition, then with several taps and with one: c < d, c = d, c > d, and strided."""
+"""The paper's first transition, then c < d, c = d, c > d and a stride, with several taps and with one."""
 
 
 def exactness(shapes: Iterable[Shape], passes: Iterable[int], seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:

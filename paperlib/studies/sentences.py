@@ -20,7 +20,7 @@ BLOCKS = {"residual": "block of constant width", "transition": "transition"}
 CHOICES = ("schedule", "dataset", "erase_relu", "project", "projector", "project_every")
 TITLES = {"plain": "Plain", "resnet": "ResNet", "procresnet": "ProcResNet"}
 GRID = "the nine networks of Figures 3 and 4 at a constant rate"
-"""What most of the chapter is about: records of other networks and schedules may be there without one of these."""
+"""What most of the chapter is about. Records of other networks and schedules may be there without one of these."""
 WINDOW = 10  # epochs at either end of a run, as in the rule of F3f
 
 
