@@ -210,7 +210,7 @@ class Figure2(GridClaim):
         return "; ".join(dict.fromkeys(filter(None, lacks)))
 
     def distances(self, table: pd.DataFrame) -> pd.DataFrame:
-        """How far from 1 each cell is after the last stage: |log| of the mean over the runs that are alive.
+        """How far from 1 each cell is after the last stage: the size of log of the mean over the runs that are alive.
 
         Indexed by (c, d), with the columns ``conv-relu`` and ``free``.  Infinite where more than half of a cell's runs
         have died.
