@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from paperlib import machine
 from paperlib.cifar import DATASETS, available
 from paperlib.errors import ConfigError
-from paperlib.models import Arch, check_depth
+from paperlib.models import Arch, check_depth, network_name
 from paperlib.parameters import (
     Count,
     Factors,
@@ -206,9 +206,14 @@ class ResolvedRun(RunConfig, Resolved):
         return len(DATASETS[self.dataset].classes)
 
     @property
+    def guessing_error(self) -> float:
+        """The test error of guessing, in per cent."""
+        return 100 * (1 - 1 / self.num_classes)
+
+    @property
     def network(self) -> str:
         """The network's name as in the paper: ``procresnet-166`` is ``arch="procresnet", depth=164``."""
-        name = f"{self.arch}-{self.depth + 2 * (self.arch == 'procresnet')}"
+        name = network_name(self.arch, self.depth)
         if self.erase_relu:
             name += "-eraserelu"
         if not self.project:

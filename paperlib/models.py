@@ -33,6 +33,24 @@ Kind = Literal["transition", "residual"]
 Skip = Literal["identity", "projection", "none"]
 EXPANSION = 4
 WIDTHS = (16, 32, 64)
+TITLES: dict[Arch, str] = {"plain": "Plain", "resnet": "ResNet", "procresnet": "ProcResNet"}
+"""What each architecture is called in a text."""
+
+
+def network_name(arch: str, depth: int) -> str:
+    """A network's name as in the paper, from its base network's depth: a ProcResNet has two layers more.
+
+    Examples
+    --------
+    >>> network_name("procresnet", 164), network_name("resnet", 164)
+    ('procresnet-166', 'resnet-164')
+    """
+    return f"{arch}-{depth + 2 * (arch == 'procresnet')}"
+
+
+def title(arch: Arch, depth: int) -> str:
+    """:func:`network_name` as it stands in a text: ``ProcResNet-166`` for ``"procresnet"`` and 164."""
+    return network_name(arch, depth).replace(arch, TITLES[arch])
 
 
 @dataclass(frozen=True)

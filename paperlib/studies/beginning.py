@@ -20,7 +20,7 @@ from paperlib.cifar import load
 from paperlib.initial import initial_ratios
 from paperlib.models import EXPANSION, WIDTHS, build
 from paperlib.records import Record
-from paperlib.studies.section4 import RUN, _joined, _named
+from paperlib.studies.section4 import RUN, joined, named
 
 COLUMNS = ["block", "name", "kind", "stage", "variance", "log_ratio", "prediction", "unmeasured"]
 IMAGES = 64
@@ -56,8 +56,8 @@ def beginnings(records: Iterable[Record]) -> pd.DataFrame:
             table["variance"] = math.nan
         table["prediction"] = _logs(record, table, table.variance.astype(float))
         table["unmeasured"] = _logs(record, table, _variances(record, table))
-        tables.append(_named(record, table[COLUMNS]))
-    return _joined(tables, RUN + COLUMNS)
+        tables.append(named(record, table[COLUMNS]))
+    return joined(tables, RUN + COLUMNS)
 
 
 def _stages(table: pd.DataFrame) -> pd.Series:

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from paperlib.models import TITLES
 from paperlib.records import Record
-from paperlib.studies.section4 import RUN, final_errors
+from paperlib.studies.section4 import RUN, failed, final_errors
 
 MEASURES = {"residual": "blocks of constant width", "transition": "transitions"}
 PERMUTATIONS = 9_999
 LEAST = 4  # runs, for a rank correlation to be given
-TITLES = {"plain": "Plain", "resnet": "ResNet", "procresnet": "ProcResNet"}
 
 
 def deviations(records: Iterable[Record]) -> pd.DataFrame:
@@ -110,20 +110,16 @@ def _groups(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.Series]]:
     one = pd.Series(0, index=table.index)
     return [
         ("all", table, one),
-        ("those that learnt", table[~_failed(table)], one),
+        ("those that learnt", table[~failed(table)], one),
         *((title, table[table.arch == arch], one) for arch, title in TITLES.items()),
         ("within networks: seeds only", *_centred(table)),
     ]
 
 
-def _failed(table: pd.DataFrame) -> pd.Series:
-    return table.stuck.astype(bool) | (table.status == "diverged")
-
-
 def _centred(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
     """Each run less the mean of its network's, and which network that is; networks with one run left out."""
     key = [column for column in ("network", "dataset", "schedule", "project_every", "precision") if column in table]
-    table = table[~_failed(table)]
+    table = table[~failed(table)]
     groups = table.groupby(key)
     cells = groups.ngroup()
     several = cells.map(cells.value_counts()) > 1

@@ -25,6 +25,7 @@ import pandas as pd
 from scipy.stats import ttest_1samp
 
 from paperlib.config import ResolvedRun
+from paperlib.models import title
 from paperlib.records import Record
 from paperlib.store.stored import digest
 from paperlib.studies.section4 import everything
@@ -109,7 +110,7 @@ def runs(records: Iterable[Record]) -> pd.DataFrame:
 def _settings(configs: Iterable[ResolvedRun]) -> dict[str, str]:
     """A text for each setting; with a part of its digest, where two would have the same."""
     found = {
-        _key(c): f"ProcResNet-{c.depth + 2}{'-eraserelu' * c.erase_relu}, {c.dataset}, {c.epochs} epochs of "
+        _key(c): f"{title(c.arch, c.depth)}{'-eraserelu' * c.erase_relu}, {c.dataset}, {c.epochs} epochs of "
         f"{c.train_images:,} images, {c.schedule}"
         for c in configs
     }
@@ -133,9 +134,8 @@ def _held(config: ResolvedRun) -> dict[str, Any]:
 def _outcome(record: Record) -> dict[str, float]:
     """What came out of a run."""
     finished, final = record.status == "finished", record.final
-    guessing = 100 * (1 - 1 / record.config.num_classes)
     found = {
-        "test_error": final["test_error"] if finished else guessing,
+        "test_error": final["test_error"] if finished else record.config.guessing_error,
         "train_loss": final["train_loss"] if finished else math.nan,
         "residual": math.nan,
         "transitions": math.nan,

@@ -47,12 +47,16 @@ def polar_by_iteration(p: Tensor, steps: int = STEPS) -> Tensor:
     >>> torch.allclose(polar_by_iteration(p, steps=20), polar_by_svd(p))
     True
     """
-    gram = p.mH @ p
+    return p @ _inverse_root(p.mH @ p, steps)
+
+
+def _inverse_root(gram: Tensor, steps: int) -> Tensor:
+    """The inverse square roots of Gram matrices ``(..., n, n)``, scaled for the iteration and back."""
     scale = torch.linalg.matrix_norm(gram)[..., None, None]
     y, z = gram / scale, identity_like(gram)
     for _ in range(steps):
         y, z = coupled_step(y, z)
-    return p @ (z / scale.sqrt())
+    return z / scale.sqrt()
 
 
 def polar_on_the_output_side(p: Tensor, steps: int = STEPS) -> Tensor:
@@ -63,12 +67,7 @@ def polar_on_the_output_side(p: Tensor, steps: int = STEPS) -> Tensor:
     """
     d, c = p.shape[-2:]
     real = torch.cat([torch.cat([p.real, -p.imag], -1), torch.cat([p.imag, p.real], -1)], -2)
-    gram = real @ real.mT
-    scale = torch.linalg.matrix_norm(gram)[..., None, None]
-    y, z = gram / scale, identity_like(gram)
-    for _ in range(steps):
-        y, z = coupled_step(y, z)
-    out = (z / scale.sqrt()) @ real
+    out = _inverse_root(real @ real.mT, steps) @ real
     return torch.complex(out[..., :d, :c], out[..., d:, :c])
 
 

@@ -19,7 +19,7 @@ import torch
 
 from paperlib import mean_field, paper
 from paperlib.config import ResolvedRun, RunConfig
-from paperlib.models import Arch, build, parameter_count
+from paperlib.models import Arch, build, network_name, parameter_count
 from paperlib.records import GAP_EPOCHS, Record, read_all
 from paperlib.store import results_root, runs_root
 
@@ -33,6 +33,10 @@ VARIED = (
 
 GRID_DEPTHS = (20, 83, 164)
 """The depths of Figures 3 and 4 and Table I."""
+WINDOW = 10
+"""How many epochs count as the beginning of a run, and as its end."""
+STUCK = 80.0
+"""A run whose test error never fell below this many per cent did not learn; guessing has 90 on CIFAR-10."""
 
 
 # -- which records -----------------------------------------------------------------------------------------------
@@ -94,8 +98,7 @@ def main_grid(records: Iterable[Record], schedule: str = "constant") -> list[Rec
 
     They are of the three architectures at the three depths, with nothing changed, on CIFAR-10 at one schedule.
     """
-    order = {f"{arch}-{d + 2 * (arch == 'procresnet')}": (a, d)
-             for a, arch in enumerate(get_args(Arch)) for d in GRID_DEPTHS}  # fmt: skip
+    order = {network_name(arch, d): (a, d) for a, arch in enumerate(get_args(Arch)) for d in GRID_DEPTHS}
     protocol = (schedule, "cifar10", 2)
     found = [
         record
@@ -112,14 +115,14 @@ def first_seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 # -- their tables ------------------------------------------------------------------------------------------------
-def _named(record: Record, table: pd.DataFrame) -> pd.DataFrame:
+def named(record: Record, table: pd.DataFrame) -> pd.DataFrame:
     """The table with the columns that say which run it is of in front."""
     c = record.config
     names = {"network": c.network, "arch": c.arch, "depth": c.depth, "seed": c.seed, "precision": c.precision}
     return pd.concat([pd.DataFrame(names, index=table.index), table], axis=1)
 
 
-def _joined(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+def joined(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
     whole = [table for table in tables if len(table)]
     return pd.concat(whole, ignore_index=True) if whole else pd.DataFrame(columns=columns)
 
@@ -141,8 +144,8 @@ def ratios(records: Iterable[Record]) -> pd.DataFrame:
         parts = [record.blocks.assign(prediction=math.nan)] if len(record.blocks) else []
         if len(initial):
             parts.insert(0, initial.assign(epoch=0, prediction=_predictions(record, initial)))
-        tables += [_named(record, part[columns]) for part in parts]
-    return _joined(tables, RUN + columns)
+        tables += [named(record, part[columns]) for part in parts]
+    return joined(tables, RUN + columns)
 
 
 def _predictions(record: Record, initial: pd.DataFrame) -> pd.Series:
@@ -175,7 +178,7 @@ def medians(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def by_block(table: pd.DataFrame, window: int = 10) -> pd.DataFrame:
+def by_block(table: pd.DataFrame, window: int = WINDOW) -> pd.DataFrame:
     """One row per run and block of :func:`ratios`, from epoch 1 on.
 
     Returns
@@ -204,8 +207,8 @@ def curves(records: Iterable[Record]) -> pd.DataFrame:
         ``clean_train_error`` (at the epoch's end, not augmented; NaN in older records), ``test_error``.
     """
     columns = ["epoch", "train_loss", "train_error", "clean_train_error", "test_error"]
-    tables = [_named(record, record.epochs.reindex(columns=columns)) for record in records]
-    return _joined(tables, RUN + columns)
+    tables = [named(record, record.epochs.reindex(columns=columns)) for record in records]
+    return joined(tables, RUN + columns)
 
 
 def endings(records: Iterable[Record]) -> pd.DataFrame:
@@ -232,7 +235,7 @@ def endings(records: Iterable[Record]) -> pd.DataFrame:
             "test_error": record.final.get("test_error", math.nan) if finished else math.nan,
             "lowest_test_error": record.epochs.test_error.min(),
         }
-        rows.append(_named(record, pd.DataFrame([row])))
+        rows.append(named(record, pd.DataFrame([row])))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
 
@@ -254,10 +257,6 @@ def gaps(table: pd.DataFrame) -> pd.DataFrame:
         part.insert(len(RUN), "training", training)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
-
-
-STUCK = 80.0
-"""A run whose test error never fell below this many per cent did not learn; guessing has 90 on CIFAR-10."""
 
 
 def usual_precision(records: Iterable[Record]) -> str:
@@ -290,9 +289,14 @@ def final_errors(records: Iterable[Record]) -> pd.DataFrame:
             "stuck",
         ]
         return pd.DataFrame(columns=columns)
-    guessing = pd.Series([100 * (1 - 1 / record.config.num_classes) for record in records], index=table.index)
+    guessing = pd.Series([record.config.guessing_error for record in records], index=table.index)
     stuck = (table.status == "finished") & (table.lowest_test_error >= STUCK)
     return table.assign(test_error=table.test_error.where(table.status == "finished", guessing), stuck=stuck)
+
+
+def failed(table: pd.DataFrame) -> pd.Series:
+    """Which runs of :func:`final_errors` diverged or did not learn."""
+    return table.stuck.astype(bool) | (table.status == "diverged")
 
 
 def summed_up(table: pd.DataFrame, by: list[str], value: str = "test_error") -> pd.DataFrame:
@@ -354,8 +358,8 @@ def beside(table: pd.DataFrame, printed: dict[str, dict[str, float]]) -> pd.Data
             runs = table[(table.network == network) & (table.dataset == dataset)]
             values = runs.test_error.astype(float)
             here = told(values.mean(), values.std(), len(values)) if len(values) else ""
-            failed = int((runs.stuck.astype(bool) | (runs.status == "diverged")).sum())
-            rows.append({"network": network, "dataset": dataset, "paper": error, "here": here, "failed": failed})
+            row = {"network": network, "dataset": dataset, "paper": error, "here": here}
+            rows.append(row | {"failed": int(failed(runs).sum())})
     return pd.DataFrame(rows)
 
 

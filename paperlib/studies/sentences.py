@@ -13,15 +13,14 @@ import numpy as np
 import pandas as pd
 
 from paperlib.config import RunConfig
+from paperlib.models import TITLES, Arch
 from paperlib.records import Record
-from paperlib.studies.section4 import GRID_DEPTHS, by_block, spread, told
+from paperlib.studies.section4 import GRID_DEPTHS, WINDOW, by_block, spread, told
 
 BLOCKS = {"residual": "block of constant width", "transition": "transition"}
 CHOICES = ("schedule", "dataset", "erase_relu", "project", "projector", "project_every")
-TITLES = {"plain": "Plain", "resnet": "ResNet", "procresnet": "ProcResNet"}
 GRID = "the nine networks of Figures 3 and 4 at a constant rate"
 """What most of the chapter is about. Records of other networks and schedules may be there without one of these."""
-WINDOW = 10  # epochs at either end of a run, as in the rule of F3f
 
 
 def command(preset: str, **parameters: object) -> str:
@@ -113,7 +112,7 @@ def norms(ratios: pd.DataFrame, kind: str = "residual") -> str:
     return f"**How far the median {BLOCKS[kind]} is from 1**, as a factor ({runs}): " + "; ".join(parts) + "."
 
 
-def first_transitions(ratios: pd.DataFrame, arch: str = "plain") -> str:
+def first_transitions(ratios: pd.DataFrame, arch: Arch = "plain") -> str:
     """The ratio of the first block over the training of some networks, from ``section4.ratios``, and where it leads.
 
     It leads where no other block's mean log ratio is as large in size.
@@ -219,7 +218,7 @@ def at_full_scale(ratios: pd.DataFrame) -> list[str]:
     The distance from 1 is the mean of the size of ln r, over the first and over the last ``WINDOW`` epochs.  Runs with
     fewer than twice as many epochs are left out.
     """
-    blocks = by_block(ratios, WINDOW).dropna(subset=["early", "late"])
+    blocks = by_block(ratios).dropna(subset=["early", "late"])
     return [_one_run(part) for _, part in blocks.groupby(["network", "seed", "precision"])]
 
 

@@ -14,6 +14,7 @@ from paperlib.claims._wording import percent
 from paperlib.claims.claim import Claim, Measured, Outcome
 from paperlib.config import ResolvedRun
 from paperlib.errors import RecordError
+from paperlib.models import network_name
 from paperlib.records import Record
 from paperlib.store import Frames, Provenance
 from paperlib.store.provenance import merged
@@ -22,12 +23,12 @@ from paperlib.studies import section4 as studies
 ENOUGH = 3  # seeds a group, for a test to be made
 LEVEL = 0.05
 EVERY_SEED = 10_000  # stands for all the seeds that there are
-DEPTHS = (20, 83, 164)
+DEPTHS = studies.GRID_DEPTHS
 
 
 def names(arch: str, *depths: int) -> tuple[str, ...]:
     """The networks' names, as in the paper: a ProcResNet has two layers more than its depth says."""
-    return tuple(f"{arch}-{depth + 2 * (arch == 'procresnet')}" for depth in depths)
+    return tuple(network_name(arch, depth) for depth in depths)
 
 
 def below(low: pd.Series, high: pd.Series) -> bool:

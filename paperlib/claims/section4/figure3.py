@@ -11,18 +11,13 @@ from paperlib import mean_field
 from paperlib.claims._wording import percent
 from paperlib.claims.claim import Outcome
 from paperlib.claims.section4.base import DEPTHS, ENOUGH, FromRecords, below, monotone, names, outcome, per_seed, within
+from paperlib.models import TITLES, title
 from paperlib.records import Record
 from paperlib.store import Frames
 from paperlib.studies import section4 as studies
 
 DEV = "dev = |ln r|, r the geometric mean of a block's ratio over the steps of an epoch"
 ALL = names("plain", *DEPTHS) + names("resnet", *DEPTHS) + names("procresnet", *DEPTHS)
-TITLES = {"plain": "Plain", "resnet": "ResNet", "procresnet": "ProcResNet"}
-
-
-def title(arch: str, depth: int) -> str:
-    """``ProcResNet-166`` for ``"procresnet"`` and its base network's depth, 164."""
-    return f"{TITLES[arch]}-{names(arch, depth)[0].split('-')[1]}"
 
 
 class Medians(FromRecords):
@@ -125,7 +120,7 @@ class Unstable(FromRecords):
     EPOCHS = (2, 20)
     SHARE = 0.5
     SIMILAR = 1.25
-    STUCK = 80.0  # per cent of test images
+    STUCK = studies.STUCK  # per cent of test images
 
     @property
     def rule(self) -> str:
@@ -210,7 +205,7 @@ class Shallow(Medians):
 class Blocks(FromRecords):
     """A claim about single blocks."""
 
-    WINDOW = 10  # epochs
+    WINDOW = studies.WINDOW  # epochs
 
     def tables(self, records: list[Record]) -> Frames:
         return {"blocks": studies.by_block(studies.ratios(records), self.WINDOW)}

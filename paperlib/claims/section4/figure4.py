@@ -9,7 +9,8 @@ import pandas as pd
 from paperlib import paper
 from paperlib.claims.claim import Outcome
 from paperlib.claims.section4.base import DEPTHS, FromRecords, below, diverged, monotone, names, outcome, per_seed
-from paperlib.claims.section4.figure3 import ALL, TITLES, title
+from paperlib.claims.section4.figure3 import ALL
+from paperlib.models import TITLES, title
 from paperlib.records import Record
 from paperlib.store import Frames
 from paperlib.studies import section4 as studies
