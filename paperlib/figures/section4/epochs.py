@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
@@ -126,11 +127,12 @@ def stepper(table: pd.DataFrame, title: str = "") -> str:
             for depth in depths
         },
     }
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    # A record may hold anything: what it names must not end the script.
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     key = "epochs-" + hashlib.sha256(text.encode()).hexdigest()[:8]
     script = SCRIPT.replace("ID", json.dumps(key), 1).replace("DATA", text, 1)
     options = "".join(f"<option>{depth}</option>" for depth in depths)
-    return PAGE.format(id=key, title=title, options=options, alt=ALT, script=script)
+    return PAGE.format(id=key, title=escape(title), options=options, alt=ALT, script=script)
 
 
 def _panel(rows: pd.DataFrame, arch: str, depth: int) -> dict[str, Any]:

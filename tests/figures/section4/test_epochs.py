@@ -53,3 +53,10 @@ def test_what_is_not_finite_is_no_point(bad):
 
 def test_without_records_it_says_so():
     assert draw.stepper(tables.ratios().iloc[:0]) == "<p>There is no record to step through yet.</p>"
+
+
+def test_what_a_record_names_does_not_leave_the_data():
+    table = tables.ratios(seeds=(0,)).assign(name="</script><b>")
+    html = draw.stepper(table, "<i>title</i>")
+    assert html.count("</script>") == 1 and "<b>" not in html and "<i>" not in html
+    assert data(html)["depths"]["20"][0]["names"][0] == "</script><b>"
