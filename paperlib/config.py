@@ -86,6 +86,8 @@ class RunConfig(Parameters):
     precision: Literal["auto", Precision] = Field("auto", description="of activations; weights stay float32")
     memory_format: Literal["auto", MemoryFormat] = "auto"
     checkpoint_activations: Flag | None = Field(None, description="recompute activations to save memory")
+    fused: Flag = Field(True, description="on CUDA: batch normalisation and ReLU in one (:mod:`paperlib.fused`)")
+    cuda_graphs: Flag = Field(True, description="on CUDA: replay whole steps (:mod:`paperlib.captured`)")
     deterministic: Flag = Field(True, description="use deterministic kernels only")
     threads: Threads | None = Field(None, description="CPU threads; torch's choice by default")
     probe_every: Annotated[int, Field(strict=True, ge=0)] = Field(
@@ -156,7 +158,7 @@ class RunConfig(Parameters):
 class ResolvedRun(RunConfig, Resolved):
     """A training run in which every choice is made: what :func:`paperlib.training.train` and its record go by."""
 
-    NEUTRAL: ClassVar[frozenset[str]] = frozenset({"threads", "checkpoint_activations"})
+    NEUTRAL: ClassVar[frozenset[str]] = frozenset({"threads", "checkpoint_activations", "fused", "cuda_graphs"})
     NAMED: ClassVar[frozenset[str]] = frozenset(
         {"preset", "arch", "depth", "erase_relu", "project", "projector", "hold_at", "dataset", "seed", "device"}
     )

@@ -149,8 +149,13 @@ class _Failures:
     def add(self, failed: list[Tensor]) -> None:
         first = failed[0].device
         flags = torch.stack([bad.to(first, non_blocking=True) for bad in failed])
-        self.total = flags.sum() if self.total is None else self.total.to(first) + flags.sum()
-        self.flags = flags if self.flags is None else self.flags.to(first) | flags
+        if self.flags is None or self.flags.device != first:
+            self.flags = torch.zeros_like(flags) if self.flags is None else self.flags.to(first)
+        if self.total is None or self.total.device != first:
+            self.total = torch.zeros_like(flags.sum()) if self.total is None else self.total.to(first)
+        # In place: a captured projection adds to the same memory each time.
+        self.total += flags.sum()
+        self.flags |= flags
 
     def count(self) -> int:
         """How many projections failed so far; this waits for the device."""
@@ -307,6 +312,7 @@ class NormPreserving:
         self.seconds = 0.0
         self._done = 0  # kernels that were to be projected, each time counted
         self._handle: RemovableHandle | None = None
+        self._graph: torch.cuda.CUDAGraph | None = None
         self._failures = _Failures(names)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> NormPreserving:
@@ -350,24 +356,52 @@ class NormPreserving:
         if self.projector.due(self.steps, self.every):
             self.project()
 
-    @torch.no_grad()
     def project(self) -> None:
         """Project every held kernel now."""
         began = time.perf_counter()
+        if self._graph is None:
+            self._project()
+        else:
+            self._graph.replay()
+        self._done += len(self.convs)
+        self.seconds += time.perf_counter() - began
+        self._failures.notice()
+
+    @torch.no_grad()
+    def _project(self, wanted: Tensor | None = None) -> None:
+        """Project every held kernel, unless ``wanted``, a boolean scalar tensor, is false."""
         failed = []
         for (_, conv, size), scale in zip(self.convs, self.scale, strict=True):
             weight = conv.weight
             kernel, ok = self.projector(weight, size, conv.stride[0], self.relu)
             kernel = kernel if scale == 1.0 else scale * kernel
+            taken = ok if wanted is None else ok & wanted
             if weight.is_cuda:
-                weight.copy_(torch.where(ok, kernel, weight))
-            elif ok:
+                weight.copy_(torch.where(taken, kernel, weight))
+            elif taken:
                 weight.copy_(kernel)
-            failed.append(~ok)
-        self._done += len(failed)
+            failed.append(~ok if wanted is None else ~ok & wanted)
         self._failures.add(failed)
-        self.seconds += time.perf_counter() - began
-        self._failures.notice()
+
+    def capture(self, wanted: Tensor) -> None:
+        """Project by replaying a CUDA graph from now on: some hundred small kernels in one launch.
+
+        Parameters
+        ----------
+        wanted : Tensor, bool ()
+            On the kernels' device.  Where it is false when a projection comes, the kernels stay as they are.
+        """
+        kept = wanted.clone()
+        wanted.zero_()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # what is made at the first call is not part of the graph
+            self._project(wanted)
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._project(wanted)
+        wanted.copy_(kept)
 
     def check(self) -> None:
         """Raise ``ProjectionError`` if a kernel could not be projected so far; this waits for the device."""

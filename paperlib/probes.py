@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paperlib import _checks
+from paperlib import _checks, fused
 
 _NAN = float("nan")
 
@@ -45,6 +45,8 @@ def norm(x: Tensor) -> Tensor:
     tensor(5.)
     """
     dense = x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
+    if dense and x.numel() and x.is_floating_point() and fused.available(x.device):
+        return fused.norm(x)
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or not dense or x.numel() < 1 << 12:
         total = torch.linalg.vector_norm(x, dtype=torch.float64)
         return total if x.dtype == torch.float64 else total.float()
@@ -275,9 +277,32 @@ class GradientNorms:
         self.seconds += time.perf_counter() - began
         return found
 
+    # -- steps that are replayed, not run ------------------------------------------------------------------------
+    @property
+    def forwards(self) -> int:
+        """How many forward passes with a graph were counted."""
+        return self._forwards
+
+    def due(self) -> bool:
+        """Whether the next forward pass is one to record."""
+        return self._forwards % self.every == 0
+
+    def count(self) -> None:
+        """Count a forward pass that no hook saw, because the device replayed it."""
+        self._forwards += 1
+
+    def forget(self, forwards: int) -> None:
+        """Drop the step under way, and go on as after so many forward passes."""
+        self._clear()
+        self._last = None
+        self._forwards = forwards
+
     # -- results -----------------------------------------------------------------------------------------------
-    def _flush(self) -> None:
-        """Move a finished backward pass from the list of numbers into the last step and the epoch's sums."""
+    def _flush(self, counted: Tensor | None = None) -> None:
+        """Move a finished backward pass from the list of numbers into the last step and the epoch's sums.
+
+        ``counted``, a boolean scalar tensor, says whether the step is to be added; by default it is.
+        """
         known = [x for x in self._norms if x is not None]
         if not known:
             return
@@ -286,9 +311,9 @@ class GradientNorms:
         pairs = torch.stack(values).view(-1, 2)
         self._last = pairs if self._combine is None else self._combine(pairs)
         self._clear()
-        self._add(self._last)
+        self._add(self._last, counted)
 
-    def _add(self, pairs: Tensor) -> None:
+    def _add(self, pairs: Tensor, counted: Tensor | None) -> None:
         """Add a step's norms (blocks, 2) to the sums.  The row of a block, float64 (10,), has these columns.
 
         0, 1: the steps with finite values, all steps; 2 to 5: the ratio, its logarithm, the norms at input and output;
@@ -300,14 +325,23 @@ class GradientNorms:
         kept = torch.where(finite[:, None], values, 0.0)
         if self._sums is None:
             self._sums = values.new_zeros(len(values), 10)
-            self._sums[:, 8], self._sums[:, 9] = float("inf"), -float("inf")
-        sums = self._sums = self._sums.to(values.device)
+            self._empty()
+        self._sums = self._sums.to(values.device)
+        sums = self._sums.clone()
         sums[:, 0] += finite
         sums[:, 1] += 1
         sums[:, 2:6] += kept
         sums[:, 6:8] += kept[:, :2].square()
         sums[:, 8] = torch.where(finite, torch.minimum(sums[:, 8], values[:, 0]), sums[:, 8])
         sums[:, 9] = torch.where(finite, torch.maximum(sums[:, 9], values[:, 0]), sums[:, 9])
+        # In place: a captured step adds to the same memory each time.
+        self._sums.copy_(sums if counted is None else torch.where(counted, sums, self._sums))
+
+    def _empty(self) -> None:
+        """Make the sums those of no step."""
+        if self._sums is not None:
+            self._sums.zero_()
+            self._sums[:, 8], self._sums[:, 9] = float("inf"), -float("inf")
 
     def norms(self) -> Tensor:
         """The norms in the last recorded step.
@@ -386,7 +420,7 @@ class GradientNorms:
     def reset(self) -> None:
         """Start a new average (a new epoch)."""
         self._flush()
-        self._sums = None
+        self._empty()
 
     def state_dict(self) -> dict[str, Any]:
         """The running sums and the step counter, which a resumed run needs to continue the same averages."""

@@ -16,7 +16,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +26,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paperlib import augmentation, checkpoints, cifar, models, published
+from paperlib import augmentation, checkpoints, cifar, fused, models, published
+from paperlib.captured import READ_EVERY, Captured, CapturedEvaluation, Parts
 from paperlib.config import ResolvedRun, RunConfig
 from paperlib.divergence import first_bad_block
-from paperlib.errors import CheckpointError, ProjectionError, RecordError
+from paperlib.errors import CheckpointError, ConfigError, ProjectionError, RecordError
 from paperlib.events import Events
 from paperlib.holding import NormPreserving
 from paperlib.initial import BATCHES, initial_ratios
@@ -44,9 +45,10 @@ from paperlib.stopwatch import Stopwatch
 from paperlib.store import Provenance, Session
 from paperlib.store.files import locked, remove_scraps
 
-__all__ = ["Record", "RunConfig", "benchmark_step", "train", "trained_network"]
+__all__ = ["Record", "RunConfig", "benchmark_step", "train", "train_together", "trained_network"]
 
 CHECKPOINT_SECONDS = 300  # within a long epoch; a notebook's kernel may be ended without a signal
+CHECKPOINT_PAUSE = 20  # at least, where an epoch is short beside the time to write one
 EVAL_BATCH = 250
 FIXED_PASSES = 50  # alternating projections of a kernel that is set once: within 0.01 % of the target
 EVAL_COST = 0.3  # of an image's forward pass, relative to a training step's: only for the estimate of the time left
@@ -64,6 +66,7 @@ def make_network(config: ResolvedRun) -> models.Network:
         model = models.build(config.arch, config.depth, config.num_classes, config.erase_relu, projected)
     _set_transitions(config, model)
     model.checkpoint_activations = config.checkpoint_activations
+    model.fuse(config.fused and fused.available(config.device))
     return model.to(config.device).to(memory_format=_format(config))
 
 
@@ -227,12 +230,21 @@ class _Run:
     """One run in progress."""
 
     def __init__(
-        self, config: ResolvedRun, command: str, folder: Path, data: cifar.Cifar, world: World = ALONE
+        self,
+        config: ResolvedRun,
+        command: str,
+        folder: Path,
+        data: cifar.Cifar,
+        world: World = ALONE,
+        interrupts: Interrupts | None = None,
+        others: int = 0,
     ) -> None:
         self.config, self.command, self.folder, self.data, self.world = config, command, folder, data, world
         self.device = torch.device(config.device)
         # Now: the files may change while the run goes on.
-        self.session = Session.here(self.device, config.threads, in_force(self.device) | world.settings())
+        in_use = in_force(self.device) | self.shortcuts() | world.settings()
+        in_use |= {"runs side by side": str(others + 1)} if others else {}
+        self.session = Session.here(self.device, config.threads, in_use)
         self.model = make_network(config)
         self.replica = world.replica(world.synchronised(self.model, self.device))
         self.optimizer = make_optimizer(config, self.model)
@@ -252,7 +264,29 @@ class _Run:
         self.clean = min(len(self.test_labels), len(self.train_labels))
         self.evaluation = EVAL_COST * (len(self.test_labels) + self.clean) / config.batch_size  # in steps
         self.saved = time.monotonic()
-        self.interrupts = Interrupts()
+        self.interrupts = interrupts or Interrupts()
+        self.captured: Captured | None = None
+        self.captured_evaluation: CapturedEvaluation | None = None
+
+    def shortcuts(self) -> dict[str, str]:
+        """What is in use on CUDA of what only makes a run faster, for its record."""
+        if self.device.type != "cuda":
+            return {}
+        used = {"fused": self.config.fused and fused.available(self.device), "cuda graphs": self.replays}
+        return {name: "yes" if on else "no" for name, on in used.items()}
+
+    def stream(self) -> contextlib.AbstractContextManager[Any]:
+        """Within it the device works for this run on a stream of its own."""
+        if self.device.type != "cuda":
+            return contextlib.nullcontext()
+        own = torch.cuda.Stream(self.device)
+        own.wait_stream(torch.cuda.current_stream(self.device))
+        return torch.cuda.stream(own)
+
+    @property
+    def replays(self) -> bool:
+        """Whether steps are CUDA graphs."""
+        return self.device.type == "cuda" and self.config.cuda_graphs and self.world.size == 1
 
     # -- checkpoints
     def sessions(self) -> list[dict[str, Any]]:
@@ -270,6 +304,7 @@ class _Run:
         return spent
 
     def save(self) -> None:
+        self.catch_up()
         self.saved = time.monotonic()
         content = {
             "config": self.config.model_dump(),
@@ -322,8 +357,8 @@ class _Run:
         )
 
     # -- the loop
-    def go(self, quiet: bool) -> Record:
-        """Train from the current state to the end and return the record (not yet saved)."""
+    def go(self, quiet: bool) -> Generator[None, None, Record]:
+        """Train from the current state to the end and return the record (not yet saved); pause after each step."""
         state, config = self.state, self.config
         per_epoch = self.steps + self.evaluation
         done = (state.epoch - 1) * per_epoch + state.step
@@ -332,11 +367,10 @@ class _Run:
         progress = Progress(folder, config.epochs * per_epoch, done, quiet)
         divergence, closing = None, "interrupted: run it again to go on"
         try:
-            with self.interrupts:
-                self.measure_initial()
-                with self.probe or contextlib.nullcontext(), Events(folder, state.epoch) as events:
-                    while state.epoch <= config.epochs and divergence is None:
-                        divergence = self.train_epoch(progress, events)
+            self.measure_initial()
+            with self.probe or contextlib.nullcontext(), Events(folder, state.epoch) as events:
+                while state.epoch <= config.epochs and divergence is None:
+                    divergence = yield from self.train_epoch(progress, events)
             seconds = sum(session["seconds"] for session in self.sessions())
             closing = f"{config.network}: {len(state.epochs)} epochs in {duration(seconds)}  {self.last_error()}"
             if divergence:
@@ -350,32 +384,97 @@ class _Run:
                 self.projection.detach()
         return self.record(divergence)
 
-    def train_epoch(self, progress: Progress, events: Events) -> Divergence | None:
+    def train_epoch(self, progress: Progress, events: Events) -> Generator[None, None, Divergence | None]:
         """The rest of the current epoch, its evaluation, and its checkpoint; where it diverged, if it did."""
         state, config, began = self.state, self.config, time.monotonic()
         for group in self.optimizer.param_groups:
             group["lr"] = config.lr_at(state.epoch)
-        divergence = None
-        for images, labels in self.batches(state.epoch, state.step):
-            with self.watch("step"):
-                divergence = self.step(images, labels)
+        divergence, done = None, state.step
+        for divergence in self.replayed() if self.replays else self.stepped():
             if divergence:
                 break
-            mean = state.sums[1] / state.sums[0]
-            progress.advance(1, f"epoch {state.epoch}/{config.epochs}  loss {mean:.3f}  {self.last_error()}")
-            self.save_if_due()
+            if state.step > done:
+                mean = state.sums[1] / state.sums[0]
+                text = f"epoch {state.epoch}/{config.epochs}  loss {mean:.3f}  {self.last_error()}"
+                progress.advance(state.step - done, text)
+                done = state.step
+                self.save_if_due()
+            yield
         row, blocks = self.end_epoch(divergence)
         events.write(row, blocks)
         state.epoch_seconds.append(time.monotonic() - began)
         if divergence is None:
             state.epoch, state.step, state.sums = state.epoch + 1, 0, [0.0] * 4
-            self.save()
+            self.save_epoch()
             text = f"epoch {row['epoch']}/{config.epochs}  loss {row['train_loss']:.3f}  {self.last_error()}"
             progress.advance(self.evaluation, text)
             self.interrupts.adopt(*self.world.largest(self.interrupts.received or 0))
             if self.interrupts.received is not None and state.epoch <= config.epochs:
+                self.save()
                 self.interrupts.stop()
         return divergence
+
+    def save_epoch(self) -> None:
+        """Save at an epoch's end; where steps are replayed and epochs short, not after each."""
+        if self.captured is not None:
+            self.captured.launched = 0
+        if (
+            not self.replays
+            or self.state.epoch > self.config.epochs
+            or time.monotonic() - self.saved > CHECKPOINT_PAUSE
+        ):
+            self.save()
+
+    def stepped(self) -> Iterator[Divergence | None]:
+        """The rest of the epoch's steps, one by one."""
+        for images, labels in self.batches(self.state.epoch, self.state.step):
+            with self.watch("step"):
+                divergence = self.step(images, labels)
+            yield divergence
+
+    def replayed(self) -> Iterator[Divergence | None]:
+        """The rest of the epoch's steps as CUDA graphs, whose sums are read every so many steps."""
+        state, n = self.state, len(self.train_labels)
+        if self.captured is None:
+            parts = self.parts()
+            self.captured = Captured(parts, self.train_images, self.train_labels, self.config.batch_size)
+        with self.watch("data"):
+            order, flip, shift = self.drawn(state.epoch)
+            self.captured.begin(order, flip, shift, self.config.lr_at(state.epoch), state.step, state.sums)
+        for step in range(state.step + 1, self.steps + 1):
+            failed: ProjectionError | None = None
+            with self.watch("step"):
+                try:
+                    self.captured.launch()
+                except ProjectionError as e:
+                    failed = e
+                finite = self.catch_up() if failed or step % READ_EVERY == 0 or step == self.steps else True
+            if not finite:
+                yield self.diagnosed(*self.batch(state.epoch, state.step))
+            yield self.unprojected(failed) if failed else None
+
+    def parts(self) -> Parts:
+        """What a captured step is made of."""
+
+        def prepare(images: Tensor, flip: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+            images = self.prepare(images)
+            if flip is None or shift is None or not self.config.augment:
+                return images
+            return augmentation.apply_augmentation(images, flip, shift)
+
+        if self.projection is not None:
+            self.projection.detach()  # its turn is another graph
+        return Parts(
+            self.model, self.optimizer, prepare, lambda x: _logits(self.model, x, self.config), self.probe,
+            self.projection,
+        )  # fmt: skip
+
+    def catch_up(self) -> bool:
+        """Read what replayed steps have found so far; whether all of them were finite."""
+        if self.captured is None or self.captured.launched == 0:
+            return True
+        self.state.sums, self.state.step, finite = self.captured.read()
+        return finite
 
     def last_error(self) -> str:
         epochs = self.state.epochs
@@ -405,16 +504,25 @@ class _Run:
                 self.world,
             )
 
+    def drawn(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """An epoch's order (n,), flips (n,) and shifts (n, 2), the same whenever they are asked for, on the device."""
+        n = len(self.train_labels)
+        generator = augmentation.epoch_generator(self.config.seed, epoch)
+        order = torch.randperm(n, generator=generator)
+        flip, shift = augmentation.draw_augmentation(n, generator)
+        return order.to(self.device), flip.to(self.device), shift.to(self.device)
+
+    def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """The images and labels of the step after ``step``."""
+        return next(self.batches(epoch, step))
+
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's part of an epoch's batches from step ``start`` on, normalised and augmented.
 
         They are the same whenever they are asked for.
         """
         config, n = self.config, len(self.train_labels)
-        generator = augmentation.epoch_generator(config.seed, epoch)
-        order = torch.randperm(n, generator=generator).to(self.device)
-        if config.augment:
-            flip, shift = (x.to(self.device) for x in augmentation.draw_augmentation(n, generator))
+        order, flip, shift = self.drawn(epoch)
         for step in range(start, self.steps):
             part = self.world.part(step * config.batch_size, min((step + 1) * config.batch_size, n))
             with self.watch("data"):
@@ -431,22 +539,32 @@ class _Run:
         """One step; where loss or gradient is not finite, no update but a description of where that began."""
         state = self.state
         done = _backward(self.replica, self.optimizer, images, labels, self.config, self.world)
-        where = {"epoch": state.epoch, "step": state.step + 1}
         if not done.finite:
-            what = "loss" if not math.isfinite(done.loss) else "gradient"
-            block = first_bad_block(
-                self.model, lambda: _logits(self.model, images, self.config), self.probe, self.world
-            )
-            return Divergence(**where, what=what, block=block)
+            return self.divergence(images, done)
         try:
             self.update()
         except ProjectionError as e:
-            return Divergence(**where, what="projection", block=e.names[0].removeprefix("chain."))
+            return self.unprojected(e)
         state.step += 1
         n = min(self.config.batch_size, len(self.train_labels) - (state.step - 1) * self.config.batch_size)
         new = (n, done.loss * n, done.wrong, done.grad_norm)
         state.sums = [a + b for a, b in zip(state.sums, new, strict=True)]
         return None
+
+    def diagnosed(self, images: Tensor, labels: Tensor) -> Divergence:
+        """Where a replayed step that was not finite went wrong: it is made once more, one kernel at a time."""
+        return self.divergence(images, _backward(self.model, self.optimizer, images, labels, self.config))
+
+    def divergence(self, images: Tensor, done: _Step) -> Divergence:
+        """Where loss or gradient of the step just made is not finite, and since which block."""
+        what = "loss" if not math.isfinite(done.loss) else "gradient"
+        block = first_bad_block(self.model, lambda: _logits(self.model, images, self.config), self.probe, self.world)
+        return Divergence(epoch=self.state.epoch, step=self.state.step + 1, what=what, block=block)
+
+    def unprojected(self, error: ProjectionError) -> Divergence:
+        """Which kernel the step just made has left where it cannot be projected."""
+        block = error.names[0].removeprefix("chain.")
+        return Divergence(epoch=self.state.epoch, step=self.state.step + 1, what="projection", block=block)
 
     def update(self) -> None:
         """The optimiser's step and the projection after it.
@@ -478,6 +596,12 @@ class _Run:
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         wrong = torch.zeros((), dtype=torch.int64, device=self.device)
         n = len(labels)
+        if self.replays:
+            if self.captured_evaluation is None:
+                self.captured_evaluation = CapturedEvaluation(self.parts(), tuple(images.shape[1:]), self.device)
+            found = self.captured_evaluation(images, labels).tolist()
+            self.model.train()
+            return found[0] / n, 100 * found[1] / n
         for start in range(0, n, EVAL_BATCH):
             part = self.world.part(start, min(start + EVAL_BATCH, n))
             right = labels[part]
@@ -605,29 +729,114 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
     >>> record.status, len(record.epochs), len(record.blocks)
     ('finished', 1, 3)
     """
+    return train_together([RunConfig.checked(config)], root, quiet, world)[0]
+
+
+def train_together(
+    configs: Sequence[RunConfig], root: str | Path | None = None, quiet: bool = False, world: World | None = None
+) -> list[Record]:
+    """Train several networks side by side on one device, as :func:`train` would one after another.
+
+    Each keeps its own order, record and checkpoint.  On CUDA their steps are launched in turn, each run on a stream of
+    its own: small networks leave most of a large device idle.  Elsewhere nothing is gained.
+
+    Parameters
+    ----------
+    configs : sequence of RunConfig
+        What to run: different runs, on the same device, with the same number of threads, all deterministic or none.
+    root, quiet, world
+        As for :func:`train`.  More than one run cannot be shared among several processes.
+
+    Returns
+    -------
+    list of Record
+        In the order of ``configs``.
+
+    Raises
+    ------
+    ConfigError, DataError, CheckpointError, RecordError, KeyboardInterrupt, SystemExit
+        As :func:`train`, and for runs that do not fit together.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> tiny = {"preset": "smoke", "depth": 11, "epochs": 1, "train_images": 100, "test_images": 50}
+    >>> configs = [RunConfig(**tiny, seed=seed) for seed in (0, 1)]
+    >>> [record.config.seed for record in train_together(configs, root=tempfile.mkdtemp(), quiet=True)]
+    [0, 1]
+    """
     world = world or ALONE
-    resolved = RunConfig.checked(config).resolve()
-    world.check(resolved.device)
-    folder = resolved.folder(root)
-    if record := _finished(folder, resolved, world):
-        return record
-    command = resolved.command()  # now: within the settings this machine would choose the run's own threads
-    arithmetic = settings(resolved.device, resolved.threads, resolved.deterministic)
-    with world.held_by_first(lambda: locked(folder, "run")), arithmetic, full_float32():
-        if record := _finished(folder, resolved, world):  # another process finished it meanwhile
-            return record
-        if resolved.device == "cpu":
+    resolved = [RunConfig.checked(config).resolve() for config in configs]
+    folders = [config.folder(root) for config in resolved]
+    _check_together(resolved, folders, world)
+    records = [_finished(folder, config, world) for folder, config in zip(folders, resolved, strict=True)]
+    if all(records):
+        return [record for record in records if record]
+    commands = [
+        config.command() for config in resolved
+    ]  # now: within the settings a machine would choose other threads
+    first = resolved[0]
+    interrupts = Interrupts()
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(world.held_by_first(lambda folder=folder: locked(folder, "run")))  # type: ignore[misc]
+        stack.enter_context(settings(first.device, first.threads, first.deterministic))
+        stack.enter_context(full_float32())
+        if first.device == "cpu":
             keep_freed_memory()
-        data = cifar.load(resolved.dataset, resolved.source)
-        data = data.subset(resolved.train_images, resolved.test_images, resolved.seed)
-        world.by_first(lambda: remove_scraps(folder, checkpoints.FILE))
-        run = _Run(resolved, command, folder, data, world)
-        run.load()
-        record = run.go(quiet)
-        world.by_first(lambda: record.save(folder))
-        if run.interrupts.received is not None:  # in the last moments: the run is done, but the caller should stop
-            run.interrupts.stop()
-        return record
+        pending = {}
+        for i, (config, folder) in enumerate(zip(resolved, folders, strict=True)):
+            records[i] = _finished(folder, config, world)  # another process may have finished it meanwhile
+            if records[i] is None:
+                data = cifar.load(config.dataset, config.source)
+                data = data.subset(config.train_images, config.test_images, config.seed)
+                world.by_first(lambda folder=folder: remove_scraps(folder, checkpoints.FILE))  # type: ignore[misc]
+                pending[i] = (config, commands[i], folder, data)
+        runs = {}
+        for i, parts in pending.items():
+            runs[i] = _Run(*parts, world, interrupts, others=len(pending) - 1)
+            runs[i].load()
+        with interrupts:
+            for i, record in _in_turns(runs, quiet or len(runs) > 1):
+                world.by_first(lambda i=i, record=record: record.save(folders[i]))  # type: ignore[misc]
+                records[i] = record
+        if interrupts.received is not None:  # in the last moments: the runs are done, but the caller should stop
+            interrupts.stop()
+    return [record for record in records if record]
+
+
+def _check_together(configs: list[ResolvedRun], folders: list[Path], world: World) -> None:
+    """Raise ``ConfigError`` for runs that cannot be trained side by side."""
+    if not configs:
+        raise ConfigError("there is no run to train: give at least one configuration")
+    for config in configs:
+        world.check(config.device)
+    if len(set(folders)) < len(folders):
+        raise ConfigError("two of the runs are the same: give each another seed or another network")
+    if len({(config.device, config.threads, config.deterministic) for config in configs}) > 1:
+        raise ConfigError("runs side by side need the same device, threads and deterministic")
+    if len(configs) > 1 and world.size > 1:
+        raise ConfigError("several processes can share one run, not several: start them without torchrun")
+
+
+def _in_turns(runs: dict[int, _Run], quiet: bool) -> Iterator[tuple[int, Record]]:
+    """Let each run make a step in turn, and give each its record when it is done."""
+    streams = {i: contextlib.nullcontext() if len(runs) == 1 else run.stream() for i, run in runs.items()}
+    going = {i: run.go(quiet) for i, run in runs.items()}
+    try:
+        while going:
+            for i in list(going):
+                try:
+                    with streams[i]:
+                        next(going[i])
+                except StopIteration as done:
+                    del going[i]
+                    yield i, done.value
+    except (KeyboardInterrupt, SystemExit):
+        for i in going:
+            with streams[i]:
+                runs[i].save()
+        raise
 
 
 def _finished(folder: Path, config: ResolvedRun, world: World) -> Record | None:

@@ -9,7 +9,7 @@ import paperlib
 ROOT = Path(paperlib.__file__).parent
 # A module may import from its own floor and from those above it in this list.
 FLOORS = (
-    ("errors", "_checks"),
+    ("errors", "_checks", "fused"),
     ("machine", "interrupts", "stopwatch", "store", "synchronised", "processes"),
     ("augmentation", "sources", "cifar"),
     (
@@ -24,6 +24,7 @@ FLOORS = (
         "probes",
         "initial",
         "divergence",
+        "captured",
         "theorems",
         "mean_field",
     ),

@@ -1,0 +1,214 @@
+"""Steps that a device replays give what steps one by one give, also when they fail or are interrupted."""
+
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from emulated_graphs import emulate
+from tiny import tiny
+
+from paperlib import captured, training
+from paperlib.checkpoints import FILE
+from paperlib.errors import ConfigError
+from paperlib.holding import NormPreserving
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+NETWORKS = [{"arch": "resnet"}, {"arch": "procresnet"}, {"arch": "plain", "schedule": "constant", "probe_every": 2}]
+PLAIN = {"cuda_graphs": False, "fused": False}
+
+
+@pytest.fixture
+def emulated(monkeypatch):
+    emulate(monkeypatch)
+    return monkeypatch
+
+
+def assert_alike(record, other, rtol=1e-9):
+    for name in ("epochs", "blocks", "initial"):
+        assert_tables_alike(record.frames[name], other.frames[name], rtol)
+
+
+def assert_tables_alike(table, other, rtol):
+    assert list(table.columns) == list(other.columns) and len(table) == len(other)
+    for column in table:
+        if pd.api.types.is_numeric_dtype(table[column]):
+            np.testing.assert_allclose(table[column], other[column], rtol=rtol, err_msg=column)
+        else:
+            assert (table[column] == other[column]).all()
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n["arch"])
+def test_replayed_steps_are_the_steps(emulated, tmp_path, network):
+    plain = training.train(tiny(**network, **PLAIN), tmp_path / "plain", quiet=True)
+    replayed = training.train(tiny(**network), tmp_path / "replayed", quiet=True)
+    assert_alike(replayed, plain, rtol=1e-6)  # the gradient's norm is added in float64
+    assert (replayed.epochs.test_error == plain.epochs.test_error).all()
+    assert replayed.projections == plain.projections
+    a, b = (training.trained_network(r).state_dict() for r in (replayed, plain))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_checkpoint_of_one_is_a_checkpoint_of_the_other(emulated, tmp_path):
+    whole = training.train(tiny(arch="procresnet", **PLAIN), tmp_path / "whole", quiet=True)
+    for first, second in ((PLAIN, {}), ({}, PLAIN)):
+        root = tmp_path / str(len(first))
+        emulated.setattr(training, "CHECKPOINT_PAUSE", 0)
+        with emulated.context() as patch:
+            patch.setattr(training._Run, "end_epoch", _stop_in_second_epoch(training._Run.end_epoch))
+            with pytest.raises(ZeroDivisionError):
+                training.train(tiny(arch="procresnet", **first), root, quiet=True)
+        assert_alike(training.train(tiny(arch="procresnet", **second), root, quiet=True), whole, rtol=1e-6)
+
+
+def _stop_in_second_epoch(end_epoch):
+    def end(run, divergence):
+        if run.state.epoch == 2:
+            raise ZeroDivisionError
+        return end_epoch(run, divergence)
+
+    return end
+
+
+def test_a_signal_is_answered_after_the_steps_that_are_under_way(emulated, tmp_path):
+    whole = training.train(tiny(), tmp_path / "whole", quiet=True)
+    emulated.setattr(training, "READ_EVERY", 2)
+    launch = captured.Captured.launch
+
+    def signalled(self):
+        launch(self)
+        if self.launched == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    with emulated.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(captured.Captured, "launch", signalled)
+        training.train(tiny(), tmp_path / "cut", quiet=True)
+    folder = tiny().resolve().folder(tmp_path / "cut")
+    assert torch.load(folder / FILE, weights_only=True) is not None if False else (folder / FILE).exists()
+    assert_alike(training.train(tiny(), tmp_path / "cut", quiet=True), whole)
+
+
+@pytest.mark.parametrize("read_every", [1, 3, 100])
+def test_a_divergence_has_its_step_and_block_however_late_it_is_read(emulated, tmp_path, read_every):
+    emulated.setattr(training, "READ_EVERY", read_every)
+    wild = {"arch": "plain", "lr": 1e20, "epochs": 2, "batch_size": 10}
+    plain = training.train(tiny(**wild, **PLAIN), tmp_path / "plain", quiet=True)
+    replayed = training.train(tiny(**wild), tmp_path / "replayed", quiet=True)
+    assert plain.status == replayed.status == "diverged"
+    assert replayed.divergence == plain.divergence
+    assert_alike(replayed, plain, rtol=1e-6)
+
+
+def test_a_kernel_that_cannot_be_projected_ends_the_run(emulated, tmp_path):
+    project = NormPreserving._project
+
+    def spoilt(self, wanted=None):
+        if self.steps == 4:
+            with torch.no_grad():
+                self.convs[1].conv.weight.fill_(float("nan"))
+        project(self, wanted)
+
+    emulated.setattr(NormPreserving, "_project", spoilt)
+    record = training.train(tiny(arch="procresnet", batch_size=10), tmp_path, quiet=True)
+    assert record.status == "diverged" and record.divergence.block == "transition2"
+
+
+def test_evaluation_takes_every_image_once(emulated, tmp_path):
+    emulated.setattr(captured, "EVAL_BATCH", 30)
+    run = {"epochs": 1, "test_images": 100}
+    replayed, plain = (
+        training.train(tiny(**run, **kind), tmp_path / str(len(kind)), quiet=True) for kind in ({}, PLAIN)
+    )
+    assert_alike(replayed, plain, rtol=1e-6)
+
+
+def test_runs_side_by_side_are_the_runs_alone(emulated, tmp_path):
+    configs = [tiny(**network, seed=seed) for network in NETWORKS[:2] for seed in (0, 1)]
+    together = training.train_together(configs, tmp_path / "together", quiet=True)
+    for config, record in zip(configs, together, strict=True):
+        assert record.config.seed == config.seed and record.provenance.last.settings["runs side by side"] == "4"
+        assert_alike(record, training.train(config, tmp_path / "alone", quiet=True))
+    assert training.train_together(configs, tmp_path / "together", quiet=True)[3].epochs.equals(together[3].epochs)
+
+
+def test_all_runs_side_by_side_are_saved_at_a_signal(emulated, tmp_path):
+    configs = [tiny(seed=seed) for seed in (0, 1)]
+    launch = captured.Captured.launch
+    calls = []
+
+    def signalled(self):
+        launch(self)
+        calls.append(1)
+        if len(calls) == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    with emulated.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(captured.Captured, "launch", signalled)
+        training.train_together(configs, tmp_path / "cut", quiet=True)
+    assert all((config.resolve().folder(tmp_path / "cut") / FILE).exists() for config in configs)
+    again = training.train_together(configs, tmp_path / "cut", quiet=True)
+    for config, record in zip(configs, again, strict=True):
+        assert_alike(record, training.train(config, tmp_path / "alone", quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("configs", "sentence"),
+    [
+        ([], "no run to train"),
+        ([tiny(), tiny()], "two of the runs are the same"),
+        ([tiny(), tiny(seed=1, threads=1), tiny(seed=2, threads=2)], "same device, threads"),
+    ],
+)
+def test_runs_that_do_not_fit_together(tmp_path, configs, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        training.train_together(configs, tmp_path)
+
+
+# -- on a device -----------------------------------------------------------------------------------------------------
+@CUDA
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n["arch"])
+@pytest.mark.parametrize("shortcut", ["cuda_graphs", "fused"])
+def test_each_shortcut_keeps_the_losses_of_twenty_steps(tmp_path, network, shortcut):
+    run = network | {"device": "cuda", "precision": "float32", "batch_size": 50, "epochs": 2, "train_images": 500,
+                     "depth": 20, "lr": 0.01}  # fmt: skip
+    plain = training.train(tiny(**run, **PLAIN), tmp_path / "plain", quiet=True)
+    quick = training.train(tiny(**run, **PLAIN | {shortcut: True}), tmp_path / "quick", quiet=True)
+    np.testing.assert_allclose(quick.epochs.train_loss, plain.epochs.train_loss, rtol=1e-4)
+    np.testing.assert_allclose(quick.blocks.ratio, plain.blocks.ratio, rtol=1e-2)
+    assert quick.provenance.last.settings[shortcut.replace("_", " ")] == "yes"
+
+
+@CUDA
+@pytest.mark.parametrize("arch", ["resnet", "procresnet"])
+def test_a_replayed_step_never_waits(tmp_path, arch, monkeypatch):
+    launch = captured.Captured.launch
+
+    def watched(self):
+        if self.launched < 3:  # capturing waits
+            return launch(self)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return launch(self)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(captured.Captured, "launch", watched)
+    run = {"arch": arch, "device": "cuda", "batch_size": 10, "epochs": 1}
+    assert training.train(tiny(**run), tmp_path, quiet=True).status == "finished"
+
+
+@CUDA
+def test_side_by_side_on_streams_the_runs_are_those_alone(tmp_path):
+    configs = [tiny(arch=arch, device="cuda", depth=20) for arch in ("plain", "resnet", "procresnet")]
+    for config, record in zip(configs, training.train_together(configs, tmp_path / "together"), strict=True):
+        assert_alike(record, training.train(config, tmp_path / "alone", quiet=True))
+
+
+@CUDA
+def test_a_divergence_on_the_device_has_its_step_and_block(tmp_path):
+    wild = {"arch": "plain", "lr": 1e20, "epochs": 2, "batch_size": 10, "device": "cuda"}
+    plain, replayed = (
+        training.train(tiny(**wild, **kind), tmp_path / str(len(kind)), quiet=True) for kind in (PLAIN, {})
+    )
+    assert replayed.divergence == plain.divergence and plain.status == "diverged"

@@ -1,0 +1,113 @@
+"""Fused kernels against torch's layers in float64.  Without CUDA they run in Triton's interpreter, in a process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from paperlib import fused, models
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+CASES = [(3, 16, 9, 7), (2, 64, 8, 8), (5, 256, 3, 3), (20, 16, 32, 32)]
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+RUNS = pytest.mark.skipif(not (torch.cuda.is_available() or INTERPRETED), reason="runs in the interpreter, below")
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or INTERPRETED, reason="the kernels are run as they are")
+@pytest.mark.skipif(fused.triton is None, reason="Triton is not installed")
+def test_the_kernels_in_the_interpreter():
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr
+
+
+def like(shape, dtype, offset=0.0):
+    return (torch.randn(shape, device=DEVICE) * 2 + offset).to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+@RUNS
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("shape", CASES, ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 1e-2)])
+def test_norm_relu(shape, dtype, tolerance, relu):
+    torch.manual_seed(0)
+    layer = nn.BatchNorm2d(shape[1]).to(DEVICE)
+    nn.init.normal_(layer.weight)
+    nn.init.normal_(layer.bias)
+    true = nn.BatchNorm2d(shape[1]).to(DEVICE, torch.float64)
+    true.load_state_dict(layer.state_dict())
+    x = like(shape, dtype, offset=30.0)  # a mean far from zero
+    grad, skip = like(shape, dtype), like(shape, dtype)
+    exact = x.double().requires_grad_()
+    y = true(exact)
+    y = F.relu(y) if relu else y
+    ((y * grad.double()).sum() + (exact * skip.double()).sum()).backward()
+    x.requires_grad_()
+    if relu:
+        branch, around = fused.norm_relu_fork(x, layer)
+        torch.autograd.backward([branch, around], [grad, skip])
+    else:
+        branch = fused.norm_relu(x, layer, relu=False)
+        torch.autograd.backward([branch, x], [grad, skip])
+    assert branch.dtype == dtype and branch.is_contiguous(memory_format=torch.channels_last)
+    for found, right in (
+        (branch, y), (x.grad, exact.grad), (layer.weight.grad, true.weight.grad), (layer.bias.grad, true.bias.grad),
+        (layer.running_mean, true.running_mean), (layer.running_var, true.running_var),
+    ):  # fmt: skip
+        assert (found.double() - right).norm() <= tolerance * right.norm()
+    assert layer.num_batches_tracked == 1
+
+
+@RUNS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_norm(dtype):
+    x = torch.randn(3, 1_000_003, device=DEVICE).to(dtype)[1]
+    assert fused.norm(x).item() == pytest.approx(x.double().norm().item(), rel=1e-7)
+    tiny = torch.full((5000,), 1e-30, device=DEVICE)
+    assert fused.norm(tiny).item() == pytest.approx(1e-30 * 5000**0.5, rel=1e-6)
+    assert fused.norm(torch.tensor([1.0, float("nan")], device=DEVICE)).isnan()
+
+
+@RUNS
+def test_a_value_that_is_not_a_number_is_passed_on():
+    x = like((2, 16, 4, 4), torch.float32)
+    x[0, 3, 0, 0] = float("nan")
+    y = fused.norm_relu(x, nn.BatchNorm2d(16).to(DEVICE))
+    assert y[:, 3].isnan().all() and not y[:, :3].isnan().any()
+
+
+@RUNS
+@pytest.mark.parametrize(("arch", "erase"), [("resnet", False), ("plain", True), ("procresnet", False)])
+def test_a_fused_network_has_the_same_gradients(arch, erase):
+    torch.manual_seed(0)
+    model = models.build(arch, 11, erase_relu=erase).to(DEVICE, memory_format=torch.channels_last)
+    images = like((4, 3, 8, 8), torch.float32)
+    found = []
+    for on in (False, True):
+        model.zero_grad()
+        model.fuse(on)(images).square().mean().backward()
+        found.append([p.grad.clone() for p in model.parameters()])
+    for plain, quick in zip(*found, strict=True):
+        assert (plain - quick).norm() <= 1e-4 * plain.norm() + 1e-7
+    model.eval()
+    assert torch.equal(model(images), model.fuse(False)(images))
+
+
+@pytest.mark.parametrize(
+    ("x", "layer"),
+    [
+        (torch.randn(2, 8, 4, 4), nn.BatchNorm2d(8)),  # not channels-last
+        (like((2, 12, 4, 4), torch.float32).cpu(), nn.BatchNorm2d(12)),  # not a power of two
+        (like((2, 8, 4, 4), torch.float32).cpu(), nn.BatchNorm2d(8).eval()),
+        (like((2, 8, 4, 4), torch.float64).cpu(), nn.BatchNorm2d(8).double()),
+    ],
+)
+def test_what_does_not_fit_goes_to_torch(x, layer):
+    assert not fused._fits(x, layer)
+    assert torch.equal(fused.norm_relu(x, layer), F.relu(layer(x))) or layer.training
