@@ -53,7 +53,8 @@ def state(config: RunConfig, root: Path | None) -> str:
         record = Record.read(folder)
         last = record.epochs.iloc[-1]
         seconds = sum(record.epoch_seconds) / len(record.epoch_seconds)
-        return f"{record.status}, {len(record.epochs)} epochs, test error {last.test_error:.2f} %, {seconds:.2f} s an epoch"
+        error = f"test error {last.test_error:.2f} %"
+        return f"{record.status}, {len(record.epochs)} epochs, {error}, {seconds:.2f} s an epoch"
     content = checkpoints.read(folder, "cpu")
     if content is None:
         return "not begun"
