@@ -5,9 +5,8 @@ block's wide tensors 26 times a step, those of this file 17 times: the ReLU is t
 its mask is found again from the input in the backward pass, and the gradient of a skip is added where that of the
 branch is made.
 
-The statistics are merged pairwise from those of short stretches of rows (Chan, Golub, LeVeque 1983), in float32 whatever
-the input's precision, and always in the same order: the kernels are deterministic, and a mean far from zero costs no
-digits.
+The statistics are merged from those of short stretches of rows (Chan, Golub, LeVeque 1983), in float32 whatever the
+input's precision, and always in the same order: the kernels are deterministic, and a mean far from zero costs no digits.
 """
 
 from __future__ import annotations

@@ -434,7 +434,7 @@ class _Run:
 
     def replayed(self) -> Iterator[Divergence | None]:
         """The rest of the epoch's steps as CUDA graphs, whose sums are read every so many steps."""
-        state, n = self.state, len(self.train_labels)
+        state = self.state
         if self.captured is None:
             parts = self.parts()
             self.captured = Captured(parts, self.train_images, self.train_labels, self.config.batch_size)
