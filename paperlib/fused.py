@@ -6,7 +6,7 @@ its mask is found again from the input in the backward pass, and the gradient of
 branch is made.
 
 The statistics are merged from those of short stretches of rows (Chan, Golub, LeVeque 1983), in float32 whatever the
-input's precision, and always in the same order: the kernels are deterministic, and a mean far from zero costs no digits.
+input's precision, and in the same order every time: the kernels are deterministic, and large means cost no digits.
 """
 
 from __future__ import annotations
