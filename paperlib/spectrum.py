@@ -110,11 +110,9 @@ def half_weights(w: int, like: Tensor) -> Tensor:
     >>> half_weights(6, torch.zeros(())), half_weights(5, torch.zeros(()))
     (tensor([1., 2., 2., 1.]), tensor([1., 2., 2.]))
     """
-    weights = torch.full((w // 2 + 1,), 2.0, dtype=like.dtype, device=like.device)
-    weights[0] = 1
-    if w % 2 == 0:
-        weights[-1] = 1
-    return weights
+    # Not by setting single entries: on CUDA each would wait for the device.
+    column = torch.arange(w // 2 + 1, device=like.device)
+    return 2 - ((column == 0) | (2 * column == w)).to(like.dtype)
 
 
 def transfer_matrices(weight: Tensor, size: int | tuple[int, int], stride: int = 1) -> Tensor:
