@@ -218,7 +218,7 @@ def profile(depth: int, data: cifar.Cifar, fused: bool) -> str:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         steps(3)
         torch.cuda.synchronize()
-    return profiler.key_averages().table(sort_by="cuda_time_total", row_limit=35, max_name_column_width=90)
+    return profiler.key_averages().table(sort_by="cuda_time_total", row_limit=60, max_name_column_width=90)
 
 
 if __name__ == "__main__":

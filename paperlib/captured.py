@@ -12,11 +12,12 @@ and the number of steps says where.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from paperlib.holding import NormPreserving
 from paperlib.initial import kept_buffers
@@ -30,15 +31,42 @@ class Parts(NamedTuple):
     """What a step is made of.
 
     ``prepare`` makes network inputs of uint8 images (N, 3, H, W), of whether to flip them (N,) and of their shifts
-    (N, 2), or of the images alone; ``logits`` is the network's forward pass.
+    (N, 2), or of the images alone; ``logits`` calls the network on them; ``low`` says whether it does so in bfloat16.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     prepare: Callable[..., Tensor]
-    logits: Callable[[Tensor], Tensor]
+    logits: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+    low: bool
     probe: GradientNorms | None
     projection: NormPreserving | None
+
+
+class _Rounded:
+    """A network whose weights are copied to bfloat16 once a step, all at once.
+
+    Autocast would cast each weight, and each weight's gradient back, in a kernel of its own; the numbers are the same.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.weights = {name: p for name, p in model.named_parameters() if p.ndim > 1}
+        self.copies = {name: p.detach().bfloat16().requires_grad_(p.requires_grad) for name, p in self.weights.items()}
+        self.grads = {name: torch.zeros_like(p) for name, p in self.weights.items() if p.requires_grad}
+
+    def __call__(self, images: Tensor) -> Any:
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.copies.values()), list(self.weights.values()))
+        for copy in self.copies.values():
+            copy.grad = None
+        return functional_call(self.model, self.copies, (images,))
+
+    def take_gradients(self) -> None:
+        """Make the copies' gradients those of the weights."""
+        torch._foreach_copy_(list(self.grads.values()), [self.copies[name].grad for name in self.grads])
+        for name, grad in self.grads.items():
+            self.weights[name].grad = grad
 
 
 class Captured:
@@ -69,7 +97,8 @@ class Captured:
         self.lr = torch.zeros((), device=device)
         self.launched = 0  # steps of this epoch
         self._graphs: dict[tuple[int, bool], torch.cuda.CUDAGraph] = {}
-        self._pool = None
+        self._pool: Any = None
+        self._rounded = _Rounded(parts.model) if parts.low else None
         for group in parts.optimizer.param_groups:
             for p in group["params"]:
                 # A first step without a buffer would be another kernel than the following ones.
@@ -122,9 +151,11 @@ class Captured:
         images = parts.prepare(self.images[index], self.flip[place], self.shift[place])
         labels = self.labels[index]
         parts.optimizer.zero_grad(set_to_none=True)
-        logits = parts.logits(images)
+        logits = parts.logits(self._rounded or parts.model, images)
         loss = F.cross_entropy(logits, labels)
         loss.backward()
+        if self._rounded is not None:
+            self._rounded.take_gradients()
         grads = [p.grad for group in parts.optimizer.param_groups for p in group["params"] if p.grad is not None]
         # In float64, which no square leaves.
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads, 2, torch.float64)))
@@ -202,7 +233,7 @@ class CapturedEvaluation:
 
     def add(self, images: Tensor, labels: Tensor) -> None:
         """Add the loss and the errors of some images to :attr:`sums`."""
-        logits = self.parts.logits(self.parts.prepare(images))
+        logits = self.parts.logits(self.parts.model, self.parts.prepare(images))
         loss = F.cross_entropy(logits, labels, reduction="sum").double()
         self.sums += torch.stack([loss, (logits.argmax(1) != labels).sum().double()])
 

@@ -5,8 +5,8 @@ block's wide tensors 26 times a step, those of this file 17 times: the ReLU is t
 its mask is found again from the input in the backward pass, and the gradient of a skip is added where that of the
 branch is made.
 
-The statistics are merged from those of short stretches of rows (Chan, Golub, LeVeque 1983), in float32 whatever the
-input's precision, and in the same order every time: the kernels are deterministic, and large means cost no digits.
+The statistics are summed in float32, whatever the input's precision, about the first pixel's values, so that a mean far
+from zero costs no digits, and in the same order every time: the kernels are deterministic.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ try:
 except ImportError:  # torch brings it on Linux with CUDA
     triton = None  # type: ignore[assignment]
 
-ELEMENTS = 4096  # of a tile, which one program has in registers
 PROGRAMS = 264  # two for each multiprocessor of a large device
 LARGEST = 512  # channels
 
@@ -107,17 +106,19 @@ class _NormReLU(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, relu: bool
     ) -> tuple[Tensor, Tensor]:
         tiles = _Tiles(x)
-        moments = tiles.partial()
-        _moments[(tiles.programs,)](x, moments, tiles.rows, tiles.stretch, tiles.channels, tiles.height, num_warps=4)
+        sums = tiles.partial()
+        _moments[(tiles.programs,)](
+            x, sums, tiles.rows, tiles.stretch, tiles.channels, tiles.height, num_warps=tiles.warps
+        )
         # Rows: mean, one over the standard deviation.
         statistics = torch.empty(2, tiles.channels, dtype=torch.float32, device=x.device)
         _finish_moments[(tiles.channels // 8,)](
-            moments, statistics, norm.running_mean, norm.running_var, norm.num_batches_tracked, tiles.rows,
-            norm.momentum, norm.eps, tiles.programs, tiles.stretch * tiles.height, tiles.channels, tiles.slots,
+            x, sums, statistics, norm.running_mean, norm.running_var, norm.num_batches_tracked, tiles.rows,
+            norm.momentum, norm.eps, tiles.programs, tiles.channels, tiles.slots,
         )  # fmt: skip
         y = torch.empty_like(x)
         _normalise[(tiles.number,)](
-            x, y, statistics, weight, bias, tiles.rows, tiles.channels, tiles.height, relu, num_warps=4
+            x, y, statistics, weight, bias, tiles.rows, tiles.channels, tiles.height, relu, num_warps=tiles.warps
         )
         ctx.save_for_backward(x, weight, bias, statistics)
         ctx.relu = relu
@@ -136,14 +137,14 @@ class _NormReLU(torch.autograd.Function):
         sums = tiles.partial()
         _gradient_sums[(tiles.programs,)](
             x, grad, sums, statistics, weight, bias, tiles.rows, tiles.stretch, tiles.channels, tiles.height, ctx.relu,
-            num_warps=4,
+            num_warps=tiles.warps,
         )  # fmt: skip
         total = torch.empty(2, tiles.channels, dtype=torch.float32, device=x.device)  # of bias, of weight
         _finish_sums[(tiles.channels // 8,)](sums, total, tiles.programs, tiles.channels, tiles.slots)
         out = torch.empty_like(x)
         _input_gradient[(tiles.number,)](
             x, grad, out if skip is None else skip, out, statistics, weight, bias, total, tiles.rows, tiles.channels,
-            tiles.height, ctx.relu, skip is not None, num_warps=4,
+            tiles.height, ctx.relu, skip is not None, num_warps=tiles.warps,
         )  # fmt: skip
         return out, total[1], total[0], None, None
 
@@ -158,7 +159,10 @@ class _Tiles:
         self.device = x.device
         self.channels = x.shape[1]
         self.rows = x.numel() // self.channels
-        self.height = ELEMENTS // self.channels  # of a tile
+        # What one program has in registers: less where the tensor is small, so that there are enough programs.
+        elements = 8192 if x.numel() >= 1 << 22 else 4096 if x.numel() >= 1 << 20 else 2048
+        self.warps = elements // 1024
+        self.height = elements // self.channels  # of a tile
         self.number = triton.cdiv(self.rows, self.height)
         self.stretch = triton.cdiv(self.number, PROGRAMS)
         self.programs = triton.cdiv(self.number, self.stretch)
@@ -194,7 +198,206 @@ def norm(x: Tensor) -> Tensor:
     return out
 
 
+def conv3x3(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """``conv(x)`` for a 3×3 convolution that keeps size and channels, in kernels for few channels.
+
+    cuDNN's take five to ten times as long as reading and writing the tensors of 16 channels does.
+
+    Parameters
+    ----------
+    x : Tensor, bfloat16 (N, C, H, W)
+        Under autocast, or with a bfloat16 weight.  Anything but a channels-last tensor of 16 or 32 channels goes to
+        cuDNN.
+    conv : nn.Conv2d
+        The layer.
+
+    Returns
+    -------
+    Tensor, bfloat16 (N, C, H, W)
+        In the channels-last format.
+    """
+    c = x.shape[1]
+    fits = (
+        x.dtype == torch.bfloat16
+        and c in (16, 32)
+        and conv.weight.shape == (c, c, 3, 3)
+        and conv.stride == (1, 1)
+        and x.numel() < 2**31
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
+    if not fits:
+        return conv(x)
+    weight = conv.weight if conv.weight.dtype == torch.bfloat16 else conv.weight.bfloat16()
+    return _Conv3x3.apply(x, weight.contiguous(memory_format=torch.channels_last))
+
+
+class _Conv3x3(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _convolve(x, weight, transposed=False)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        n, c, h, w = x.shape
+        rows = n * h * w
+        height = 64
+        stretch = triton.cdiv(triton.cdiv(rows, height), 4 * PROGRAMS)
+        programs = triton.cdiv(triton.cdiv(rows, height), stretch)
+        sums = torch.empty(programs, 9, c * c, dtype=torch.float32, device=x.device)
+        _weight_gradient[(programs, 3)](x, grad, sums, rows, h, w, stretch, c, height, num_warps=2)
+        out = torch.empty_like(weight)
+        _finish_weight[(9, c * c // 64)](sums, out, programs, c, c * c, 9, triton.next_power_of_2(4 * PROGRAMS))
+        return _convolve(grad, weight, transposed=True), out
+
+
+def conv1x1(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """``conv(x)`` for a 1×1 convolution; the gradient of its weight, a product of few by many by few, in a kernel.
+
+    Parameters
+    ----------
+    x : Tensor, bfloat16 (N, C, H, W)
+        As for :func:`conv3x3`, with any number of channels that is a power of two; larger kernels go to cuDNN.
+    conv : nn.Conv2d
+        The layer.
+
+    Returns
+    -------
+    Tensor, bfloat16 (N, D, H, W)
+        In the channels-last format.
+    """
+    d, c = conv.weight.shape[:2]
+    fits = (
+        x.dtype == torch.bfloat16
+        and min(c, d) >= 16
+        and c * d <= 4096
+        and c & (c - 1) == d & (d - 1) == 0
+        and conv.kernel_size == (1, 1)
+        and conv.stride == (1, 1)
+        and conv.weight.requires_grad
+        and x.numel() * max(1, d // c) < 2**31
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
+    if not fits:
+        return conv(x)
+    weight = conv.weight if conv.weight.dtype == torch.bfloat16 else conv.weight.bfloat16()
+    return _Conv1x1.apply(x, weight)
+
+
+class _Conv1x1(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        (d, c), rows = weight.shape[:2], x.numel() // x.shape[1]
+        height = 64
+        stretch = triton.cdiv(triton.cdiv(rows, height), 2 * PROGRAMS)
+        programs = triton.cdiv(triton.cdiv(rows, height), stretch)
+        sums = torch.empty(programs, d * c, dtype=torch.float32, device=x.device)
+        _pointwise_gradient[(programs,)](x, grad, sums, rows, stretch, c, d, height, num_warps=4)
+        out = torch.empty_like(weight)
+        _finish_weight[(1, d * c // 64)](sums, out, programs, c, d * c, 1, triton.next_power_of_2(2 * PROGRAMS))
+        back = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, (True, False, False)
+        )
+        return back[0], out
+
+
+def _convolve(x: Tensor, weight: Tensor, transposed: bool) -> Tensor:
+    n, c, h, w = x.shape
+    out = torch.empty_like(x)
+    _conv3x3[(triton.cdiv(n * h * w, 128),)](x, weight, out, n * h * w, h, w, c, 128, transposed, num_warps=4)
+    return out
+
+
 if triton is not None:
+
+    @triton.jit
+    def _conv3x3(x, weight, out, rows, h, w, C: tl.constexpr, HEIGHT: tl.constexpr, TRANSPOSED: tl.constexpr):
+        """A tile of pixels by channels; ``weight`` lies as (out, 3, 3, in)."""
+        pixel = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)
+        channels = tl.arange(0, C)
+        column = pixel % w
+        row = (pixel // w) % h
+        total = tl.zeros((HEIGHT, C), tl.float32)
+        for tap in tl.static_range(9):
+            i, j = tap // 3 - 1, tap % 3 - 1
+            inside = (pixel < rows) & (row + i >= 0) & (row + i < h) & (column + j >= 0) & (column + j < w)
+            value = tl.load(x + (pixel + i * w + j)[:, None] * C + channels[None, :], mask=inside[:, None], other=0.0)
+            if TRANSPOSED:
+                taps = tl.load(weight + channels[:, None] * 9 * C + (8 - tap) * C + channels[None, :])
+            else:
+                taps = tl.load(weight + channels[None, :] * 9 * C + tap * C + channels[:, None])
+            total = tl.dot(value, taps, total, input_precision="ieee")
+        place = out + pixel[:, None] * C + channels[None, :]
+        tl.store(place, total.to(out.dtype.element_ty), mask=(pixel < rows)[:, None])
+
+    @triton.jit
+    def _weight_gradient(x, grad, out, rows, h, w, stretch, C: tl.constexpr, HEIGHT: tl.constexpr):
+        """Over a stretch of pixels, the products (out, in) of one row of taps."""
+        program, i = tl.program_id(0), tl.program_id(1) - 1
+        channels = tl.arange(0, C)
+        left = tl.zeros((C, C), tl.float32)
+        middle = tl.zeros((C, C), tl.float32)
+        right = tl.zeros((C, C), tl.float32)
+        for tile in range(stretch):
+            pixel = (program * stretch + tile) * HEIGHT + tl.arange(0, HEIGHT)
+            column = pixel % w
+            row = (pixel // w) % h
+            there = (pixel < rows) & (row + i >= 0) & (row + i < h)
+            g = tl.load(grad + pixel[None, :] * C + channels[:, None], mask=(pixel < rows)[None, :], other=0.0)
+            place = x + (pixel + i * w)[:, None] * C + channels[None, :]
+            left = tl.dot(
+                g, tl.load(place - C, mask=(there & (column > 0))[:, None], other=0.0), left, input_precision="ieee"
+            )
+            middle = tl.dot(g, tl.load(place, mask=there[:, None], other=0.0), middle, input_precision="ieee")
+            right = tl.dot(
+                g,
+                tl.load(place + C, mask=(there & (column < w - 1))[:, None], other=0.0),
+                right,
+                input_precision="ieee",
+            )
+        place = out + (program * 9 + 3 * (i + 1)) * C * C + channels[:, None] * C + channels[None, :]
+        tl.store(place, left)
+        tl.store(place + C * C, middle)
+        tl.store(place + 2 * C * C, right)
+
+    @triton.jit
+    def _pointwise_gradient(
+        x, grad, out, rows, stretch, C: tl.constexpr, D: tl.constexpr, HEIGHT: tl.constexpr
+    ):  # fmt: skip
+        """The products (out, in) over a stretch of pixels."""
+        program = tl.program_id(0)
+        channels = tl.arange(0, C)
+        outputs = tl.arange(0, D)
+        total = tl.zeros((D, C), tl.float32)
+        for tile in range(stretch):
+            pixel = (program * stretch + tile) * HEIGHT + tl.arange(0, HEIGHT)
+            g = tl.load(grad + pixel[None, :] * D + outputs[:, None], mask=(pixel < rows)[None, :], other=0.0)
+            value = tl.load(x + pixel[:, None] * C + channels[None, :], mask=(pixel < rows)[:, None], other=0.0)
+            total = tl.dot(g, value, total, input_precision="ieee")
+        tl.store(out + program * D * C + outputs[:, None] * C + channels[None, :], total)
+
+    @triton.jit
+    def _finish_weight(
+        sums, out, programs, C: tl.constexpr, ENTRIES: tl.constexpr, TAPS: tl.constexpr, SLOTS: tl.constexpr
+    ):  # fmt: skip
+        """Add the stretches' products; ``out`` lies as (out, tap, in)."""
+        tap = tl.program_id(0)
+        entry = tl.program_id(1) * 64 + tl.arange(0, 64)
+        total = tl.zeros((64,), tl.float32)
+        for start in tl.static_range(0, SLOTS, 64):
+            slot = start + tl.arange(0, 64)
+            place = sums + (slot[:, None] * TAPS + tap) * ENTRIES + entry[None, :]
+            total += tl.sum(tl.load(place, mask=(slot < programs)[:, None], other=0.0), 0)
+        tl.store(out + (entry // C) * TAPS * C + tap * C + entry % C, total.to(out.dtype.element_ty))
 
     @triton.jit
     def _square_sums(x, out, number, stretch, SIZE: tl.constexpr):
@@ -214,44 +417,36 @@ if triton is not None:
 
     @triton.jit
     def _moments(x, out, rows, stretch, C: tl.constexpr, HEIGHT: tl.constexpr):
-        """Mean and sum of squares about it of a stretch of rows."""
+        """Sums of a stretch of rows, less the first row of all, and of the squares of that."""
         program = tl.program_id(0)
         channels = tl.arange(0, C)
-        mean = tl.zeros((C,), tl.float32)
-        squares = tl.zeros((C,), tl.float32)
-        count = 0.0
+        first = tl.load(x + channels).to(tl.float32)[None, :]
+        plain = tl.zeros((HEIGHT, C), tl.float32)
+        squares = tl.zeros((HEIGHT, C), tl.float32)
         for tile in range(stretch):
-            first = (program * stretch + tile) * HEIGHT
-            row = first + tl.arange(0, HEIGHT)
+            row = (program * stretch + tile) * HEIGHT + tl.arange(0, HEIGHT)
             inside = (row < rows)[:, None]
             value = tl.load(x + row[:, None] * C + channels[None, :], mask=inside, other=0.0).to(tl.float32)
-            new = tl.minimum(tl.maximum(rows - first, 0), HEIGHT).to(tl.float32)
-            here = tl.sum(value, 0) / tl.maximum(new, 1.0)
-            centred = tl.where(inside, value - here[None, :], 0.0)
-            step = here - mean
-            total = tl.maximum(count + new, 1.0)
-            mean += step * (new / total)
-            squares += tl.sum(centred * centred, 0) + step * step * (count * new / total)
-            count += new
-        tl.store(out + program * 2 * C + channels, mean)
-        tl.store(out + program * 2 * C + C + channels, squares)
+            value = tl.where(inside, value - first, 0.0)
+            plain += value
+            squares += value * value
+        tl.store(out + program * 2 * C + channels, tl.sum(plain, 0))
+        tl.store(out + program * 2 * C + C + channels, tl.sum(squares, 0))
 
     @triton.jit
     def _finish_moments(
-        moments, statistics, running_mean, running_var, batches, rows, momentum, eps,
-        programs, length, C: tl.constexpr, SLOTS: tl.constexpr,
+        x, sums, statistics, running_mean, running_var, batches, rows, momentum, eps,
+        programs, C: tl.constexpr, SLOTS: tl.constexpr,
     ):  # fmt: skip
-        """Merge the stretches; mean and one over the standard deviation, and the running statistics."""
+        """Mean and one over the standard deviation from the stretches' sums, and the running statistics."""
         channels = tl.program_id(0) * 8 + tl.arange(0, 8)
         slot = tl.arange(0, SLOTS)
         there = (slot < programs)[:, None]
-        place = moments + slot[:, None] * 2 * C + channels[None, :]
-        means = tl.load(place, mask=there, other=0.0)
-        squares = tl.load(place + C, mask=there, other=0.0)
-        counts = tl.minimum(tl.maximum(rows - slot * length, 0), length).to(tl.float32)[:, None]
-        mean = tl.sum(means * (counts / rows), 0)
-        apart = tl.where(there, means - mean[None, :], 0.0)
-        variance = (tl.sum(squares, 0) + tl.sum(apart * apart * counts, 0)) / rows
+        place = sums + slot[:, None] * 2 * C + channels[None, :]
+        apart = tl.sum(tl.load(place, mask=there, other=0.0), 0) / rows
+        squares = tl.sum(tl.load(place + C, mask=there, other=0.0), 0) / rows
+        mean = tl.load(x + channels).to(tl.float32) + apart
+        variance = tl.maximum(squares - apart * apart, 0.0, propagate_nan=tl.PropagateNan.ALL)
         tl.store(statistics + channels, mean)
         tl.store(statistics + C + channels, 1.0 / tl.sqrt(variance + eps))
         before = tl.load(running_mean + channels)
@@ -288,8 +483,8 @@ if triton is not None:
         inverse = tl.load(statistics + C + channels)[None, :]
         gamma = tl.load(weight + channels)[None, :]
         beta = tl.load(bias + channels)[None, :]
-        plain = tl.zeros((C,), tl.float32)
-        weighted = tl.zeros((C,), tl.float32)
+        plain = tl.zeros((HEIGHT, C), tl.float32)
+        weighted = tl.zeros((HEIGHT, C), tl.float32)
         for tile in range(stretch):
             row = (program * stretch + tile) * HEIGHT + tl.arange(0, HEIGHT)
             place = row[:, None] * C + channels[None, :]
@@ -298,10 +493,10 @@ if triton is not None:
             g = tl.load(grad + place, mask=inside, other=0.0).to(tl.float32)
             if RELU:
                 g = tl.where(value * (inverse * gamma) + beta <= 0.0, 0.0, g)
-            plain += tl.sum(g, 0)
-            weighted += tl.sum(g * (value * inverse), 0)
-        tl.store(out + program * 2 * C + channels, plain)
-        tl.store(out + program * 2 * C + C + channels, weighted)
+            plain += g
+            weighted += g * (value * inverse)
+        tl.store(out + program * 2 * C + channels, tl.sum(plain, 0))
+        tl.store(out + program * 2 * C + C + channels, tl.sum(weighted, 0))
 
     @triton.jit
     def _finish_sums(sums, total, programs, C: tl.constexpr, SLOTS: tl.constexpr):

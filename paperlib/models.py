@@ -147,8 +147,8 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.fused and self.training:
             a, x = fused.norm_relu_fork(x, self.bn1) if self.identity else (fused.norm_relu(x, self.bn1), x)
-            y = self.conv2(fused.norm_relu(self.conv1(a), self.bn2))
-            y = self.conv3(fused.norm_relu(y, self.bn3, relu=not self.erase_relu))
+            y = fused.conv3x3(fused.norm_relu(fused.conv1x1(a, self.conv1), self.bn2), self.conv2)
+            y = fused.conv1x1(fused.norm_relu(y, self.bn3, relu=not self.erase_relu), self.conv3)
         else:
             a = F.relu(self.bn1(x), inplace=True)
             y = self.conv2(F.relu(self.bn2(self.conv1(a)), inplace=True))

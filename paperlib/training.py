@@ -16,7 +16,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,7 +103,7 @@ def _format(config: ResolvedRun) -> torch.memory_format:
     return torch.channels_last if config.memory_format == "channels_last" else torch.contiguous_format
 
 
-def _logits(model: nn.Module, images: Tensor, config: ResolvedRun) -> Tensor:
+def _logits(model: Callable[[Tensor], Tensor], images: Tensor, config: ResolvedRun) -> Tensor:
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
         return model(images).float()
 
@@ -465,8 +465,8 @@ class _Run:
         if self.projection is not None:
             self.projection.detach()  # its turn is another graph
         return Parts(
-            self.model, self.optimizer, prepare, lambda x: _logits(self.model, x, self.config), self.probe,
-            self.projection,
+            self.model, self.optimizer, prepare, lambda model, x: _logits(model, x, self.config),
+            self.config.precision == "bfloat16", self.probe, self.projection,
         )  # fmt: skip
 
     def catch_up(self) -> bool:

@@ -50,6 +50,13 @@ def test_replayed_steps_are_the_steps(emulated, tmp_path, network):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_weights_are_rounded_as_autocast_does(emulated, tmp_path):
+    run = {"arch": "procresnet", "precision": "bfloat16", "epochs": 2}
+    plain = training.train(tiny(**run, **PLAIN), tmp_path / "plain", quiet=True)
+    replayed = training.train(tiny(**run), tmp_path / "replayed", quiet=True)
+    assert_alike(replayed, plain, rtol=1e-6)
+
+
 def test_a_checkpoint_of_one_is_a_checkpoint_of_the_other(emulated, tmp_path):
     whole = training.train(tiny(arch="procresnet", **PLAIN), tmp_path / "whole", quiet=True)
     for first, second in ((PLAIN, {}), ({}, PLAIN)):
@@ -85,7 +92,7 @@ def test_a_signal_is_answered_after_the_steps_that_are_under_way(emulated, tmp_p
         patch.setattr(captured.Captured, "launch", signalled)
         training.train(tiny(), tmp_path / "cut", quiet=True)
     folder = tiny().resolve().folder(tmp_path / "cut")
-    assert torch.load(folder / FILE, weights_only=True) is not None if False else (folder / FILE).exists()
+    assert (folder / FILE).exists()
     assert_alike(training.train(tiny(), tmp_path / "cut", quiet=True), whole)
 
 

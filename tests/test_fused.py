@@ -101,6 +101,47 @@ def test_a_fused_network_has_the_same_gradients(arch, erase):
     assert torch.equal(model(images), model.fuse(False)(images))
 
 
+@RUNS
+@pytest.mark.parametrize("shape", [(3, 16, 9, 7), (2, 32, 8, 8), (1, 16, 1, 5), (40, 16, 32, 32)], ids=str)
+def test_conv3x3(shape):
+    torch.manual_seed(0)
+    # The interpreter knows no products of bfloat16 numbers.
+    dtype, tolerance = (torch.float32, 1e-6) if INTERPRETED else (torch.bfloat16, 4e-3)
+    weight = like((shape[1], shape[1], 3, 3), dtype).requires_grad_()
+    x, grad = like(shape, dtype).requires_grad_(), like(shape, dtype)
+    y = fused._Conv3x3.apply(x, weight)
+    y.backward(grad)
+    exact, kernel = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    right = F.conv2d(exact, kernel, padding=1)
+    right.backward(grad.double())
+    for found, true in ((y, right), (x.grad, exact.grad), (weight.grad, kernel.grad)):
+        assert (found.double() - true).norm() <= tolerance * true.norm()
+
+
+@RUNS
+@pytest.mark.parametrize("channels", [(16, 64), (64, 16), (128, 32)], ids=str)
+def test_conv1x1(channels):
+    torch.manual_seed(0)
+    dtype, tolerance = (torch.float32, 1e-6) if INTERPRETED else (torch.bfloat16, 4e-3)
+    c, d = channels
+    weight = like((d, c, 1, 1), dtype).requires_grad_()
+    x, grad = like((30, c, 9, 7), dtype).requires_grad_(), like((30, d, 9, 7), dtype)
+    y = fused._Conv1x1.apply(x, weight)
+    y.backward(grad)
+    exact, kernel = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    right = F.conv2d(exact, kernel)
+    right.backward(grad.double())
+    for found, true in ((y, right), (x.grad, exact.grad), (weight.grad, kernel.grad)):
+        assert (found.double() - true).norm() <= tolerance * true.norm()
+
+
+def test_other_convolutions_go_to_torch():
+    for conv in (nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(16, 16, 3, stride=2, padding=1), nn.Conv2d(16, 16, 1)):
+        x = torch.randn(2, conv.in_channels, 6, 6)
+        assert torch.equal(fused.conv3x3(x, conv), conv(x))
+        assert torch.equal(fused.conv1x1(x, conv), conv(x))
+
+
 @pytest.mark.parametrize(
     ("x", "layer"),
     [
