@@ -178,7 +178,7 @@ def test_runs_that_do_not_fit_together(tmp_path, configs, sentence):
 @pytest.mark.parametrize("shortcut", ["cuda_graphs", "fused"])
 def test_each_shortcut_keeps_the_losses_of_twenty_steps(tmp_path, network, shortcut):
     run = network | {"device": "cuda", "precision": "float32", "batch_size": 50, "epochs": 2, "train_images": 500,
-                     "depth": 20, "lr": 0.01}  # fmt: skip
+                     "depth": 20, "lr": 1e-3}  # fmt: skip
     plain = training.train(tiny(**run, **PLAIN), tmp_path / "plain", quiet=True)
     quick = training.train(tiny(**run, **PLAIN | {shortcut: True}), tmp_path / "quick", quiet=True)
     np.testing.assert_allclose(quick.epochs.train_loss, plain.epochs.train_loss, rtol=1e-4)

@@ -154,3 +154,24 @@ def test_other_convolutions_go_to_torch():
 def test_what_does_not_fit_goes_to_torch(x, layer):
     assert not fused._fits(x, layer)
     assert torch.equal(fused.norm_relu(x, layer), F.relu(layer(x))) or layer.training
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("arch", ["resnet", "procresnet"])
+def test_in_bfloat16_a_fused_network_is_no_farther_from_the_truth(arch):
+    """Both round: each is compared with the same network in float64."""
+    torch.manual_seed(0)
+    model = models.build(arch, 20).cuda().to(memory_format=torch.channels_last)
+    true = models.build(arch, 20).to("cuda", torch.float64)
+    true.load_state_dict(model.state_dict())
+    images, labels = like((128, 3, 32, 32), torch.float32), torch.randint(10, (128,), device="cuda")
+    F.cross_entropy(true(images.double()), labels).backward()
+    far = []
+    for on in (False, True):
+        model.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = F.cross_entropy(model.fuse(on)(images), labels)
+        loss.backward()
+        pairs = list(zip(model.parameters(), true.parameters(), strict=True))
+        far.append([((p.grad - q.grad).norm() / q.grad.norm()).item() for p, q in pairs])
+    assert sum(far[1]) < 1.2 * sum(far[0]) and max(far[1]) < 1.5 * max(far[0])
