@@ -189,7 +189,7 @@ def measure(depth: int, rounds: int, number: int, data: cifar.Cifar, budget: flo
     free = RunConfig(**base, precision="bfloat16", deterministic=False)
     add("bfloat16, graphs and fused, any kernels", lambda: ours(run(free, data)))
     add("float32, graphs and fused", lambda: ours(run(RunConfig(**base, precision="float32"), data)))
-    if depth <= 83:
+    if depth <= 164:
         seeds = [RunConfig(**base | {"seed": seed}, precision="bfloat16") for seed in range(4)]
         add("bfloat16, 4 side by side", lambda: side_by_side([run(config, data) for config in seeds]))
     times: dict[str, list[float]] = {name: [] for name in variants}
