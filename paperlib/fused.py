@@ -244,12 +244,12 @@ class _Conv3x3(torch.autograd.Function):
         n, c, h, w = x.shape
         rows = n * h * w
         height = 64
-        stretch = triton.cdiv(triton.cdiv(rows, height), 4 * PROGRAMS)
+        stretch = triton.cdiv(triton.cdiv(rows, height), PROGRAMS)
         programs = triton.cdiv(triton.cdiv(rows, height), stretch)
         sums = torch.empty(programs, 9, c * c, dtype=torch.float32, device=x.device)
         _weight_gradient[(programs, 3)](x, grad, sums, rows, h, w, stretch, c, height, num_warps=2)
         out = torch.empty_like(weight)
-        _finish_weight[(9, c * c // 64)](sums, out, programs, c, c * c, 9, triton.next_power_of_2(4 * PROGRAMS))
+        _finish_weight[(9, c * c // 16)](sums, out, programs, c, c * c, 9, triton.next_power_of_2(PROGRAMS))
         return _convolve(grad, weight, transposed=True), out
 
 
@@ -298,12 +298,12 @@ class _Conv1x1(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         (d, c), rows = weight.shape[:2], x.numel() // x.shape[1]
         height = 64
-        stretch = triton.cdiv(triton.cdiv(rows, height), 2 * PROGRAMS)
+        stretch = triton.cdiv(triton.cdiv(rows, height), PROGRAMS)
         programs = triton.cdiv(triton.cdiv(rows, height), stretch)
         sums = torch.empty(programs, d * c, dtype=torch.float32, device=x.device)
         _pointwise_gradient[(programs,)](x, grad, sums, rows, stretch, c, d, height, num_warps=4)
         out = torch.empty_like(weight)
-        _finish_weight[(1, d * c // 64)](sums, out, programs, c, d * c, 1, triton.next_power_of_2(2 * PROGRAMS))
+        _finish_weight[(1, d * c // 16)](sums, out, programs, c, d * c, 1, triton.next_power_of_2(PROGRAMS))
         back = torch.ops.aten.convolution_backward(
             grad, x, weight, None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, (True, False, False)
         )
@@ -391,12 +391,10 @@ if triton is not None:
     ):  # fmt: skip
         """Add the stretches' products; ``out`` lies as (out, tap, in)."""
         tap = tl.program_id(0)
-        entry = tl.program_id(1) * 64 + tl.arange(0, 64)
-        total = tl.zeros((64,), tl.float32)
-        for start in tl.static_range(0, SLOTS, 64):
-            slot = start + tl.arange(0, 64)
-            place = sums + (slot[:, None] * TAPS + tap) * ENTRIES + entry[None, :]
-            total += tl.sum(tl.load(place, mask=(slot < programs)[:, None], other=0.0), 0)
+        entry = tl.program_id(1) * 16 + tl.arange(0, 16)
+        slot = tl.arange(0, SLOTS)
+        place = sums + (slot[:, None] * TAPS + tap) * ENTRIES + entry[None, :]
+        total = tl.sum(tl.load(place, mask=(slot < programs)[:, None], other=0.0), 0)
         tl.store(out + (entry // C) * TAPS * C + tap * C + entry % C, total.to(out.dtype.element_ty))
 
     @triton.jit
