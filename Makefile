@@ -3,12 +3,13 @@
 PYTHON ?= python3
 PRESET ?= $(or $(PAPERLIB_PRESET),desk)
 ARGS ?=
+MINUTES ?= 15
 WORKERS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run paper evidence test lint book notebooks bench lock clean
+.PHONY: help run paper gpu evidence test lint book notebooks bench lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -19,6 +20,9 @@ run: $(INSTALLED)  ## train one network and leave an executed notebook (PRESET=s
 
 paper: $(INSTALLED)  ## make Section 4's runs, all of them (PRESET=smoke, desk or paper; ARGS="--workers 1")
 	$(BIN)/python -m paperlib sweep workflow/config/$(PRESET).yaml $(ARGS)
+
+gpu: $(INSTALLED)  ## use a GPU for so long: its tests, its speed, the paper's runs from a queue (MINUTES=15, ARGS="--skip tests")
+	$(BIN)/python workflow/gpu.py --minutes $(MINUTES) $(ARGS)
 
 evidence: $(INSTALLED)  ## measure again what needs no training; status 1 if an outcome changes (ARGS="T1 C1")
 	$(BIN)/python -m paperlib evidence $(ARGS)

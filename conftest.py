@@ -4,6 +4,8 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 _RUNS = tempfile.mkdtemp(prefix="paperlib-test-runs-")
 
 
@@ -22,7 +24,17 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Files with slow tests first, so that none of several processes is left alone with one at the end."""
+    """Skip what needs a device that is not there.
+
+    Files with slow tests come first, so that none of several processes is left alone with one at the end.
+    """
+    on_a_device = [item for item in items if item.get_closest_marker("cuda")]
+    if on_a_device:
+        import torch  # late: it takes seconds
+
+        if not torch.cuda.is_available():
+            for item in on_a_device:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.path.suffix == ".ipynb" or item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)

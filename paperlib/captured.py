@@ -64,9 +64,10 @@ class _Rounded:
 
     def take_gradients(self) -> None:
         """Make the copies' gradients those of the weights."""
-        torch._foreach_copy_(list(self.grads.values()), [self.copies[name].grad for name in self.grads])
-        for name, grad in self.grads.items():
-            self.weights[name].grad = grad
+        found = {name: copy.grad for name, copy in self.copies.items() if copy.grad is not None}
+        torch._foreach_copy_([self.grads[name] for name in found], list(found.values()))
+        for name in found:
+            self.weights[name].grad = self.grads[name]
 
 
 class Captured:

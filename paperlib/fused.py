@@ -21,7 +21,7 @@ try:
     import triton
     import triton.language as tl
 except ImportError:  # torch brings it on Linux with CUDA
-    triton = None  # type: ignore[assignment]
+    triton = None
 
 PROGRAMS = 264  # two for each multiprocessor of a large device
 LARGEST = 512  # channels

@@ -744,8 +744,12 @@ def train_together(
     ----------
     configs : sequence of RunConfig
         What to run: different runs, on the same device, with the same number of threads, all deterministic or none.
-    root, quiet, world
-        As for :func:`train`.  More than one run cannot be shared among several processes.
+    root : str or Path, optional
+        As for :func:`train`, like ``quiet``.
+    quiet : bool
+        Show no progress; of several runs none is shown.
+    world : World, optional
+        As for :func:`train`.  Several processes can share one run, not several.
 
     Returns
     -------

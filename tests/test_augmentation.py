@@ -72,7 +72,7 @@ def test_augmentation_refuses_shapes_and_shifts_that_do_not_fit():
         apply_augmentation(images, flip, shift + 9)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.cuda
 def test_augmentation_on_a_device_never_waits(sample):
     flip, shift = draw_augmentation(64, torch.Generator().manual_seed(0))
     expected = apply_augmentation(sample.train_images[:64], flip, shift)

@@ -14,7 +14,7 @@ from paperlib import fused, models
 from paperlib.machine import full_float32
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-CASES = [(3, 16, 9, 7), (2, 64, 8, 8), (5, 256, 3, 3), (20, 16, 32, 32)]
+CASES = [(3, 16, 9, 7), (2, 64, 8, 8), (5, 256, 3, 3)]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 RUNS = pytest.mark.skipif(not (torch.cuda.is_available() or INTERPRETED), reason="runs in the interpreter, below")
 
@@ -65,10 +65,20 @@ def test_norm_relu(shape, dtype, tolerance, relu):
     assert layer.num_batches_tracked == 1
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("shape", [(128, 64, 32, 32), (80, 16, 32, 32), (128, 256, 8, 8)], ids=str)
+def test_norm_relu_of_tensors_that_many_programs_share(shape):
+    x, layer, true = like(shape, torch.float32, 3.0), nn.BatchNorm2d(shape[1]).cuda(), nn.BatchNorm2d(shape[1])
+    exact = x.cpu().double()
+    y = F.relu(true.double()(exact))
+    assert (fused.norm_relu(x, layer).cpu().double() - y).norm() <= 1e-5 * y.norm()
+    assert (layer.running_var.cpu().double() - true.running_var).norm() <= 1e-5 * true.running_var.norm()
+
+
 @RUNS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_norm(dtype):
-    x = torch.randn(3, 1_000_003, device=DEVICE).to(dtype)[1]
+    x = torch.randn(3, 1_000_003 if DEVICE == "cuda" else 30_003, device=DEVICE).to(dtype)[1]
     assert fused.norm(x).item() == pytest.approx(x.double().norm().item(), rel=1e-7)
     tiny = torch.full((5000,), 1e-30, device=DEVICE)
     assert fused.norm(tiny).item() == pytest.approx(1e-30 * 5000**0.5, rel=1e-6)
@@ -102,7 +112,7 @@ def test_a_fused_network_has_the_same_gradients(arch, erase):
 
 
 @RUNS
-@pytest.mark.parametrize("shape", [(3, 16, 9, 7), (2, 32, 8, 8), (1, 16, 1, 5), (40, 16, 32, 32)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 16, 9, 7), (2, 32, 8, 8), (1, 16, 1, 5)], ids=str)
 def test_conv3x3(shape):
     torch.manual_seed(0)
     # The interpreter knows no products of bfloat16 numbers.
@@ -125,7 +135,7 @@ def test_conv1x1(channels):
     dtype, tolerance = (torch.float32, 1e-6) if INTERPRETED else (torch.bfloat16, 4e-3)
     c, d = channels
     weight = like((d, c, 1, 1), dtype).requires_grad_()
-    x, grad = like((30, c, 9, 7), dtype).requires_grad_(), like((30, d, 9, 7), dtype)
+    x, grad = like((5, c, 9, 7), dtype).requires_grad_(), like((5, d, 9, 7), dtype)
     y = fused._Conv1x1.apply(x, weight)
     y.backward(grad)
     exact, kernel = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
@@ -156,7 +166,7 @@ def test_what_does_not_fit_goes_to_torch(x, layer):
     assert torch.equal(fused.norm_relu(x, layer), F.relu(layer(x))) or layer.training
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize("arch", ["resnet", "procresnet"])
 def test_in_bfloat16_a_fused_network_is_no_farther_from_the_truth(arch):
     """Both round: each is compared with the same network in float64."""

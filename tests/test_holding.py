@@ -407,7 +407,7 @@ def test_the_name_is_exported_by_projection_too():
         _ = projection.Norm
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_the_hook_does_not_wait_for_the_device():
     model = models.build("procresnet", 11).cuda()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)

@@ -217,7 +217,7 @@ def test_bad_input():
         GradientNorms(model, blocks=model).ratios()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_cuda_agrees_and_does_not_synchronise():
     torch.manual_seed(0)
     model = models.build("resnet", 11).cuda()

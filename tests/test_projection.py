@@ -281,7 +281,7 @@ def test_bad_input(arguments, said):
         project(*arguments)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize(("shape", "stride"), [((64, 3, 3, 3), 1), ((128, 64, 1, 1), 2), ((16, 4, 3, 3), 2)])
 def test_cuda_agrees(shape, stride):
     weight = cases.kernel(*shape[:3], dtype=torch.float32)

@@ -188,7 +188,7 @@ def test_bad_input(call, said):
         call()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_cuda_agrees():
     weight = cases.kernel(8, 4, 3)
     assert torch.allclose(singular_values(weight.cuda(), 6, 2).cpu(), singular_values(weight, 6, 2), atol=1e-10)

@@ -1,93 +1,138 @@
-"""The paper's runs in the time that a GPU is there for: from a queue, side by side, until the time is up.
+"""The paper's runs in the time that a GPU is there for.
 
-    python workflow/gpu.py --minutes 12
+    python workflow/gpu.py --minutes 15
 
-Runs that are on record are left out, and interrupted ones go on from their checkpoints, so the same command again
-continues where the last one stopped.  Each batch of the queue is trained side by side on the one device.
+First the tests that need a device, then the speed of training steps, then the paper's runs from a queue, side by side,
+until the time is up.  Runs that are on record are left out, and interrupted ones go on from their checkpoints, so the
+same command again continues where the last one stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from paperlib import checkpoints
 from paperlib.config import RunConfig
+from paperlib.errors import PaperlibError
+from paperlib.models import Arch
 from paperlib.records import Record
 from paperlib.training import train_together
 
-ARCHS = ("procresnet", "resnet", "plain")
+CHECKOUT = Path(__file__).resolve().parent.parent
+SAVING = 20  # seconds before the end in which everything is saved
 
 
-def queue(depths: list[int], seeds: list[int], precision: str) -> list[list[RunConfig]]:
-    """Figures 3 and 4 and Table I first, 100 epochs at a constant rate; then Table II's networks, 300 epochs."""
-    common: dict[str, Any] = {"preset": "paper", "device": "cuda", "precision": precision}
-    constant = common | {"schedule": "constant"}
-    batches = [
-        [
-            RunConfig(**constant, arch=arch, depth=depth, seed=seed)
-            for arch in ARCHS
-            for seed in (seeds if depth == 20 else [0])
-        ]
-        for depth in depths
-    ]
-    batches.append([RunConfig(**common, arch=arch, depth=164) for arch in ("resnet", "procresnet")])
-    for seed in seeds[1:]:
-        batches += [
-            [RunConfig(**constant, arch=arch, depth=depth, seed=seed) for arch in ARCHS] for depth in depths[1:]
-        ]
-    batches.append([RunConfig(**common, arch=arch, depth=164, erase_relu=True) for arch in ("resnet", "procresnet")])
-    batches.append([RunConfig(**common, arch="procresnet", depth=272)])
-    return batches
+def queue(depths: list[int], seeds: list[int], precision: str, device: str = "cuda") -> Iterator[list[RunConfig]]:
+    """What to train, as batches of runs that are trained side by side.
+
+    First comes one seed of Figures 3 and 4 and of Table I (100 epochs at a constant rate), then Table II's networks
+    (300 epochs), then the other seeds, EraseReLU and depth 272.
+    """
+    common: dict[str, Any] = {"preset": "paper", "device": device, "precision": precision}
+    pair = ("resnet", "procresnet")
+    for i, seed in enumerate(seeds):
+        for depth in depths:
+            constant = common | {"schedule": "constant", "depth": depth, "seed": seed}
+            yield [RunConfig(**constant, arch=arch) for arch in get_args(Arch)]
+        if i == 0:
+            yield [RunConfig(**common, arch=arch, depth=164, seed=seed) for arch in pair]
+    yield [RunConfig(**common, arch=arch, depth=164, seed=seed) for seed in seeds[1:] for arch in pair]
+    yield [RunConfig(**common, arch=arch, depth=164, erase_relu=True, seed=seed) for seed in seeds for arch in pair]
+    yield [RunConfig(**common, arch="procresnet", depth=272, seed=seed) for seed in seeds]
 
 
 def state(config: RunConfig, root: Path | None) -> str:
-    """How far a run is, in words."""
+    """How far a run is, in words; nothing if it was not begun."""
     folder = config.resolve().folder(root)
     if (folder / Record.FILE).exists():
         record = Record.read(folder)
-        last = record.epochs.iloc[-1]
-        seconds = sum(record.epoch_seconds) / len(record.epoch_seconds)
+        last, seconds = record.epochs.iloc[-1], sum(record.epoch_seconds) / len(record.epoch_seconds)
         error = f"test error {last.test_error:.2f} %"
         return f"{record.status}, {len(record.epochs)} epochs, {error}, {seconds:.2f} s an epoch"
     content = checkpoints.read(folder, "cpu")
     if content is None:
-        return "not begun"
+        return ""
     epochs = content["state"]["epochs"]
     error = f", test error {epochs[-1]['test_error']:.2f} %" if epochs else ""
     return f"interrupted after {len(epochs)} epochs{error}"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=12.0, help="stop, with everything saved, after so long")
-    parser.add_argument("--depths", type=int, nargs="+", default=[20, 83, 164])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--precision", default="bfloat16", choices=["bfloat16", "float32"])
-    parser.add_argument("--root", type=Path, help="the folder of all runs (default: PAPERLIB_RUNS, else runs/)")
-    a = parser.parse_args()
-    timer = threading.Timer(60 * a.minutes, signal.raise_signal, [signal.SIGTERM])
+def work(batches: list[list[RunConfig]], seconds: float, root: Path | None) -> None:
+    """Train one batch after another for so long; whatever is under way then is saved."""
+    timer = threading.Timer(seconds, signal.raise_signal, [signal.SIGTERM])
     timer.daemon = True
+    before = signal.signal(signal.SIGTERM, _stop)  # between two batches, too, it ends in good order
     timer.start()
-    batches = queue(a.depths, a.seeds, a.precision)
     try:
         for batch in batches:
             began = time.monotonic()
-            train_together(batch, a.root, quiet=True)
-            print(f"{len(batch)} runs in {time.monotonic() - began:.0f} s", flush=True)
+            train_together(batch, root, quiet=True)
+            print(f"{len(batch)} runs side by side, {time.monotonic() - began:.0f} s", flush=True)
     except SystemExit:
-        print("the time is up: the same command goes on from here", flush=True)
+        print("The time is up. The same command goes on from here.", flush=True)
     finally:
         timer.cancel()
+        signal.signal(signal.SIGTERM, before)
         for config in (config for batch in batches for config in batch):
-            resolved = config.resolve()
-            if (found := state(config, a.root)) != "not begun":
-                print(f"{resolved.stem()}: {found}", flush=True)
+            if found := state(config, root):
+                print(f"{config.resolve().stem()}: {found}", flush=True)
+
+
+def _stop(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def check(seconds: float) -> None:
+    """The tests that need a device, for so long at most; ``SystemExit`` if one fails."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", "tests"]
+    try:
+        done = subprocess.run(command, cwd=CHECKOUT, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        print(f"The tests did not end within {seconds:.0f} s and were stopped.", flush=True)
+        return
+    if done.returncode:
+        raise SystemExit("A test fails on this device: no run is made. Give --skip tests to make them all the same.")
+
+
+def measure(seconds: float) -> None:
+    """The speed of steps beside the textbook loop, for so long at most."""
+    command = [sys.executable, "benchmarks/gpu_step.py", "--budget", str(seconds / 4), "--save"]
+    try:
+        subprocess.run(command, cwd=CHECKOUT, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        print(f"The benchmark did not end within {seconds:.0f} s and was stopped.", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=15.0, help="of the GPU, all parts together (15)")
+    parser.add_argument("--depths", type=int, nargs="+", default=[20, 83, 164], help="of Figures 3 and 4 (20 83 164)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="in this order (0 1 2)")
+    parser.add_argument("--precision", default="bfloat16", choices=["bfloat16", "float32"], help="of activations")
+    parser.add_argument("--skip", nargs="+", default=[], choices=["tests", "benchmark"], help="parts to leave out")
+    parser.add_argument("--root", type=Path, help="the folder of all runs (PAPERLIB_RUNS, else runs/)")
+    chosen = parser.parse_args(arguments)
+    end = time.monotonic() + 60 * chosen.minutes - SAVING
+    try:
+        batches = list(queue(chosen.depths, chosen.seeds, chosen.precision))
+        batches[0][0].resolve()  # is there a device?
+        if "tests" not in chosen.skip:
+            check((end - time.monotonic()) / 4)
+        if "benchmark" not in chosen.skip:
+            measure((end - time.monotonic()) / 4)
+        work(batches, max(0.0, end - time.monotonic()), chosen.root)
+    except PaperlibError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -156,7 +156,7 @@ def test_a_group_takes_as_many_operations_as_one_network(data, monkeypatch):
     assert counts[1] <= 1.02 * counts[0]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_on_cuda_a_group_trains_as_its_seeds_alone(data):
     cell = Cell(c=16, d=16, seeds=range(10), stages=(0, 6), device="cuda")
     group, alone = train_cell(cell, data), train_cell(cell, data, together=False)

@@ -1,0 +1,66 @@
+"""The queue of a GPU's runs: its order, and that what the time cuts off goes on at the next call."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from emulated_graphs import emulate
+from tiny import tiny
+
+from paperlib import captured
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    spec = importlib.util.spec_from_file_location("gpu", ROOT / "workflow" / "gpu.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_queue_begins_with_a_seed_of_everything(gpu):
+    batches = list(gpu.queue([20, 83, 164], [0, 1, 2], "bfloat16"))
+    names = [[(c.arch, c.depth, c.seed, c.schedule) for c in batch] for batch in batches]
+    assert [{depth for _, depth, _, _ in batch} for batch in names[:4]] == [{20}, {83}, {164}, {164}]
+    assert {arch for arch, *_ in names[0]} == {"plain", "resnet", "procresnet"}
+    assert all(seed == 0 for batch in names[:4] for _, _, seed, _ in batch)
+    assert names[3] == [("resnet", 164, 0, "steps"), ("procresnet", 164, 0, "steps")]
+    every = [name for batch in batches for name in [c.model_dump_json() for c in batch]]
+    assert len(set(every)) == len(every)
+    assert all(c.preset == "paper" for batch in batches for c in batch)
+
+
+def test_when_the_time_is_up_everything_is_saved_and_goes_on(gpu, tmp_path, monkeypatch, capsys):
+    emulate(monkeypatch)
+    batches = [[tiny(seed=seed, epochs=2) for seed in (0, 1)], [tiny(arch="procresnet", epochs=2)]]
+    launch = captured.Captured.launch
+    calls = []
+
+    def counted(self):
+        launch(self)
+        calls.append(1)
+        if len(calls) == 11:
+            gpu.signal.raise_signal(gpu.signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(captured.Captured, "launch", counted)
+        gpu.work(batches, 1000, tmp_path)
+    told = capsys.readouterr().out
+    assert "The time is up" in told and told.count("interrupted after 1 epochs") == 2
+    gpu.work(batches, 1000, tmp_path)
+    told = capsys.readouterr().out
+    assert told.count("finished, 2 epochs") == 3 and "2 runs side by side" in told
+    gpu.work(batches, 0.0, tmp_path)  # nothing is left to do, or it is stopped before it is begun
+    assert capsys.readouterr().out.count("finished, 2 epochs") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(["--depths", "21"], "depth 21 is not of the form"), (["--skip", "tests", "benchmark"], "CUDA devices found: 0")],
+)
+def test_what_cannot_be_run_is_said_in_a_sentence(gpu, monkeypatch, capsys, arguments, sentence):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert gpu.main(arguments) == 1
+    assert sentence in capsys.readouterr().err
