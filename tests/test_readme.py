@@ -13,6 +13,7 @@ import paperlib
 from paperlib import cifar, claims
 from paperlib.__main__ import main
 from paperlib.config import RunConfig
+from paperlib.records import read_all
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,6 +46,29 @@ def test_benchmark_numbers_are_the_stored_ones():
         f"{memory['kept']['peak_gib']} GiB; {memory['recomputed']['peak_gib']} GiB",
     ]
     assert [w for w in wanted if w not in README] == []
+
+
+def test_a_gpu_s_numbers_are_the_stored_ones():
+    gpu = stored("gpu_step")
+    deep, several = gpu["depth 164"], "bfloat16, 4 side by side"
+    name = "bfloat16, graphs and fused"
+    least = 1e9 * deep["floor GB a step, bfloat16"] / gpu["copy_bytes_per_second"]  # seconds
+    rate = deep[f"{name}: images per second"]
+    low, high = deep[f"{name}: over textbook"]
+    wanted = [
+        f"{low:.1f} to {high:.1f} times as fast ({gpu['rounds']} rounds of "
+        f"{gpu['steps_a_round']} steps; {rate:,} images a second)",
+        f"{100 * least * rate / gpu['batch_size']:.0f} % of what the memory's measured bandwidth allows",
+        f"in float32 {deep['float32, graphs and fused: over textbook'][1]:.1f} times",
+        "side by side: {:.1f} to {:.1f} times".format(*deep[f"{several}: over textbook"]),
+    ]
+    assert [w for w in wanted if w not in README] == []
+    runs = read_all(ROOT / "results" / "h200")
+    assert {(run.config.depth, run.config.epochs) for run in runs} == {(20, 100)} and len(runs) == 3
+    took = max(session.seconds for run in runs for session in run.provenance.sessions)
+    plan = " ".join((ROOT / "workflow" / "README.md").read_text(encoding="utf-8").split())
+    assert f"took {took:.0f} seconds side by side" in plan
+    assert f"at {rate:,} images a second alone and at {deep[f'{several}: images per second']:,} in four" in plan
 
 
 def test_the_projection_s_numbers_are_the_stored_ones():
