@@ -11,7 +11,8 @@ and the number of steps says where.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ from paperlib.initial import kept_buffers
 from paperlib.probes import GradientNorms
 
 READ_EVERY = 100  # steps
-EVAL_BATCH = 500
+EVAL_IMAGES = 500  # in a launch
 
 
 class Parts(NamedTuple):
@@ -41,6 +42,21 @@ class Parts(NamedTuple):
     low: bool
     probe: GradientNorms | None
     projection: NormPreserving | None
+
+
+@contextlib.contextmanager
+def _aside(stream: torch.cuda.Stream | None) -> Iterator[None]:
+    """Within it the device works on another stream, after what is under way; then the current stream goes on.
+
+    A run's graphs are warmed up for and captured on a stream of its own: what libraries keep for each stream would
+    otherwise be shared with the graphs of a run beside it.
+    """
+    current = torch.cuda.current_stream()
+    assert stream is not None
+    stream.wait_stream(current)
+    with torch.cuda.stream(stream):
+        yield
+    current.wait_stream(stream)
 
 
 class _Rounded:
@@ -94,9 +110,12 @@ class Captured:
         self.position = torch.zeros((), dtype=torch.int64, device=device)
         self.sums = torch.zeros(5, dtype=torch.float64, device=device)  # images, loss, errors, gradient norms, steps
         self.alive = torch.ones((), dtype=torch.bool, device=device)  # every step so far was finite
-        self.stopped = torch.zeros((), device=device)  # the same, as the optimiser's kernel reads it
+        self.stopped = torch.zeros((), device=device)  # 1 where that is false: what the optimiser's kernel looks at
         self.lr = torch.zeros((), device=device)
         self.launched = 0  # steps of this epoch
+        self._began = (0, 0)  # steps of this epoch and forward passes of the probe when it was gone on with
+        self._projected = 0  # the projection's steps then
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # for warming up and capturing
         self._graphs: dict[tuple[int, bool], torch.cuda.CUDAGraph] = {}
         self._pool: Any = None
         self._rounded = _Rounded(parts.model) if parts.low else None
@@ -118,6 +137,9 @@ class Captured:
         self.position.fill_(step * self.batch_size)
         self.sums.copy_(torch.tensor([*sums, step], dtype=torch.float64))
         self.launched = step
+        probe, projection = self.parts.probe, self.parts.projection
+        self._began = step, 0 if probe is None else probe.forwards
+        self._projected = 0 if projection is None else projection.steps
 
     def launch(self) -> None:
         """Launch the next step.
@@ -125,7 +147,7 @@ class Captured:
         Raises
         ------
         ProjectionError
-            A kernel could not be projected some steps ago.
+            After one of the last steps a kernel could not be projected.
         """
         parts = self.parts
         size = min(self.batch_size, len(self.labels) - self.launched * self.batch_size)
@@ -140,8 +162,17 @@ class Captured:
             parts.projection.step()
 
     def read(self) -> tuple[list[float], int, bool]:
-        """The sums, the steps that they are of, and whether all steps were finite; this waits for the device."""
+        """The sums, the steps that they are of, and whether all steps were finite; this waits for the device.
+
+        Where one was not, the steps launched after it did nothing, and nobody has counted them afterwards.
+        """
         *sums, steps, alive = torch.cat([self.sums, self.alive.double().view(1)]).tolist()
+        if not alive:
+            done = int(steps) - self._began[0]
+            if self.parts.probe is not None:
+                self.parts.probe.forget(self._began[1] + done)
+            if self.parts.projection is not None:
+                self.parts.projection.rewind(self._projected + done)
         return sums, int(steps), bool(alive)
 
     # -- a step
@@ -183,19 +214,16 @@ class Captured:
                 group["lr"] = self.lr  # read from the device in each step
             parts.optimizer.found_inf = self.stopped  # type: ignore[attr-defined]
             with kept_buffers(parts.model):
-                side = torch.cuda.Stream()
-                side.wait_stream(torch.cuda.current_stream())
-                with torch.cuda.stream(side):
+                with _aside(self._stream):
                     for _ in range(2):
                         self.alive.zero_()
                         self.position.zero_()
                         self._set_probe(forwards)
                         self._step(size)
-                torch.cuda.current_stream().wait_stream(side)
                 graph = torch.cuda.CUDAGraph()
                 self._set_probe(forwards)
                 parts.optimizer.zero_grad(set_to_none=True)
-                with torch.cuda.graph(graph, pool=self._pool):
+                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                     self._step(size)
                 self._pool = self._pool or graph.pool()
         finally:
@@ -227,8 +255,8 @@ class CapturedEvaluation:
 
     def __init__(self, parts: Parts, shape: tuple[int, ...], device: torch.device) -> None:
         self.parts = parts
-        self.images = torch.zeros(EVAL_BATCH, *shape, dtype=torch.uint8, device=device)
-        self.labels = torch.zeros(EVAL_BATCH, dtype=torch.int64, device=device)
+        self.images = torch.zeros(EVAL_IMAGES, *shape, dtype=torch.uint8, device=device)
+        self.labels = torch.zeros(EVAL_IMAGES, dtype=torch.int64, device=device)
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
 
@@ -242,25 +270,23 @@ class CapturedEvaluation:
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         """The sums (2,) of losses and errors; the model is in evaluation mode."""
         self.sums.zero_()
-        full = len(labels) // EVAL_BATCH * EVAL_BATCH
-        for start in range(0, full, EVAL_BATCH):
+        full = len(labels) // EVAL_IMAGES * EVAL_IMAGES
+        for start in range(0, full, EVAL_IMAGES):
             if self._graph is None:
                 self._capture()
             assert self._graph is not None
-            self.images.copy_(images[start : start + EVAL_BATCH])
-            self.labels.copy_(labels[start : start + EVAL_BATCH])
+            self.images.copy_(images[start : start + EVAL_IMAGES])
+            self.labels.copy_(labels[start : start + EVAL_IMAGES])
             self._graph.replay()
         if full < len(labels):
             self.add(images[full:], labels[full:])
         return self.sums
 
     def _capture(self) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        stream = torch.cuda.Stream(self.images.device)
+        with _aside(stream):
             self.add(self.images, self.labels)
-        torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, stream=stream):
             self.add(self.images, self.labels)
         self.sums.zero_()

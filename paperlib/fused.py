@@ -1,21 +1,25 @@
-"""Batch normalisation and the ReLU behind it in three kernels each way, on CUDA (Triton).
+"""Kernels for CUDA, written in Triton: batch normalisation with the ReLU behind it, small convolutions, and a norm.
 
 A training step of the paper's networks moves memory far more than it computes.  torch's own kernels read and write a
 block's wide tensors 26 times a step, those of this file 17 times: the ReLU is taken where the normalised value is made,
 its mask is found again from the input in the backward pass, and the gradient of a skip is added where that of the
 branch is made.
 
-The statistics are summed in float32, whatever the input's precision, about the first pixel's values, so that a mean far
-from zero costs no digits, and in the same order every time: the kernels are deterministic.
+The statistics are summed in float32, whatever the input's precision.  Each program sums about a mean of its own, and
+their sums are merged by the formula of Chan, Golub and LeVeque (1983), so that a mean far from zero costs no digits.
+The order is the same every time: the kernels are deterministic.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 try:
     import triton
@@ -25,6 +29,7 @@ except ImportError:  # torch brings it on Linux with CUDA
 
 PROGRAMS = 264  # two for each multiprocessor of a large device
 LARGEST = 512  # channels
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # by Triton itself, without a device: for tests
 
 
 def available(device: torch.device | str) -> bool:
@@ -38,11 +43,22 @@ def available(device: torch.device | str) -> bool:
     return triton is not None and torch.device(device).type == "cuda"
 
 
+def _runs(x: Tensor) -> bool:
+    """Whether there are kernels for where a tensor is, and whether its entries can be counted in 32 bits."""
+    return triton is not None and (x.is_cuda or INTERPRETED) and x.numel() < 2**31
+
+
+def _on_device(x: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Within it kernels are launched where the tensor is."""
+    return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
+
+
 def _fits(x: Tensor, norm: nn.BatchNorm2d) -> bool:
     """Whether the kernels can do what ``norm`` would; else torch does it."""
     c = x.shape[1]
     return (
-        type(norm) is nn.BatchNorm2d
+        _runs(x)
+        and type(norm) is nn.BatchNorm2d
         and norm.training
         and norm.momentum is not None
         and norm.track_running_stats
@@ -50,7 +66,7 @@ def _fits(x: Tensor, norm: nn.BatchNorm2d) -> bool:
         and x.dtype in (torch.float32, torch.bfloat16)
         and 8 <= c <= LARGEST
         and c & (c - 1) == 0
-        and x.numel() < 2**31
+        and x.numel() > c
         and x.is_contiguous(memory_format=torch.channels_last)
     )
 
@@ -80,7 +96,8 @@ def norm_relu(x: Tensor, norm: nn.BatchNorm2d, relu: bool = True) -> Tensor:
     if not _fits(x, norm):
         y = norm(x)
         return F.relu(y, inplace=True) if relu else y
-    return _NormReLU.apply(x, norm.weight, norm.bias, norm, relu)[0]
+    with _on_device(x):
+        return _NormReLU.apply(x, norm.weight, norm.bias, norm, relu)[0]
 
 
 def norm_relu_fork(x: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -97,7 +114,8 @@ def norm_relu_fork(x: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """
     if not _fits(x, norm):
         return norm_relu(x, norm), x
-    return _NormReLU.apply(x, norm.weight, norm.bias, norm, True)
+    with _on_device(x):
+        return _NormReLU.apply(x, norm.weight, norm.bias, norm, True)
 
 
 class _NormReLU(torch.autograd.Function):
@@ -106,15 +124,15 @@ class _NormReLU(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, relu: bool
     ) -> tuple[Tensor, Tensor]:
         tiles = _Tiles(x)
-        sums = tiles.partial()
+        moments = tiles.partial()
         _moments[(tiles.programs,)](
-            x, sums, tiles.rows, tiles.stretch, tiles.channels, tiles.height, num_warps=tiles.warps
+            x, moments, tiles.rows, tiles.stretch, tiles.channels, tiles.height, num_warps=tiles.warps
         )
         # Rows: mean, one over the standard deviation.
         statistics = torch.empty(2, tiles.channels, dtype=torch.float32, device=x.device)
         _finish_moments[(tiles.channels // 8,)](
-            x, sums, statistics, norm.running_mean, norm.running_var, norm.num_batches_tracked, tiles.rows,
-            norm.momentum, norm.eps, tiles.programs, tiles.channels, tiles.slots,
+            moments, statistics, norm.running_mean, norm.running_var, norm.num_batches_tracked, tiles.rows,
+            norm.momentum, norm.eps, tiles.programs, tiles.stretch * tiles.height, tiles.channels, tiles.slots,
         )  # fmt: skip
         y = torch.empty_like(x)
         _normalise[(tiles.number,)](
@@ -126,6 +144,7 @@ class _NormReLU(torch.autograd.Function):
         return y, x.view_as(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor | None, skip: Tensor | None) -> tuple[Tensor | None, ...]:
         x, weight, bias, statistics = ctx.saved_tensors
         if grad is None:
@@ -173,7 +192,7 @@ class _Tiles:
         return torch.empty(self.programs, 2, self.channels, dtype=torch.float32, device=self.device)
 
 
-def norm(x: Tensor) -> Tensor:
+def euclidean_norm(x: Tensor) -> Tensor:
     """The Euclidean norm of all entries, added in float64, in one reading of ``x``.
 
     torch's own would write a copy of ``x`` in float64 first.
@@ -192,9 +211,10 @@ def norm(x: Tensor) -> Tensor:
     stretch = triton.cdiv(number, 4 * PROGRAMS)
     programs = triton.cdiv(number, stretch)
     sums = torch.empty(programs, dtype=torch.float64, device=x.device)
-    _square_sums[(programs,)](x, sums, x.numel(), stretch, 2048, num_warps=4)
     out = torch.empty((), dtype=torch.float64 if x.dtype == torch.float64 else torch.float32, device=x.device)
-    _finish_norm[(1,)](sums, out, programs, triton.next_power_of_2(4 * PROGRAMS))
+    with _on_device(x):
+        _square_sums[(programs,)](x, sums, x.numel(), stretch, 2048, num_warps=4)
+        _finish_norm[(1,)](sums, out, programs, triton.next_power_of_2(4 * PROGRAMS))
     return out
 
 
@@ -207,9 +227,9 @@ def conv3x3(x: Tensor, conv: nn.Conv2d) -> Tensor:
     ----------
     x : Tensor, bfloat16 (N, C, H, W)
         Under autocast, or with a bfloat16 weight.  Anything but a channels-last tensor of 16 or 32 channels goes to
-        cuDNN.
+        torch.
     conv : nn.Conv2d
-        The layer.
+        The layer.  Its hooks are not called.
 
     Returns
     -------
@@ -218,17 +238,20 @@ def conv3x3(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """
     c = x.shape[1]
     fits = (
-        x.dtype == torch.bfloat16
+        _runs(x)
+        and x.dtype == torch.bfloat16
         and c in (16, 32)
         and conv.weight.shape == (c, c, 3, 3)
-        and conv.stride == (1, 1)
-        and x.numel() < 2**31
+        and conv.stride == conv.padding == conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros"
+        and conv.bias is None
         and x.is_contiguous(memory_format=torch.channels_last)
     )
     if not fits:
         return conv(x)
     weight = conv.weight if conv.weight.dtype == torch.bfloat16 else conv.weight.bfloat16()
-    return _Conv3x3.apply(x, weight.contiguous(memory_format=torch.channels_last))
+    with _on_device(x):
+        return _Conv3x3.apply(x, weight.contiguous(memory_format=torch.channels_last))
 
 
 class _Conv3x3(torch.autograd.Function):
@@ -238,6 +261,7 @@ class _Conv3x3(torch.autograd.Function):
         return _convolve(x, weight, transposed=False)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
@@ -254,14 +278,16 @@ class _Conv3x3(torch.autograd.Function):
 
 
 def conv1x1(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """``conv(x)`` for a 1×1 convolution; the gradient of its weight, a product of few by many by few, in a kernel.
+    """``conv(x)`` for a 1×1 convolution, with a kernel for the gradient of a small weight.
+
+    That gradient is a sum over all pixels of products of few channels, for which cuDNN has nothing fast.
 
     Parameters
     ----------
     x : Tensor, bfloat16 (N, C, H, W)
-        As for :func:`conv3x3`, with any number of channels that is a power of two; larger kernels go to cuDNN.
+        As for :func:`conv3x3`, with any number of channels that is a power of two; large weights go to torch.
     conv : nn.Conv2d
-        The layer.
+        The layer.  Its hooks are not called.
 
     Returns
     -------
@@ -270,12 +296,15 @@ def conv1x1(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """
     d, c = conv.weight.shape[:2]
     fits = (
-        x.dtype == torch.bfloat16
+        _runs(x)
+        and x.dtype == torch.bfloat16
         and min(c, d) >= 16
         and c * d <= 4096
         and c & (c - 1) == d & (d - 1) == 0
         and conv.kernel_size == (1, 1)
         and conv.stride == (1, 1)
+        and conv.padding == (0, 0)
+        and conv.bias is None
         and conv.weight.requires_grad
         and x.numel() * max(1, d // c) < 2**31
         and x.is_contiguous(memory_format=torch.channels_last)
@@ -283,7 +312,8 @@ def conv1x1(x: Tensor, conv: nn.Conv2d) -> Tensor:
     if not fits:
         return conv(x)
     weight = conv.weight if conv.weight.dtype == torch.bfloat16 else conv.weight.bfloat16()
-    return _Conv1x1.apply(x, weight)
+    with _on_device(x):
+        return _Conv1x1.apply(x, weight)
 
 
 class _Conv1x1(torch.autograd.Function):
@@ -293,6 +323,7 @@ class _Conv1x1(torch.autograd.Function):
         return F.conv2d(x, weight)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
@@ -415,10 +446,13 @@ if triton is not None:
 
     @triton.jit
     def _moments(x, out, rows, stretch, C: tl.constexpr, HEIGHT: tl.constexpr):
-        """Sums of a stretch of rows, less the first row of all, and of the squares of that."""
+        """The mean of a stretch of rows, and the sum of squares about it; summed about the mean of its first tile."""
         program = tl.program_id(0)
         channels = tl.arange(0, C)
-        first = tl.load(x + channels).to(tl.float32)[None, :]
+        start = program * stretch * HEIGHT
+        row = start + tl.arange(0, HEIGHT)
+        value = tl.load(x + row[:, None] * C + channels[None, :], mask=(row < rows)[:, None], other=0.0)
+        first = (tl.sum(value.to(tl.float32), 0) / tl.minimum(rows - start, HEIGHT))[None, :]
         plain = tl.zeros((HEIGHT, C), tl.float32)
         squares = tl.zeros((HEIGHT, C), tl.float32)
         for tile in range(stretch):
@@ -428,23 +462,28 @@ if triton is not None:
             value = tl.where(inside, value - first, 0.0)
             plain += value
             squares += value * value
-        tl.store(out + program * 2 * C + channels, tl.sum(plain, 0))
-        tl.store(out + program * 2 * C + C + channels, tl.sum(squares, 0))
+        count = tl.minimum(rows - start, stretch * HEIGHT).to(tl.float32)
+        total = tl.sum(plain, 0)
+        tl.store(out + program * 2 * C + channels, tl.sum(first, 0) + total / count)
+        tl.store(out + program * 2 * C + C + channels, tl.sum(squares, 0) - total * total / count)
 
     @triton.jit
     def _finish_moments(
-        x, sums, statistics, running_mean, running_var, batches, rows, momentum, eps,
-        programs, C: tl.constexpr, SLOTS: tl.constexpr,
+        moments, statistics, running_mean, running_var, batches, rows, momentum, eps,
+        programs, length, C: tl.constexpr, SLOTS: tl.constexpr,
     ):  # fmt: skip
-        """Mean and one over the standard deviation from the stretches' sums, and the running statistics."""
+        """Merge the stretches: mean and one over the standard deviation, and the running statistics."""
         channels = tl.program_id(0) * 8 + tl.arange(0, 8)
         slot = tl.arange(0, SLOTS)
         there = (slot < programs)[:, None]
-        place = sums + slot[:, None] * 2 * C + channels[None, :]
-        apart = tl.sum(tl.load(place, mask=there, other=0.0), 0) / rows
-        squares = tl.sum(tl.load(place + C, mask=there, other=0.0), 0) / rows
-        mean = tl.load(x + channels).to(tl.float32) + apart
-        variance = tl.maximum(squares - apart * apart, 0.0, propagate_nan=tl.PropagateNan.ALL)
+        place = moments + slot[:, None] * 2 * C + channels[None, :]
+        means = tl.load(place, mask=there, other=0.0)
+        squares = tl.load(place + C, mask=there, other=0.0)
+        counts = tl.minimum(tl.maximum(rows - slot * length, 0), length).to(tl.float32)[:, None]
+        mean = tl.sum(means * (counts / rows), 0)
+        apart = tl.where(there, means - mean[None, :], 0.0)
+        variance = (tl.sum(squares, 0) + tl.sum(apart * apart * counts, 0)) / rows
+        variance = tl.maximum(variance, 0.0, propagate_nan=tl.PropagateNan.ALL)
         tl.store(statistics + channels, mean)
         tl.store(statistics + C + channels, 1.0 / tl.sqrt(variance + eps))
         before = tl.load(running_mean + channels)

@@ -181,7 +181,9 @@ class _Failures:
     def _raise_for(self, failed: list[bool]) -> None:
         if not any(failed):
             return
-        self.flags = self.copy = None
+        assert self.flags is not None
+        self.flags.zero_()  # in place: a captured projection writes there
+        self.copy = None
         names = [name for name, bad in zip(self.names, failed, strict=True) if bad]
         raise ProjectionError(
             f"the kernel of {', '.join(names)} could not be projected: it holds NaN or infinite values, or has lost "
@@ -393,15 +395,24 @@ class NormPreserving:
         """
         kept = wanted.clone()
         wanted.zero_()
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # what is made at the first call is not part of the graph
-            self._project(wanted)
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._project(wanted)
-        wanted.copy_(kept)
+        side, current = torch.cuda.Stream(wanted.device), torch.cuda.current_stream(wanted.device)
+        try:
+            side.wait_stream(current)
+            with torch.cuda.stream(side):  # what is made at the first call is not part of the graph
+                self._project(wanted)
+            current.wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=side):
+                self._project(wanted)
+            self._graph = graph
+        finally:
+            wanted.copy_(kept)
+
+    def rewind(self, steps: int) -> None:
+        """Count as after so many steps: those that came later, with ``wanted`` false, did nothing."""
+        later = sum(self.projector.due(step, self.every) for step in range(steps + 1, self.steps + 1))
+        self._done -= later * len(self.convs)
+        self.steps = min(steps, self.steps)
 
     def check(self) -> None:
         """Raise ``ProjectionError`` if a kernel could not be projected so far; this waits for the device."""

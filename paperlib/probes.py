@@ -45,8 +45,8 @@ def norm(x: Tensor) -> Tensor:
     tensor(5.)
     """
     dense = x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
-    if dense and x.numel() and x.is_floating_point() and fused.available(x.device):
-        return fused.norm(x)
+    if dense and 0 < x.numel() < 2**31 and x.is_floating_point() and fused.available(x.device):
+        return fused.euclidean_norm(x)
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or not dense or x.numel() < 1 << 12:
         total = torch.linalg.vector_norm(x, dtype=torch.float64)
         return total if x.dtype == torch.float64 else total.float()

@@ -11,6 +11,7 @@ weights, each on its part of a batch; only the first writes files.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 import sys
@@ -272,7 +273,8 @@ class _Run:
         """What is in use on CUDA of what only makes a run faster, for its record."""
         if self.device.type != "cuda":
             return {}
-        used = {"fused": self.config.fused and fused.available(self.device), "cuda graphs": self.replays}
+        fusing = self.config.fused and fused.available(self.device) and self.world.size == 1
+        used = {"fused": fusing and self.config.memory_format == "channels_last", "cuda graphs": self.replays}
         return {name: "yes" if on else "no" for name, on in used.items()}
 
     def stream(self) -> contextlib.AbstractContextManager[Any]:
@@ -353,7 +355,7 @@ class _Run:
         warnings.warn(
             f"this run was started with {was[i]} {('threads', 'processes')[i]} and goes on with {now[i]}: "
             "its last digits may differ from an unbroken run's",
-            stacklevel=5,
+            stacklevel=6,
         )
 
     # -- the loop
@@ -405,25 +407,25 @@ class _Run:
         state.epoch_seconds.append(time.monotonic() - began)
         if divergence is None:
             state.epoch, state.step, state.sums = state.epoch + 1, 0, [0.0] * 4
-            self.save_epoch()
+            saved = self.save_epoch()
             text = f"epoch {row['epoch']}/{config.epochs}  loss {row['train_loss']:.3f}  {self.last_error()}"
             progress.advance(self.evaluation, text)
             self.interrupts.adopt(*self.world.largest(self.interrupts.received or 0))
             if self.interrupts.received is not None and state.epoch <= config.epochs:
-                self.save()
+                if not saved:
+                    self.save()
                 self.interrupts.stop()
         return divergence
 
-    def save_epoch(self) -> None:
-        """Save at an epoch's end; where steps are replayed and epochs short, not after each."""
+    def save_epoch(self) -> bool:
+        """Save at an epoch's end, unless epochs are short and it was done a moment ago; whether it was saved."""
         if self.captured is not None:
             self.captured.launched = 0
-        if (
-            not self.replays
-            or self.state.epoch > self.config.epochs
-            or time.monotonic() - self.saved > CHECKPOINT_PAUSE
-        ):
+        last = self.state.epoch > self.config.epochs
+        due = not self.replays or last or time.monotonic() - self.saved > CHECKPOINT_PAUSE
+        if due:
             self.save()
+        return due
 
     def stepped(self) -> Iterator[Divergence | None]:
         """The rest of the epoch's steps, one by one."""
@@ -448,10 +450,11 @@ class _Run:
                     self.captured.launch()
                 except ProjectionError as e:
                     failed = e
-                finite = self.catch_up() if failed or step % READ_EVERY == 0 or step == self.steps else True
+                asked = failed or self.interrupts.received is not None or step % READ_EVERY == 0 or step == self.steps
+                finite = self.catch_up() if asked else True
             if not finite:
                 yield self.diagnosed(*self.batch(state.epoch, state.step))
-            yield self.unprojected(failed) if failed else None
+            yield self.unprojected(failed, state.step) if failed else None
 
     def parts(self) -> Parts:
         """What a captured step is made of."""
@@ -463,7 +466,7 @@ class _Run:
             return augmentation.apply_augmentation(images, flip, shift)
 
         if self.projection is not None:
-            self.projection.detach()  # its turn is another graph
+            self.projection.detach()  # it is a graph of its own, launched when it is due
         return Parts(
             self.model, self.optimizer, prepare, lambda model, x: _logits(model, x, self.config),
             self.config.precision == "bfloat16", self.probe, self.projection,
@@ -544,7 +547,7 @@ class _Run:
         try:
             self.update()
         except ProjectionError as e:
-            return self.unprojected(e)
+            return self.unprojected(e, state.step + 1)
         state.step += 1
         n = min(self.config.batch_size, len(self.train_labels) - (state.step - 1) * self.config.batch_size)
         new = (n, done.loss * n, done.wrong, done.grad_norm)
@@ -561,10 +564,10 @@ class _Run:
         block = first_bad_block(self.model, lambda: _logits(self.model, images, self.config), self.probe, self.world)
         return Divergence(epoch=self.state.epoch, step=self.state.step + 1, what=what, block=block)
 
-    def unprojected(self, error: ProjectionError) -> Divergence:
-        """Which kernel the step just made has left where it cannot be projected."""
+    def unprojected(self, error: ProjectionError, step: int) -> Divergence:
+        """Which kernel a step has left where it cannot be projected; replayed steps are counted with that one."""
         block = error.names[0].removeprefix("chain.")
-        return Divergence(epoch=self.state.epoch, step=self.state.step + 1, what="projection", block=block)
+        return Divergence(epoch=self.state.epoch, step=step, what="projection", block=block)
 
     def update(self) -> None:
         """The optimiser's step and the projection after it.
@@ -691,10 +694,11 @@ def trained_network(record: Record) -> models.Network:
 def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False, world: World | None = None) -> Record:
     """Train one network and return its record, which is also saved in the run's folder below ``root``.
 
-    A finished run returns its record at once.  An interrupted one goes on from its checkpoint (one per epoch, one every
-    five minutes, and one when this process gets Ctrl-C or SIGTERM).  It ends with the same weights and tables, bit for
-    bit, as if it had never been interrupted, on the same device with the same number of threads.  A non-finite loss or
-    gradient ends a run with status ``"diverged"``, the epoch, and the block where it began.
+    A finished run returns its record at once.  An interrupted one goes on from its checkpoint: one per epoch, one every
+    five minutes, and one when this process gets Ctrl-C or SIGTERM.  (On CUDA epochs can be short: there is no more than
+    one in twenty seconds.)  It ends with the same weights and tables, bit for bit, as if it had never been interrupted,
+    on the same device with the same number of threads.  A non-finite loss or gradient ends a run with status
+    ``"diverged"``, the epoch, and the block where it began.
 
     Parameters
     ----------
@@ -776,37 +780,42 @@ def train_together(
     records = [_finished(folder, config, world) for folder, config in zip(folders, resolved, strict=True)]
     if all(records):
         return [record for record in records if record]
-    commands = [
-        config.command() for config in resolved
-    ]  # now: within the settings a machine would choose other threads
-    first = resolved[0]
-    interrupts = Interrupts()
+    # Now: within the settings this machine would choose the runs' own threads.
+    commands = [config.command() for config in resolved]
+    first, interrupts = resolved[0], Interrupts()
     with contextlib.ExitStack() as stack:
         for folder in folders:
-            stack.enter_context(world.held_by_first(lambda folder=folder: locked(folder, "run")))  # type: ignore[misc]
-        stack.enter_context(settings(first.device, first.threads, first.deterministic))
-        stack.enter_context(full_float32())
-        if first.device == "cpu":
-            keep_freed_memory()
-        pending = {}
-        for i, (config, folder) in enumerate(zip(resolved, folders, strict=True)):
-            records[i] = _finished(folder, config, world)  # another process may have finished it meanwhile
-            if records[i] is None:
-                data = cifar.load(config.dataset, config.source)
-                data = data.subset(config.train_images, config.test_images, config.seed)
-                world.by_first(lambda folder=folder: remove_scraps(folder, checkpoints.FILE))  # type: ignore[misc]
-                pending[i] = (config, commands[i], folder, data)
+            stack.enter_context(world.held_by_first(functools.partial(locked, folder, "run")))
+        stack.enter_context(_arithmetic(first))
+        records = [_finished(folder, config, world) for folder, config in zip(folders, resolved, strict=True)]
+        pending = [i for i, record in enumerate(records) if record is None]  # another process may have finished some
         runs = {}
-        for i, parts in pending.items():
-            runs[i] = _Run(*parts, world, interrupts, others=len(pending) - 1)
+        for i in pending:
+            data = cifar.load(resolved[i].dataset, resolved[i].source)
+            data = data.subset(resolved[i].train_images, resolved[i].test_images, resolved[i].seed)
+            world.by_first(functools.partial(remove_scraps, folders[i], checkpoints.FILE))
+            runs[i] = _Run(resolved[i], commands[i], folders[i], data, world, interrupts, others=len(pending) - 1)
             runs[i].load()
         with interrupts:
             for i, record in _in_turns(runs, quiet or len(runs) > 1):
-                world.by_first(lambda i=i, record=record: record.save(folders[i]))  # type: ignore[misc]
+                world.by_first(functools.partial(record.save, folders[i]))
                 records[i] = record
         if interrupts.received is not None:  # in the last moments: the runs are done, but the caller should stop
             interrupts.stop()
     return [record for record in records if record]
+
+
+@contextlib.contextmanager
+def _arithmetic(config: ResolvedRun) -> Iterator[None]:
+    """Within it the process computes as the run asks for."""
+    with settings(config.device, config.threads, config.deterministic), full_float32():
+        if config.device == "cpu":
+            keep_freed_memory()
+            yield
+            return
+        with torch.cuda.device(config.device if ":" in config.device else torch.cuda.current_device()):
+            torch.cuda.reset_peak_memory_stats()
+            yield
 
 
 def _check_together(configs: list[ResolvedRun], folders: list[Path], world: World) -> None:
@@ -824,21 +833,27 @@ def _check_together(configs: list[ResolvedRun], folders: list[Path], world: Worl
 
 
 def _in_turns(runs: dict[int, _Run], quiet: bool) -> Iterator[tuple[int, Record]]:
-    """Let each run make a step in turn, and give each its record when it is done."""
+    """Let each run make a step in turn, and give each its record when it is done; runs that are done are let go of.
+
+    Where one stops, by a signal or an error, it has done what there was to do for itself.  The others are between two
+    steps, and are saved.
+    """
     streams = {i: contextlib.nullcontext() if len(runs) == 1 else run.stream() for i, run in runs.items()}
     going = {i: run.go(quiet) for i, run in runs.items()}
+    now: int | None = None
     try:
         while going:
-            for i in list(going):
+            for now in list(going):
                 try:
-                    with streams[i]:
-                        next(going[i])
+                    with streams[now]:
+                        next(going[now])
                 except StopIteration as done:
-                    del going[i]
+                    i, now = now, None
+                    del going[i], runs[i]
                     yield i, done.value
-    except (KeyboardInterrupt, SystemExit):
-        for i in going:
-            with streams[i]:
+    except BaseException:
+        for i in going.keys() - {now}:
+            with contextlib.suppress(CheckpointError), streams[i]:
                 runs[i].save()
         raise
 

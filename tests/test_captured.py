@@ -9,7 +9,7 @@ import torch
 from emulated_graphs import emulate
 from tiny import tiny
 
-from paperlib import captured, training
+from paperlib import captured, checkpoints, training
 from paperlib.checkpoints import FILE
 from paperlib.errors import ConfigError
 from paperlib.holding import NormPreserving
@@ -98,13 +98,15 @@ def test_a_signal_is_answered_after_the_steps_that_are_under_way(emulated, tmp_p
 
 
 @pytest.mark.parametrize("read_every", [1, 3, 100])
-def test_a_divergence_has_its_step_and_block_however_late_it_is_read(emulated, tmp_path, read_every):
+@pytest.mark.parametrize("network", [{"arch": "plain"}, {"arch": "procresnet", "probe_every": 2}])
+def test_a_divergence_has_its_step_and_block_however_late_it_is_read(emulated, tmp_path, read_every, network):
     emulated.setattr(training, "READ_EVERY", read_every)
-    wild = {"arch": "plain", "lr": 1e20, "epochs": 2, "batch_size": 10}
+    wild = network | {"lr": 1e20, "epochs": 2, "batch_size": 10}
     plain = training.train(tiny(**wild, **PLAIN), tmp_path / "plain", quiet=True)
     replayed = training.train(tiny(**wild), tmp_path / "replayed", quiet=True)
     assert plain.status == replayed.status == "diverged"
     assert replayed.divergence == plain.divergence
+    assert replayed.projections == plain.projections
     assert_alike(replayed, plain, rtol=1e-6)
 
 
@@ -118,12 +120,15 @@ def test_a_kernel_that_cannot_be_projected_ends_the_run(emulated, tmp_path):
         project(self, wanted)
 
     emulated.setattr(NormPreserving, "_project", spoilt)
-    record = training.train(tiny(arch="procresnet", batch_size=10), tmp_path, quiet=True)
-    assert record.status == "diverged" and record.divergence.block == "transition2"
+    run = tiny(arch="procresnet", batch_size=10, epochs=1)
+    for kind in ({}, PLAIN):
+        record = training.train(run.model_copy(update=kind), tmp_path / str(len(kind)), quiet=True)
+        assert record.status == "diverged"
+        assert (record.divergence.step, record.divergence.block) == (4, "transition2")
 
 
 def test_evaluation_takes_every_image_once(emulated, tmp_path):
-    emulated.setattr(captured, "EVAL_BATCH", 30)
+    emulated.setattr(captured, "EVAL_IMAGES", 30)
     run = {"epochs": 1, "test_images": 100}
     replayed, plain = (
         training.train(tiny(**run, **kind), tmp_path / str(len(kind)), quiet=True) for kind in ({}, PLAIN)
@@ -157,6 +162,60 @@ def test_all_runs_side_by_side_are_saved_at_a_signal(emulated, tmp_path):
     assert all((config.resolve().folder(tmp_path / "cut") / FILE).exists() for config in configs)
     again = training.train_together(configs, tmp_path / "cut", quiet=True)
     assert_alike(again[1], training.train(configs[1], tmp_path / "alone", quiet=True))
+
+
+def test_a_second_signal_leaves_what_was_saved_before(tmp_path, monkeypatch):
+    """It is obeyed at once, in the middle of a step: nothing is saved of that."""
+    run = tiny(epochs=2)
+    whole = training.train(run, tmp_path / "whole", quiet=True)
+    update = training._Run.update
+    calls = []
+
+    def signalled(self):
+        update(self)
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training._Run, "update", signalled)
+        training.train(run, tmp_path / "cut", quiet=True)
+    assert_alike(training.train(run, tmp_path / "cut", quiet=True), whole)
+
+
+def test_a_run_that_fails_costs_those_beside_it_nothing(emulated, tmp_path):
+    configs = [tiny(seed=seed, epochs=2) for seed in (0, 1)]
+    launch = captured.Captured.launch
+    calls = []
+
+    def failing(self):
+        launch(self)
+        calls.append(1)
+        if len(calls) == 11:  # the first run, in its second epoch
+            raise ZeroDivisionError
+
+    with emulated.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(captured.Captured, "launch", failing)
+        training.train_together(configs, tmp_path, quiet=True)
+    content = checkpoints.read(configs[1].resolve().folder(tmp_path), "cpu")
+    assert (content["state"]["epoch"], content["state"]["step"]) == (2, 1)
+
+
+def test_a_signal_waits_for_one_step_not_for_the_next_reading(emulated, tmp_path):
+    launch = captured.Captured.launch
+    calls = []
+
+    def signalled(self):
+        launch(self)
+        calls.append(1)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    emulated.setattr(captured.Captured, "launch", signalled)
+    with pytest.raises(SystemExit):
+        training.train(tiny(batch_size=5), tmp_path, quiet=True)
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize(

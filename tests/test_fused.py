@@ -15,11 +15,10 @@ from paperlib.machine import full_float32
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CASES = [(3, 16, 9, 7), (2, 64, 8, 8), (5, 256, 3, 3)]
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-RUNS = pytest.mark.skipif(not (torch.cuda.is_available() or INTERPRETED), reason="runs in the interpreter, below")
+RUNS = pytest.mark.skipif(not (torch.cuda.is_available() or fused.INTERPRETED), reason="runs in the interpreter, below")
 
 
-@pytest.mark.skipif(torch.cuda.is_available() or INTERPRETED, reason="the kernels are run as they are")
+@pytest.mark.skipif(torch.cuda.is_available() or fused.INTERPRETED, reason="the kernels are run as they are")
 @pytest.mark.skipif(fused.triton is None, reason="Triton is not installed")
 def test_the_kernels_in_the_interpreter():
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -79,10 +78,36 @@ def test_norm_relu_of_tensors_that_many_programs_share(shape):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_norm(dtype):
     x = torch.randn(3, 1_000_003 if DEVICE == "cuda" else 30_003, device=DEVICE).to(dtype)[1]
-    assert fused.norm(x).item() == pytest.approx(x.double().norm().item(), rel=1e-7)
+    assert fused.euclidean_norm(x).item() == pytest.approx(x.double().norm().item(), rel=1e-7)
     tiny = torch.full((5000,), 1e-30, device=DEVICE)
-    assert fused.norm(tiny).item() == pytest.approx(1e-30 * 5000**0.5, rel=1e-6)
-    assert fused.norm(torch.tensor([1.0, float("nan")], device=DEVICE)).isnan()
+    assert fused.euclidean_norm(tiny).item() == pytest.approx(1e-30 * 5000**0.5, rel=1e-6)
+    assert fused.euclidean_norm(torch.tensor([1.0, float("nan")], device=DEVICE)).isnan()
+
+
+@RUNS
+def test_an_unusual_first_pixel_costs_no_digits():
+    x = like((8, 16, 32, 32), torch.float32)
+    x[0, :, 0, 0] = 100
+    layer, true = nn.BatchNorm2d(16).to(DEVICE), nn.BatchNorm2d(16).to(DEVICE, torch.float64)
+    y = true(x.double())
+    assert (fused.norm_relu(x, layer, relu=False).double() - y).abs().max() < 2e-5
+    assert (layer.running_var.double() - true.running_var).abs().max() < 1e-5
+
+
+@RUNS
+def test_there_is_no_second_derivative_and_it_is_said():
+    x = like((2, 16, 4, 4), torch.float32).requires_grad_()
+    loss = fused.norm_relu(x, nn.BatchNorm2d(16).to(DEVICE)).square().sum()
+    (grad,) = torch.autograd.grad(loss, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("what", [{"bias": True}, {"dilation": 2, "padding": 2}, {"padding_mode": "circular"}])
+def test_convolutions_of_another_kind_are_left_to_torch(what):
+    conv = nn.Conv2d(16, 16, 3, **{"padding": 1, "bias": False} | what).to(DEVICE, torch.bfloat16)
+    x = like((2, 16, 6, 6), torch.bfloat16)
+    assert torch.equal(fused.conv3x3(x, conv), conv(x))
 
 
 @RUNS
@@ -116,7 +141,7 @@ def test_a_fused_network_has_the_same_gradients(arch, erase):
 def test_conv3x3(shape):
     torch.manual_seed(0)
     # The interpreter knows no products of bfloat16 numbers.
-    dtype, tolerance = (torch.float32, 1e-6) if INTERPRETED else (torch.bfloat16, 4e-3)
+    dtype, tolerance = (torch.float32, 1e-6) if fused.INTERPRETED else (torch.bfloat16, 4e-3)
     weight = like((shape[1], shape[1], 3, 3), dtype).requires_grad_()
     x, grad = like(shape, dtype).requires_grad_(), like(shape, dtype)
     y = fused._Conv3x3.apply(x, weight)
@@ -132,7 +157,7 @@ def test_conv3x3(shape):
 @pytest.mark.parametrize("channels", [(16, 64), (64, 16), (128, 32)], ids=str)
 def test_conv1x1(channels):
     torch.manual_seed(0)
-    dtype, tolerance = (torch.float32, 1e-6) if INTERPRETED else (torch.bfloat16, 4e-3)
+    dtype, tolerance = (torch.float32, 1e-6) if fused.INTERPRETED else (torch.bfloat16, 4e-3)
     c, d = channels
     weight = like((d, c, 1, 1), dtype).requires_grad_()
     x, grad = like((5, c, 9, 7), dtype).requires_grad_(), like((5, d, 9, 7), dtype)
@@ -156,6 +181,7 @@ def test_other_convolutions_go_to_torch():
     ("x", "layer"),
     [
         (torch.randn(2, 8, 4, 4), nn.BatchNorm2d(8)),  # not channels-last
+        (like((1, 8, 1, 1), torch.float32).cpu(), nn.BatchNorm2d(8).eval()),  # one value
         (like((2, 12, 4, 4), torch.float32).cpu(), nn.BatchNorm2d(12)),  # not a power of two
         (like((2, 8, 4, 4), torch.float32).cpu(), nn.BatchNorm2d(8).eval()),
         (like((2, 8, 4, 4), torch.float64).cpu(), nn.BatchNorm2d(8).double()),

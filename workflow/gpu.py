@@ -70,8 +70,8 @@ def work(batches: list[list[RunConfig]], seconds: float, root: Path | None) -> N
     timer = threading.Timer(seconds, signal.raise_signal, [signal.SIGTERM])
     timer.daemon = True
     before = signal.signal(signal.SIGTERM, _stop)  # between two batches, too, it ends in good order
-    timer.start()
     try:
+        timer.start()
         for batch in batches:
             began = time.monotonic()
             train_together(batch, root, quiet=True)
@@ -82,7 +82,11 @@ def work(batches: list[list[RunConfig]], seconds: float, root: Path | None) -> N
         timer.cancel()
         signal.signal(signal.SIGTERM, before)
         for config in (config for batch in batches for config in batch):
-            if found := state(config, root):
+            try:
+                found = state(config, root)
+            except PaperlibError as error:
+                found = str(error)
+            if found:
                 print(f"{config.resolve().stem()}: {found}", flush=True)
 
 
