@@ -543,7 +543,11 @@ if large:
         pd.concat(
             [
                 paper.compare(r).assign(
-                    network=r.network, seed=r.config.seed, precision=r.config.precision
+                    network=r.network,
+                    seed=r.config.seed,
+                    precision=r.config.precision,
+                    device=r.provenance.last.device.name,
+                    commit=r.provenance.short_commit,
                 )
                 for r in large
             ]
@@ -559,7 +563,11 @@ at_full_scale = sentences.at_full_scale(studies.ratios(large_grid))
 for text in at_full_scale:
     display(Markdown(text))
 if at_full_scale:
-    display(Markdown("One run has no spread, so it decides nothing by itself."))
+    display(
+        Markdown(
+            "One run has no spread: how much another seed would differ is not known."
+        )
+    )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Ratios of the runs at the paper's scale, the form of Figure 3. Epoch 0 is missing in older records.", "name": "fig-paper-scale"}, "image": {"alt": "Lines over the epochs, one panel for each network on record."}}
 there = {(r.config.arch, r.config.depth) for r in large_grid}
@@ -577,7 +585,7 @@ if there:
 # ## Verdicts
 #
 # Each claim of Section 4 has a rule, which was written before the runs that it judges, and so has the question of this book's interventions. A run that is smaller than the paper's protocol decides nothing: its verdict says what the rule
-# finds at this scale, and that the paper's scale has not been tested. The [scorecard](00_scorecard.ipynb) has them beside all other claims.
+# finds at this scale, and that the paper's scale has not been tested. Where there is a verdict at the paper's scale, it stands beside it. The [scorecard](00_scorecard.ipynb) has them beside all other claims.
 
 # %% tags=["hide-input"]
 mine = [claim.name for claim in claims.section4.CLAIMS + claims.interventions.CLAIMS]
