@@ -1,7 +1,7 @@
 """How much of the machine's peak a training step reaches: its arithmetic over what matrix products of the same kind do.
 
-The peak is measured: the best of some products of two large square matrices, in the step's precision, in turns with the
-steps.  A step's arithmetic is counted, not estimated: the multiplications and additions of the convolutions and products
+The peak is measured: the best of some products of two large square matrices in the step's precision, in turns with the
+steps.  A step's arithmetic is counted, not estimated: multiplications and additions of the convolutions and products
 in its forward and backward pass.  What is not counted, batch normalisation, ReLU and sums, only moves memory.
 """
 
