@@ -261,7 +261,7 @@ class CapturedEvaluation:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def add(self, images: Tensor, labels: Tensor) -> None:
-        """Add the loss and the errors of some images to :attr:`sums`."""
+        """Add the loss and the errors of some images to the sums."""
         logits = self.parts.logits(self.parts.model, self.parts.prepare(images))
         loss = F.cross_entropy(logits, labels, reduction="sum").double()
         self.sums += torch.stack([loss, (logits.argmax(1) != labels).sum().double()])
