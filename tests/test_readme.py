@@ -71,6 +71,19 @@ def test_a_gpu_s_numbers_are_the_stored_ones():
     assert f"at {rate:,} images a second alone and at {deep[f'{several}: images per second']:,} in four" in plan
 
 
+def test_the_roofline_s_numbers_are_the_stored_ones():
+    found = stored("roofline")
+    shares = {
+        depth: " and ".join(
+            f"{100 * found[f'depth {depth}, {p}']['of_the_peak']:.0f} %" for p in ("bfloat16", "float32")
+        )
+        for depth in (164, 20, 1001)
+    }
+    assert (
+        f"{shares[164]} at depth 164, {shares[20]} at 20, {shares[1001]} at 1001 (best of {found['rounds']};" in README
+    )
+
+
 def test_the_projection_s_numbers_are_the_stored_ones():
     """Beside an SVD that has the same shortcuts."""
     (finding,) = claims.read_all(ROOT / "results", only=("O1d",))
