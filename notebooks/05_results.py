@@ -539,19 +539,16 @@ else:
 large = studies.stored("paper", roots)
 large_grid = studies.main_grid(large)
 if large:
+    compared = [paper.compare(r).assign(network=r.network) for r in large]
+    display(pd.concat(compared).set_index("network"))
+    made = "; ".join(
+        f"{r.network}: seed {r.config.seed}, {r.config.precision}, {r.provenance.last.device.name}, commit {r.provenance.short_commit}"
+        for r in large
+    )
     display(
-        pd.concat(
-            [
-                paper.compare(r).assign(
-                    network=r.network,
-                    seed=r.config.seed,
-                    precision=r.config.precision,
-                    device=r.provenance.last.device.name,
-                    commit=r.provenance.short_commit,
-                )
-                for r in large
-            ]
-        ).set_index("network")
+        Markdown(
+            f"*{made}. `make gpu` makes them where there is a GPU, and `{large[0].provenance.command}` the first one.*"
+        )
     )
 else:
     display(
