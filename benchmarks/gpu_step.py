@@ -238,6 +238,4 @@ if __name__ == "__main__":
         torch.cuda.empty_cache()
     if a.profile:
         Path(a.profile).write_text(profile(164, data, fused=True) + "\n\n" + profile(164, data, fused=False))
-    report("gpu_step", content, a.save)
-    if a.out:
-        Path(a.out).write_text(json.dumps(content, indent=1))
+    report("gpu_step", content, a.save, out=a.out)

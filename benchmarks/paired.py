@@ -90,8 +90,11 @@ def arguments(description: str, rounds: int, **options: dict[str, Any]) -> argpa
     return parser.parse_args()
 
 
-def report(name: str, measured: dict[str, Any], save: bool, suffix: str = "") -> None:
-    """Print what was measured with its provenance and, if asked, keep it in ``results/<name><suffix>.json``."""
+def report(name: str, measured: dict[str, Any], save: bool, suffix: str = "", out: str | None = None) -> None:
+    """Print what was measured with its provenance.
+
+    If asked, keep it in ``results/<name><suffix>.json``, or in the file ``out``.
+    """
     command = " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
     made = Provenance.here(command, "cuda" if torch.cuda.is_available() else "cpu")
     content = {
@@ -108,3 +111,5 @@ def report(name: str, measured: dict[str, Any], save: bool, suffix: str = "") ->
     print(text)
     if save:
         write_atomically(RESULTS / f"{name}{suffix}.json", (text + "\n").encode())
+    if out is not None:
+        write_atomically(Path(out), (text + "\n").encode())

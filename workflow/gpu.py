@@ -24,6 +24,7 @@ from paperlib.config import RunConfig
 from paperlib.errors import PaperlibError
 from paperlib.models import Arch
 from paperlib.records import Record
+from paperlib.store.places import runs_root
 from paperlib.training import train_together
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -106,9 +107,11 @@ def check(seconds: float) -> None:
         raise SystemExit("A test fails on this device: no run is made. Give --skip tests to make them all the same.")
 
 
-def measure(seconds: float) -> None:
-    """The speed of steps beside the textbook loop, for so long at most."""
-    command = [sys.executable, "benchmarks/gpu_step.py", "--budget", str(seconds / 4), "--save"]
+def measure(seconds: float, root: Path | None) -> None:
+    """The speed of steps beside the textbook loop, for so long at most; kept as ``gpu_step.json`` among the runs."""
+    out = (root or runs_root()).absolute() / "gpu_step.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "benchmarks/gpu_step.py", "--budget", str(seconds / 4), "--out", str(out)]
     try:
         subprocess.run(command, cwd=CHECKOUT, timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -132,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
         if "tests" not in chosen.skip:
             check((end - time.monotonic()) / 4)
         if "benchmark" not in chosen.skip:
-            measure((end - time.monotonic()) / 4)
+            measure((end - time.monotonic()) / 4, chosen.root)
         work(batches, max(0.0, end - time.monotonic()), chosen.root)
     except PaperlibError as error:
         print(f"error: {error}", file=sys.stderr)
