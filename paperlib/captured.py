@@ -11,8 +11,7 @@ and the number of steps says where.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +21,7 @@ from torch.func import functional_call
 
 from paperlib.holding import NormPreserving
 from paperlib.initial import kept_buffers
+from paperlib.machine import aside
 from paperlib.probes import GradientNorms
 
 READ_EVERY = 100  # steps
@@ -42,21 +42,6 @@ class Parts(NamedTuple):
     low: bool
     probe: GradientNorms | None
     projection: NormPreserving | None
-
-
-@contextlib.contextmanager
-def _aside(stream: torch.cuda.Stream | None) -> Iterator[None]:
-    """Within it the device works on another stream, after what is under way; then the current stream goes on.
-
-    A run's graphs are warmed up for and captured on a stream of its own: what libraries keep for each stream would
-    otherwise be shared with the graphs of a run beside it.
-    """
-    current = torch.cuda.current_stream()
-    assert stream is not None
-    stream.wait_stream(current)
-    with torch.cuda.stream(stream):
-        yield
-    current.wait_stream(stream)
 
 
 class _Rounded:
@@ -205,6 +190,7 @@ class Captured:
 
     def _capture(self, size: int, probed: bool) -> torch.cuda.CUDAGraph:
         """The graph of a step.  Nothing is changed by capturing it, nor by the steps that warm up for it."""
+        assert self._stream is not None
         parts = self.parts
         rates = [group["lr"] for group in parts.optimizer.param_groups]
         kept = [x.clone() for x in (self.alive, self.position, self.sums)]
@@ -214,7 +200,7 @@ class Captured:
                 group["lr"] = self.lr  # read from the device in each step
             parts.optimizer.found_inf = self.stopped  # type: ignore[attr-defined]
             with kept_buffers(parts.model):
-                with _aside(self._stream):
+                with aside(self._stream):
                     for _ in range(2):
                         self.alive.zero_()
                         self.position.zero_()
@@ -284,7 +270,7 @@ class CapturedEvaluation:
 
     def _capture(self) -> None:
         stream = torch.cuda.Stream(self.images.device)
-        with _aside(stream):
+        with aside(stream):
             self.add(self.images, self.labels)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, stream=stream):

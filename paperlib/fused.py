@@ -168,6 +168,12 @@ class _NormReLU(torch.autograd.Function):
         return out, total[1], total[0], None, None
 
 
+def _stretches(tiles: int, most: int = PROGRAMS) -> tuple[int, int]:
+    """How many tiles each program has, one below the other, and how many programs, at most ``most``, there then are."""
+    stretch = triton.cdiv(tiles, most)
+    return stretch, triton.cdiv(tiles, stretch)
+
+
 class _Tiles:
     """How a channels-last tensor, a matrix of pixels by channels, is cut for the programs.
 
@@ -183,8 +189,7 @@ class _Tiles:
         self.warps = elements // 1024
         self.height = elements // self.channels  # of a tile
         self.number = triton.cdiv(self.rows, self.height)
-        self.stretch = triton.cdiv(self.number, PROGRAMS)
-        self.programs = triton.cdiv(self.number, self.stretch)
+        self.stretch, self.programs = _stretches(self.number)
         self.slots = triton.next_power_of_2(PROGRAMS)
 
     def partial(self) -> Tensor:
@@ -207,9 +212,7 @@ def euclidean_norm(x: Tensor) -> Tensor:
     Tensor, ()
         float64 for a float64 ``x``, else float32.
     """
-    number = triton.cdiv(x.numel(), 2048)
-    stretch = triton.cdiv(number, 4 * PROGRAMS)
-    programs = triton.cdiv(number, stretch)
+    stretch, programs = _stretches(triton.cdiv(x.numel(), 2048), 4 * PROGRAMS)
     sums = torch.empty(programs, dtype=torch.float64, device=x.device)
     out = torch.empty((), dtype=torch.float64 if x.dtype == torch.float64 else torch.float32, device=x.device)
     with _on_device(x):
@@ -249,9 +252,8 @@ def conv3x3(x: Tensor, conv: nn.Conv2d) -> Tensor:
     )
     if not fits:
         return conv(x)
-    weight = conv.weight if conv.weight.dtype == torch.bfloat16 else conv.weight.bfloat16()
     with _on_device(x):
-        return _Conv3x3.apply(x, weight.contiguous(memory_format=torch.channels_last))
+        return _Conv3x3.apply(x, conv.weight.bfloat16().contiguous(memory_format=torch.channels_last))
 
 
 class _Conv3x3(torch.autograd.Function):
@@ -268,8 +270,7 @@ class _Conv3x3(torch.autograd.Function):
         n, c, h, w = x.shape
         rows = n * h * w
         height = 64
-        stretch = triton.cdiv(triton.cdiv(rows, height), PROGRAMS)
-        programs = triton.cdiv(triton.cdiv(rows, height), stretch)
+        stretch, programs = _stretches(triton.cdiv(rows, height))
         sums = torch.empty(programs, 9, c * c, dtype=torch.float32, device=x.device)
         _weight_gradient[(programs, 3)](x, grad, sums, rows, h, w, stretch, c, height, num_warps=2)
         out = torch.empty_like(weight)
@@ -311,9 +312,8 @@ def conv1x1(x: Tensor, conv: nn.Conv2d) -> Tensor:
     )
     if not fits:
         return conv(x)
-    weight = conv.weight if conv.weight.dtype == torch.bfloat16 else conv.weight.bfloat16()
     with _on_device(x):
-        return _Conv1x1.apply(x, weight)
+        return _Conv1x1.apply(x, conv.weight.bfloat16())
 
 
 class _Conv1x1(torch.autograd.Function):
@@ -329,8 +329,7 @@ class _Conv1x1(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         (d, c), rows = weight.shape[:2], x.numel() // x.shape[1]
         height = 64
-        stretch = triton.cdiv(triton.cdiv(rows, height), PROGRAMS)
-        programs = triton.cdiv(triton.cdiv(rows, height), stretch)
+        stretch, programs = _stretches(triton.cdiv(rows, height))
         sums = torch.empty(programs, d * c, dtype=torch.float32, device=x.device)
         _pointwise_gradient[(programs,)](x, grad, sums, rows, stretch, c, d, height, num_warps=4)
         out = torch.empty_like(weight)

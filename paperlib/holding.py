@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from paperlib._checks import one_of, sides, whole_number
 from paperlib.errors import ProjectionError
+from paperlib.machine import aside
 from paperlib.polar import Method
 from paperlib.projection import project_unchecked, spread, target
 from paperlib.trunk import TrunkConv, trunk_convs, unwrap
@@ -395,12 +396,10 @@ class NormPreserving:
         """
         kept = wanted.clone()
         wanted.zero_()
-        side, current = torch.cuda.Stream(wanted.device), torch.cuda.current_stream(wanted.device)
+        side = torch.cuda.Stream(wanted.device)
         try:
-            side.wait_stream(current)
-            with torch.cuda.stream(side):  # what is made at the first call is not part of the graph
+            with aside(side):  # what is made at the first call is not part of the graph
                 self._project(wanted)
-            current.wait_stream(side)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=side):
                 self._project(wanted)

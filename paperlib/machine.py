@@ -134,6 +134,20 @@ def full_float32() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def aside(stream: torch.cuda.Stream) -> Iterator[None]:
+    """Within it CUDA works on another stream, after what is under way; then the current stream goes on.
+
+    What will be a CUDA graph is warmed up for and captured on a stream of its own: what libraries keep for each stream
+    would otherwise be shared with the graphs of a run beside it.
+    """
+    current = torch.cuda.current_stream(stream.device)
+    stream.wait_stream(current)
+    with torch.cuda.stream(stream):
+        yield
+    current.wait_stream(stream)
+
+
 def peak_memory(device: torch.device) -> int:
     """The most memory that was ever in use at once, in bytes: on the CUDA device, else in this process."""
     if device.type == "cuda":

@@ -453,7 +453,7 @@ class _Run:
                 asked = failed or self.interrupts.received is not None or step % READ_EVERY == 0 or step == self.steps
                 finite = self.catch_up() if asked else True
             if not finite:
-                yield self.diagnosed(*self.batch(state.epoch, state.step))
+                yield self.diagnosed(*next(self.batches(state.epoch, state.step)))
             yield self.unprojected(failed, state.step) if failed else None
 
     def parts(self) -> Parts:
@@ -514,10 +514,6 @@ class _Run:
         order = torch.randperm(n, generator=generator)
         flip, shift = augmentation.draw_augmentation(n, generator)
         return order.to(self.device), flip.to(self.device), shift.to(self.device)
-
-    def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """The images and labels of the step after ``step``."""
-        return next(self.batches(epoch, step))
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's part of an epoch's batches from step ``start`` on, normalised and augmented.

@@ -35,6 +35,20 @@ def _capture(self, size, probed):
     return _Graph(replay)
 
 
+def at_launch(patch, number, act):
+    """Call ``act`` after the launch of this number, counted over all runs; returns a list with an entry a launch."""
+    launch, calls = Captured.launch, []
+
+    def counted(self):
+        launch(self)
+        calls.append(1)
+        if len(calls) == number:
+            act()
+
+    patch.setattr(Captured, "launch", counted)
+    return calls
+
+
 def emulate(patch):
     """Replay steps on the CPU from now on; ``patch`` is pytest's monkeypatch."""
     patch.setattr(_Run, "replays", property(lambda run: run.config.cuda_graphs and run.world.size == 1))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from emulated_graphs import emulate
+from emulated_graphs import at_launch, emulate
 from tiny import tiny
 
 from paperlib import captured, checkpoints, training
@@ -82,15 +82,8 @@ def test_a_signal_is_answered_after_the_steps_that_are_under_way(emulated, tmp_p
     run = tiny(epochs=2)
     whole = training.train(run, tmp_path / "whole", quiet=True)
     emulated.setattr(training, "READ_EVERY", 2)
-    launch = captured.Captured.launch
-
-    def signalled(self):
-        launch(self)
-        if self.launched == 3:
-            signal.raise_signal(signal.SIGTERM)
-
     with emulated.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(captured.Captured, "launch", signalled)
+        at_launch(patch, 3, lambda: signal.raise_signal(signal.SIGTERM))
         training.train(run, tmp_path / "cut", quiet=True)
     folder = run.resolve().folder(tmp_path / "cut")
     assert (folder / FILE).exists()
@@ -147,17 +140,8 @@ def test_runs_side_by_side_are_the_runs_alone(emulated, tmp_path):
 
 def test_all_runs_side_by_side_are_saved_at_a_signal(emulated, tmp_path):
     configs = [tiny(seed=seed, epochs=2) for seed in (0, 1)]
-    launch = captured.Captured.launch
-    calls = []
-
-    def signalled(self):
-        launch(self)
-        calls.append(1)
-        if len(calls) == 7:
-            signal.raise_signal(signal.SIGINT)
-
     with emulated.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(captured.Captured, "launch", signalled)
+        at_launch(patch, 7, lambda: signal.raise_signal(signal.SIGINT))
         training.train_together(configs, tmp_path / "cut", quiet=True)
     assert all((config.resolve().folder(tmp_path / "cut") / FILE).exists() for config in configs)
     again = training.train_together(configs, tmp_path / "cut", quiet=True)
@@ -186,33 +170,15 @@ def test_a_second_signal_leaves_what_was_saved_before(tmp_path, monkeypatch):
 
 def test_a_run_that_fails_costs_those_beside_it_nothing(emulated, tmp_path):
     configs = [tiny(seed=seed, epochs=2) for seed in (0, 1)]
-    launch = captured.Captured.launch
-    calls = []
-
-    def failing(self):
-        launch(self)
-        calls.append(1)
-        if len(calls) == 11:  # the first run, in its second epoch
-            raise ZeroDivisionError
-
     with emulated.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(captured.Captured, "launch", failing)
+        at_launch(patch, 11, lambda: 1 / 0)  # of the first run, in its second epoch
         training.train_together(configs, tmp_path, quiet=True)
     content = checkpoints.read(configs[1].resolve().folder(tmp_path), "cpu")
     assert (content["state"]["epoch"], content["state"]["step"]) == (2, 1)
 
 
 def test_a_signal_waits_for_one_step_not_for_the_next_reading(emulated, tmp_path):
-    launch = captured.Captured.launch
-    calls = []
-
-    def signalled(self):
-        launch(self)
-        calls.append(1)
-        if len(calls) == 3:
-            signal.raise_signal(signal.SIGTERM)
-
-    emulated.setattr(captured.Captured, "launch", signalled)
+    calls = at_launch(emulated, 3, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit):
         training.train(tiny(batch_size=5), tmp_path, quiet=True)
     assert len(calls) == 3

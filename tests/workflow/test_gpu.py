@@ -4,10 +4,8 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from emulated_graphs import emulate
+from emulated_graphs import at_launch, emulate
 from tiny import tiny
-
-from paperlib import captured
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -35,17 +33,8 @@ def test_the_queue_begins_with_a_seed_of_everything(gpu):
 def test_when_the_time_is_up_everything_is_saved_and_goes_on(gpu, tmp_path, monkeypatch, capsys):
     emulate(monkeypatch)
     batches = [[tiny(seed=seed, epochs=2) for seed in (0, 1)], [tiny(arch="procresnet", epochs=2)]]
-    launch = captured.Captured.launch
-    calls = []
-
-    def counted(self):
-        launch(self)
-        calls.append(1)
-        if len(calls) == 11:
-            gpu.signal.raise_signal(gpu.signal.SIGTERM)
-
     with monkeypatch.context() as patch:
-        patch.setattr(captured.Captured, "launch", counted)
+        at_launch(patch, 11, lambda: gpu.signal.raise_signal(gpu.signal.SIGTERM))
         gpu.work(batches, 1000, tmp_path)
     told = capsys.readouterr().out
     assert "The time is up" in told and told.count("interrupted after 1 epochs") == 2
