@@ -30,6 +30,7 @@ from paperlib.sweep.file import Job
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "workflow" / "config"
 README = ROOT / "workflow" / "README.md"
+GPU_COSTS = ROOT / "results" / "costs" / "h200.json"
 MARKS = ("<!-- written by benchmarks/plan.py -->\n", "<!-- until here -->\n")
 PRECISION = "float32"
 
@@ -39,14 +40,14 @@ def on(device: str, job: Job) -> Any:
     return job.config.model_copy(update={"device": device})
 
 
-def predicted(costs: cost.Costs, device: str) -> list[dict[str, Any]]:
+def predicted(costs: cost.Costs, device: str, precision: str = PRECISION) -> list[dict[str, Any]]:
     """Runs, images and hours of one worker, by group; a run of several groups counts with the first."""
     rows: dict[str, dict[str, Any]] = {}
     for job in read(CONFIGS / "paper.yaml").jobs():
         row = rows.setdefault(job.groups[0], {"group": job.groups[0], "runs": 0, "million_images": 0.0, "hours": 0.0})
         row["runs"] += 1
         row["million_images"] += cost.images(on(device, job)) / 1e6
-        row["hours"] += costs.seconds(on(device, job)) / 3600
+        row["hours"] += costs.seconds(on(device, job).model_copy(update={"precision": precision})) / 3600
     return [row | {key: float(f"{row[key]:.4g}") for key in ("million_images", "hours")} for row in rows.values()]
 
 
@@ -75,19 +76,22 @@ def compared(costs: cost.Costs, device: str) -> list[dict[str, Any]]:
 
 
 def table(record: dict[str, Any]) -> str:
-    """The hours as a table in Markdown: for one worker, and for all side by side in days."""
+    """The hours as a table in Markdown: for one worker, for all side by side in days, and on the GPU on record."""
     workers, rows = record["side_by_side"], record["paper"]
+    gpu = cost.stored(GPU_COSTS)
+    there = {row["group"]: row["hours"] for row in predicted(gpu, "cpu", next(iter(gpu.per_image)))}
     whole = {"group": "all", **{key: sum(row[key] for row in rows) for key in ("runs", "million_images", "hours")}}
+    there["all"] = sum(there.values())
     lines = [
         "| group of `config/paper.yaml` | runs | million images | hours, one run at a time | days, "
-        f"{workers} at a time | run? |",
-        "|---|---:|---:|---:|---:|---|",
+        f"{workers} at a time | hours on one {gpu.device.name} |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     for row in [*rows, whole]:
         hours = row["hours"]
         lines.append(
             f"| {row['group']} | {row['runs']} | {row['million_images']:,.0f} | {hours:,.0f} | "
-            f"{hours / workers / 24:,.0f} | not run |"
+            f"{hours / workers / 24:,.0f} | {there[row['group']]:.1f} |"
         )
     return "\n".join(lines) + "\n"
 

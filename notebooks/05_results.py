@@ -42,6 +42,7 @@ from IPython.display import HTML, Markdown
 from paperlib import claims, paper
 from paperlib.figures import section4 as draw
 from paperlib.figures.interventions import paired_differences
+from paperlib.scorecard import price
 from paperlib.store import results_root
 from paperlib.studies import beginning, explanation, interventions, sentences
 from paperlib.studies import section4 as studies
@@ -262,18 +263,14 @@ Markdown(
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Each block's ratio before training and after some epochs, with the prediction for the beginning, at the largest depth; geometric means over the seeds. Look at which blocks stay on the coloured line.", "name": "fig-profiles"}, "image": {"alt": "Three panels, one for each architecture: the ratio against the block's number at several epochs."}}
 deepest = max(studies.GRID_DEPTHS)
-followed = ratios.drop(columns="prediction").merge(
-    start[[*studies.RUN, "block", "prediction"]].assign(epoch=0),
-    how="left",
-    on=[*studies.RUN, "block", "epoch"],
-)
+followed = beginning.followed(ratios, start)
 last = int(followed.epoch.max()) if len(followed) else 0
 shown = sorted({0, 1, 5, last} & set(range(last + 1)))
 if len(start):
     display(draw.profiles(followed, deepest, shown, f"Ratios, {label}"))
 
 # %% tags=["hide-input"]
-left = explanation.left(followed, start)
+left = explanation.left(ratios, start)
 if len(left):
     display(left.drop(columns="precision").round(3).set_index("network"))
     display(
@@ -416,21 +413,30 @@ if len(held):
 # The paper's Figure 5 says that ProcResNet-274 slightly outperforms ResNet-1001, with about a quarter of its parameters.
 
 # %% tags=["hide-input"]
-fifth = claims.CLAIMS["F5"].NETWORKS
-rows = ended[ended.network.isin(fifth)]
-if len(rows):
+fifth = [
+    r
+    for size in dict.fromkeys((preset, "paper"))
+    for r in studies.stored(size, roots)
+    if r.network in claims.CLAIMS["F5"].NETWORKS and r.config.schedule == "steps"
+]
+rows = studies.final_errors(fifth).assign(preset=[r.config.preset for r in fifth])
+if fifth:
     display(
-        studies.summed_up(rows, ["network", "parameters"]).round(2).set_index("network")
+        studies.summed_up(rows, ["network", "preset", "precision", "parameters"])
+        .round(2)
+        .set_index("network")
     )
 else:
-    full_scale = studies.stored("paper", roots)
     display(
         Markdown(
             sentences.missing(
-                " and ".join(fifth), "paper", arch="procresnet", depth=272
+                " and ".join(claims.CLAIMS["F5"].NETWORKS),
+                "paper",
+                arch="procresnet",
+                depth=272,
             )
-            + " "
-            + sentences.cost(full_scale, (274, 1001), epochs=300, seeds=3)
+            + " What they would take: "
+            + price.here(results_root()).of(claims.CLAIMS["F5"], "figure_5")
         )
     )
 

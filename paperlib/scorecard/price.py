@@ -12,6 +12,8 @@ from paperlib.sweep import cost, file
 
 SWEEP = Path("workflow") / "config" / "paper.yaml"
 COSTS = Path("costs") / "two-cores.json"
+GPU_COSTS = Path("costs") / "h200.json"
+GPU_PRECISION = "bfloat16"
 
 
 class Prices(NamedTuple):
@@ -23,10 +25,13 @@ class Prices(NamedTuple):
         The runs.
     costs : Costs or None
         What was timed; None where nothing is on record.
+    gpu : Costs or None
+        The same of a GPU.
     """
 
     jobs: list[file.Job]
     costs: cost.Costs | None
+    gpu: cost.Costs | None = None
 
     def of(self, claim: Claim, group: str) -> str:
         """The price of a group's runs that judge a claim, as a sentence."""
@@ -46,7 +51,17 @@ class Prices(NamedTuple):
         said = cost.in_words(hours, min(len(asked), known.side_by_side))
         return (
             f"{runs}: {said}, predicted for {known.side_by_side} cores of an {known.device.name} from steps timed at "
-            f"depths {' and '.join(map(str, cost.DEPTHS))}. On a GPU: not estimated."
+            f"depths {_and(known.depths)}. {self._on_gpu(asked)}"
+        )
+
+    def _on_gpu(self, jobs: Iterable[file.Job]) -> str:
+        """The price of some runs on a GPU, as a sentence."""
+        if self.gpu is None:
+            return "On a GPU: not estimated."
+        hours = self.gpu.hours(job.config.model_copy(update={"precision": GPU_PRECISION}) for job in jobs)
+        return (
+            f"On one {self.gpu.device.name} in {GPU_PRECISION}, several runs side by side: about {cost.rounded(hours)} "
+            f"hours, predicted from rates measured at depths {_and(self.gpu.depths)}."
         )
 
     def hours(self, jobs: Iterable[file.Job]) -> float | None:
@@ -55,6 +70,10 @@ class Prices(NamedTuple):
         if self.costs is None or any(config.precision not in self.costs.per_image for config in configs):
             return None
         return self.costs.hours(configs)
+
+
+def _and(depths: tuple[int, ...]) -> str:
+    return " and ".join(map(str, depths))
 
 
 def here(root: str | Path) -> Prices:
@@ -67,6 +86,6 @@ def here(root: str | Path) -> Prices:
     ConfigError
         The file of the runs, or of the costs, is damaged.
     """
-    sweep, known = results_root().parent / SWEEP, Path(root) / COSTS
-    jobs = file.read(sweep).jobs() if sweep.exists() else []
-    return Prices(jobs, cost.stored(known) if known.exists() else None)
+    sweep = results_root().parent / SWEEP
+    known = [cost.stored(path) if (path := Path(root) / name).exists() else None for name in (COSTS, GPU_COSTS)]
+    return Prices(file.read(sweep).jobs() if sweep.exists() else [], *known)

@@ -60,6 +60,25 @@ def beginnings(records: Iterable[Record]) -> pd.DataFrame:
     return joined(tables, RUN + COLUMNS)
 
 
+def followed(ratios: pd.DataFrame, start: pd.DataFrame) -> pd.DataFrame:
+    """The ratios of all epochs with the predictions of :func:`beginnings` at epoch 0, NaN at all others.
+
+    Parameters
+    ----------
+    ratios : DataFrame
+        As :func:`paperlib.studies.section4.ratios` makes it.  Its own predictions, of some blocks only, are replaced.
+    start : DataFrame
+        As :func:`beginnings` makes it.
+
+    Returns
+    -------
+    DataFrame
+        The rows and columns of ``ratios``.
+    """
+    predicted = start[[*RUN, "block", "prediction"]].assign(epoch=0)
+    return ratios.drop(columns="prediction").merge(predicted, how="left", on=[*RUN, "block", "epoch"])
+
+
 def _stages(table: pd.DataFrame) -> pd.Series:
     return table.name.str.extract(r"(\d)", expand=False).astype(int)
 

@@ -6,7 +6,7 @@ Each function returns Markdown.  What a table does not have is said to be missin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -241,28 +241,3 @@ def _one_run(blocks: pd.DataFrame) -> str:
             f"a factor of {math.exp(worst.late):.1f}."
         )
     return f"**{network}, seed {seed}, in {precision} (n = 1):** " + " ".join(parts)
-
-
-def cost(records: Iterable[Record], depths: Sequence[int], epochs: int, seeds: int) -> str:
-    """What runs of some depths would take on the device of the paper-scale record, by its time a layer and an epoch.
-
-    Parameters
-    ----------
-    records : iterable of Record
-        Of full scale; the deepest is the measure.  A layer's cost is taken as the same in every network.
-    depths : sequence of int
-        The networks' depths.
-    epochs, seeds : int
-        Of each.
-    """
-    known = list(records)
-    if not known:
-        return "No run of the paper's scale is on record to judge the cost by."
-    measure = max(known, key=lambda record: record.config.depth)
-    a_layer = measure.provenance.seconds / len(measure.epochs) / (measure.config.depth - 2)
-    hours = sum(depth - 2 for depth in depths) * a_layer * epochs * seeds / 3600
-    return (
-        f"By the time that the {measure.network} on record took ({measure.provenance.seconds / 3600:.1f} hours for "
-        f"{len(measure.epochs)} epochs on {measure.provenance.device.name}, {measure.config.precision}), "
-        f"and with a layer taking as long everywhere, the runs would take about {hours:,.0f} hours of that device."
-    )

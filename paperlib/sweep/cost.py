@@ -50,6 +50,8 @@ class Costs(BaseModel):
         Seconds of the smallest run with its notebook: nearly all of it is the start of processes, and plots.
     per_image : dict of str to (float, float)
         By precision: seconds of a training step for one image, as intercept and slope over the depth.
+    depths : (int, int)
+        Where the line was measured.
     """
 
     host: str
@@ -57,6 +59,7 @@ class Costs(BaseModel):
     side_by_side: int
     startup: Annotated[float, Field(gt=0)]
     per_image: dict[str, Line]
+    depths: tuple[int, int] = DEPTHS
 
     def seconds(self, config: ResolvedRun) -> float:
         """How long a run takes, its notebook included."""

@@ -1,16 +1,19 @@
 """What a claim costs at the paper's scale."""
 
+import json
 from pathlib import Path
 
 import pytest
+from scripts import script
 
 from paperlib import scorecard
 from paperlib.claims import CLAIMS
 from paperlib.config import RunConfig
-from paperlib.scorecard.price import COSTS, SWEEP, Prices, here
+from paperlib.records import read_all
+from paperlib.scorecard.price import COSTS, GPU_COSTS, SWEEP, Prices, here
 from paperlib.store import Device, results_root
 from paperlib.sweep import plan
-from paperlib.sweep.cost import Costs, images, in_words, rounded
+from paperlib.sweep.cost import Costs, images, in_words, rounded, stored
 from paperlib.sweep.file import Job
 
 
@@ -33,6 +36,30 @@ def test_the_hours_are_those_of_the_claim_s_runs_in_its_group():
     both = f"about {rounded(hours)} hours, one run at a time; 2 at a time: about {rounded(hours / 2)} hours"
     assert said.startswith(f"2 training runs: {both}, predicted for 2 cores of an Abacus from steps")
     assert "run at a time, predicted" in known.of(CLAIMS["F3a"], "b")  # one run alone
+
+
+def test_a_gpu_has_a_sentence_of_its_own():
+    one = job(20, "a")
+    assert prices(one).sentence().endswith("On a GPU: not estimated.")
+    device, line = Device(type="cuda", name="Calculator"), {"bfloat16": (0.0, 1e-4)}
+    gpu = Costs(host="h", device=device, side_by_side=1, startup=1.0, per_image=line, depths=(20, 164))
+    said = prices(one)._replace(gpu=gpu).sentence()
+    hours = rounded((1 + images(one.config) * 1e-4 * 20) / 3600)
+    assert f"On one Calculator in bfloat16, several runs side by side: about {hours} hours" in said
+    assert said.endswith("depths 20 and 164.")
+
+
+def test_the_gpu_s_costs_follow_from_the_records():
+    gpu_costs = script("gpu_costs")
+    found = gpu_costs.costs()
+    assert found == stored(results_root() / GPU_COSTS)
+    runs = [r for r in read_all(results_root() / "h200") if r.config.precision == "bfloat16"]
+    base, slope = found.per_image["bfloat16"]
+    together = sum(images(r.config) for r in runs) * (base + slope * 20)
+    assert together == pytest.approx(max(r.provenance.seconds for r in runs))
+    assert 1 / (base + slope * 164) == pytest.approx(
+        json.loads(gpu_costs.STEPS.read_text())["depth 164"][gpu_costs.RATE]
+    )
 
 
 def test_what_was_not_timed_is_not_estimated():

@@ -10,7 +10,7 @@ import tiny
 from paperlib import mean_field
 from paperlib.config import RunConfig
 from paperlib.models import build
-from paperlib.studies import beginning
+from paperlib.studies import beginning, section4
 
 Q = 3.0
 
@@ -102,3 +102,14 @@ def test_the_stem_wants_the_harmonic_mean():
     off = {name: np.log(table.measured / table[name]).abs().mean() for name in ("by_arithmetic", "by_harmonic")}
     assert off["by_harmonic"] < 0.2 < off["by_arithmetic"]
     pd.testing.assert_frame_equal(table, beginning.stems(range(2)))
+
+
+def test_the_predictions_follow_the_ratios_from_epoch_0():
+    records = [record(arch="resnet")]
+    ratios, start = section4.ratios(records), beginning.beginnings(records)
+    found = beginning.followed(ratios, start)
+    assert set(found.columns) == set(ratios.columns) and len(found) == len(ratios)
+    first = found[found.epoch == 0]
+    assert np.array_equal(first.prediction.astype(float), start.prediction.astype(float), equal_nan=True)
+    assert first.prediction[first.kind == "transition"].notna().any()  # which the ratios alone do not have
+    assert found[found.epoch > 0].prediction.isna().all() and (found.epoch > 0).any()

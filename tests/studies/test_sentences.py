@@ -143,10 +143,3 @@ def test_the_association_is_said_with_n_and_p():
 def test_the_fluctuation_of_each_network():
     table = pd.DataFrame({"arch": ["resnet", "resnet", "plain"], "depth": 20, "sd": [1.0, 2.0, 3.0]})
     assert "Plain at depth 20 3.0; ResNet at depth 20 1.5." in sentences.widths(table)
-
-
-def test_the_cost_goes_by_layers_and_epochs():
-    # 2 epochs of 18 layers in an hour: a layer takes 100 s an epoch.
-    said = sentences.cost([record()], (20, 38), epochs=10, seeds=2)
-    assert "resnet-20" in said and "about 30 hours" in said
-    assert "No run" in sentences.cost([], (20,), 1, 1)

@@ -1,11 +1,10 @@
 """The predicted hours that workflow/README.md shows are those of the record, and the prediction holds at smoke."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from scripts import script
 
 from paperlib.store.provenance import device_here
 from paperlib.sweep import cost, read
@@ -17,15 +16,7 @@ RECORD = json.loads((ROOT / "benchmarks" / "results" / "plan.json").read_text(en
 @pytest.fixture(scope="module")
 def plan():
     """The benchmark's script as a module."""
-    path = ROOT / "benchmarks" / "plan.py"
-    spec = importlib.util.spec_from_file_location("benchmarks_plan", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
+    return script("plan")
 
 
 def test_the_readme_shows_the_records_table(plan):
