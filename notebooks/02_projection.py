@@ -31,6 +31,7 @@
 # %matplotlib inline
 import json
 import tempfile
+import warnings
 
 import pandas as pd
 import torch
@@ -460,7 +461,9 @@ draw.transition_ratios(blocks, "ProcResNet-13, free and held")
 # %%
 torch.manual_seed(0)
 model = torchvision.models.resnet18(num_classes=10)
-held = NormPreserving(model, every=2, example=torch.zeros(1, 3, 64, 64))
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it warns of what the last line says
+    held = NormPreserving(model, every=2, example=torch.zeros(1, 3, 64, 64))
 print(held)
 
 # %%
@@ -471,8 +474,12 @@ described = pd.DataFrame(held.describe())[
 described.round(2)
 
 # %% [markdown]
-# After one projection the three 1 × 1 convolutions are exact. The 7 × 7 convolution with stride 2 is not, for the reason above; it should start from `project(..., passes=50)`.
+# After one projection the three 1 × 1 convolutions are exact. The 7 × 7 convolution with stride 2 is not, for the reason above. With `start="projected"` it begins at its target.
 # During training `held.attach(optimizer)` does the rest, and `held.export()` returns a projected copy.
+#
+# The last line is a warning. This ResNet has a batch normalisation directly behind each of the held convolutions, and it divides by whatever scale a kernel has. So the gradient's norm there
+# does not follow from the target. What is held is that no direction is favoured: all singular values are equal. Behind the paper's own transitions an identity skip takes the convolution's
+# output, too, and carries its scale past the next normalisation.
 
 # %% [markdown]
 # (what-it-costs)=

@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +21,14 @@ from torch.utils.hooks import RemovableHandle
 from paperlib._checks import one_of, sides, whole_number
 from paperlib.errors import ProjectionError
 from paperlib.machine import aside
+from paperlib.normalised import normalised
 from paperlib.polar import Method
-from paperlib.projection import project_unchecked, spread, target
-from paperlib.trunk import TrunkConv, trunk_convs, unwrap
+from paperlib.projection import delta_orthogonal, project, project_unchecked, spread, stalls, target
+from paperlib.trunk import TrunkConv, _quiet, trunk_convs, unwrap
+
+Start = Literal["projected", "delta-orthogonal"]
+PASSES = 50  # alternating projections of a kernel that starts projected
+LOST = 0.5  # the smallest singular value over the largest, below which a kernel that stalls does not come back
 
 
 class Projector(Protocol):
@@ -41,10 +47,13 @@ class Projector(Protocol):
 
 
 class Exact:
-    """The projection of the paper, one pass of :func:`paperlib.projection.project`, after every ``every``-th step.
+    """The projection of the paper, :func:`paperlib.projection.project`, after every ``every``-th step.
 
     Parameters
     ----------
+    passes : int
+        How many alternating projections each time (the paper: 1).  More of them come nearer to the target, and take
+        as many times as long.
     method : {"eigh", "newton-schulz", "scaled-newton-schulz", "quintic"}, optional
         How to take the inverse square root, see :func:`paperlib.polar.inverse_sqrt`; by default it depends on the
         device.
@@ -52,7 +61,7 @@ class Exact:
     Raises
     ------
     ValueError
-        For an unknown ``method``.
+        For an unknown ``method``, and for ``passes`` below 1.
 
     Examples
     --------
@@ -64,11 +73,12 @@ class Exact:
     [False, True, False, True]
     """
 
-    def __init__(self, method: Method | None = None) -> None:
+    def __init__(self, method: Method | None = None, passes: int = 1) -> None:
         self.method = method if method is None else one_of("method", method, get_args(Method))
+        self.passes = whole_number("passes", passes)
 
     def __call__(self, weight: Tensor, size: tuple[int, int], stride: int, relu: bool) -> tuple[Tensor, Tensor]:
-        return project_unchecked(weight, size, stride, relu, 1, self.method, "small")
+        return project_unchecked(weight, size, stride, relu, self.passes, self.method, "small")
 
     def due(self, step: int, every: int) -> bool:
         """Whether ``step`` is a multiple of ``every``."""
@@ -214,8 +224,12 @@ class NormPreserving:
     it, and what is trained is a plain model.  On CUDA the hook never waits for the device.
 
     Kernels with k ≤ stride (1×1, patch embeddings) are exact after each projection.  Others stay near the target once
-    they are there.  Start them with :func:`paperlib.projection.project` (``passes=50``) or, where c = d, with
-    :func:`paperlib.projection.delta_orthogonal`.
+    they are there, and ``start`` brings them there.  ``print`` shows how near each is now.  A kernel whose projections
+    stall (:func:`paperlib.projection.stalls`: c = d and k > 1) can only start ``"delta-orthogonal"``.
+
+    A normalisation directly behind a held convolution divides by what its scale multiplies
+    (:mod:`paperlib.normalised`).  There the singular values are held equal to each other, but the norm of the gradient
+    is not decided by the target.
 
     Parameters
     ----------
@@ -239,6 +253,12 @@ class NormPreserving:
     scale : float or sequence of float
         What to hold the kernels at, over the target: a number for all of them, or one for each.  1 keeps the norm; any
         other value is for measuring what that is good for.
+    start : {"projected", "delta-orthogonal"}, optional
+        What the held kernels are made at once: ``"projected"`` moves each to the target near it, by 50 alternating
+        projections; ``"delta-orthogonal"`` draws each anew by :func:`paperlib.projection.delta_orthogonal`, whatever
+        it was.  By default they are left as they are until the first projection.
+    passes : int
+        Alternating projections each time (the paper: 1).
 
     Attributes
     ----------
@@ -246,6 +266,8 @@ class NormPreserving:
         What is held, as ``(name, conv, size)``; ``print`` shows it with the targets.
     passed_over : list of (str, str)
         Convolutions on the network's shortest path that cannot be held, with the reason.
+    normalised : list of str
+        The held convolutions whose output is taken by a normalisation alone, as far as ``example`` shows them.
     steps : int
         Optimiser steps so far.
     seconds : float
@@ -256,32 +278,29 @@ class NormPreserving:
     ValueError
         If there is nothing to hold; for something that is not an ordinary, trained ``Conv2d`` of this model (one
         group, one stride for both directions, not dilated, not frozen, not pruned or reparametrised); for ``every``
-        below 1; for a ``scale`` that is not above 0; on attaching, for an optimiser that does not train all held
-        kernels.
+        below 1; for a ``scale`` that is not above 0; for a kernel whose projections stall where it is; on attaching,
+        for an optimiser that does not train all held kernels.
     ProjectionError
         After a step: a held kernel is not finite or has lost its rank.  It is left as the optimiser made it.  On CUDA
-        this is noticed some steps later.
+        this is noticed some steps later.  Also where a held convolution or its kernel was replaced, so that nothing
+        holds what the model now has.  (A kernel that is frozen is left as it is, with a warning.)
+    RuntimeError
+        On entering it as a context manager while it is attached to no optimiser: nothing would be held.
 
     Examples
     --------
-    >>> import torchvision
-    >>> model = torchvision.models.resnet18(num_classes=10)
-    >>> held = NormPreserving(model, every=2, example=torch.zeros(1, 3, 64, 64))
-    >>> print(held)
-    NormPreserving(ResNet, every=2) holds 4 of 20 convolutions:
-      conv1                     3->64   7x7 stride 2  output 32x32  target 2.309
-      layer2.0.downsample.0    64->128  1x1 stride 2  output 8x8    target 1.414
-      layer3.0.downsample.0   128->256  1x1 stride 2  output 4x4    target 1.414
-      layer4.0.downsample.0   256->512  1x1 stride 2  output 2x2    target 1.414
+    >>> model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 1, stride=2))
+    >>> held = NormPreserving(model, every=2, example=torch.zeros(1, 3, 32, 32), start="projected")
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     >>> with held.attach(optimizer):
     ...     for _ in range(2):
     ...         optimizer.zero_grad()
-    ...         model(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    ...         model(torch.randn(2, 3, 32, 32)).square().mean().backward()
     ...         optimizer.step()
-    >>> kernel = model.layer2[0].downsample[0].weight
-    >>> [round(x, 4) for x in spread(kernel, 8, stride=2)]
-    [1.0, 1.0]
+    >>> print(held)
+    NormPreserving(Sequential, every=2) holds 2 of 2 convolutions:
+      0     3->16   3x3 stride 1  output 32x32  target 2.309  now 1.00 to 1.00 of it
+      2    16->32   1x1 stride 2  output 16x16  target 1.414  now 1.00 to 1.00 of it
     """
 
     def __init__(
@@ -294,11 +313,13 @@ class NormPreserving:
         method: Method | None = None,
         projector: Projector | None = None,
         scale: float | Sequence[float] = 1.0,
+        start: Start | None = None,
+        passes: int = 1,
     ) -> None:
         self.every = whole_number("every", every, unit="step")
-        if method is not None and projector is not None:
-            raise ValueError("give either method or projector, not both")
-        self.projector: Projector = projector or Exact(method)
+        if projector is not None and (method is not None or passes != 1):
+            raise ValueError("give either a projector or its method and passes, not both")
+        self.projector: Projector = projector or Exact(method, passes)
         if isinstance(projector, type) or not (callable(self.projector) and hasattr(self.projector, "due")):
             raise ValueError(
                 f"projector must be an object such as Exact() or published.Projector(), not {projector!r:.80}"
@@ -307,6 +328,8 @@ class NormPreserving:
         self.model = unwrap(model)
         items, self.passed_over = _found(self.model, convs, example)
         self.convs = [_named(self.model, item) for item in items]
+        if start is None and isinstance(self.projector, Exact):
+            self._leave_out_stalled(found=example is not None)
         names = [held.name for held in self.convs]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{twice[0]} is listed twice in convs: a kernel can be held once")
@@ -317,6 +340,51 @@ class NormPreserving:
         self._handle: RemovableHandle | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._failures = _Failures(names)
+        self._weights = [held.conv.weight for held in self.convs]
+        self._frozen: set[str] = set()
+        self._optimizer: torch.optim.Optimizer | None = None
+        self.normalised: list[str] = []
+        if example is not None:
+            with _quiet(self.model):
+                self.normalised = normalised(self.model, [(held.name, held.conv) for held in self.convs], example)
+        if self.normalised:
+            warnings.warn(self._cancelled(), stacklevel=2)
+        if start is not None:
+            self._start(one_of("start", start, get_args(Start)))
+
+    def _leave_out_stalled(self, found: bool) -> None:
+        """Pass over the convolutions whose projections stall where they are; refuse them if they were asked for."""
+        lost = [held for held in self.convs if self._is_lost(held)]
+        if not lost:
+            return
+        why = (
+            "its projections stall, because its map at a frequency is square (c = d with k > 1): "
+            'start="delta-orthogonal" draws it anew at the target'
+        )
+        if not found:
+            raise ValueError(f"{lost[0].name or 'the model'} cannot be held from where it is: {why}")
+        self.convs = [held for held in self.convs if held not in lost]
+        self.passed_over = [*self.passed_over, *((held.name, why) for held in lost)]
+        if not self.convs:
+            raise ValueError(
+                f"{type(self.model).__name__} has no convolution that could be held ({lost[0].name}: {why})"
+            )
+
+    def _is_lost(self, held: TrunkConv) -> bool:
+        if not stalls(tuple(held.conv.weight.shape), held.conv.stride[0]):
+            return False
+        low, high = self._values(held)
+        return low < LOST * high
+
+    @torch.no_grad()
+    def _start(self, start: Start) -> None:
+        for (_, conv, size), scale in zip(self.convs, self.scale, strict=True):
+            weight, stride = conv.weight, conv.stride[0]
+            if start == "projected":
+                kernel = project(weight, size, stride, self.relu, PASSES)
+            else:
+                kernel = delta_orthogonal(tuple(weight.shape), stride, self.relu)
+            weight.copy_(scale * kernel)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> NormPreserving:
         """Project after this optimiser's steps from now on.  As a context manager it is detached at the end."""
@@ -325,8 +393,8 @@ class NormPreserving:
                 f"attach needs a torch.optim.Optimizer, not {type(optimizer).__name__}: "
                 "with another one call .step() of this object after each of its steps"
             )
-        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        missing = [held.name for held in self.convs if id(held.conv.weight) not in trained]
+        trained = _trained(optimizer)
+        missing = [held.name for held in self.convs if held.conv.weight not in trained]
         if len(missing) == len(self.convs):
             raise ValueError("the optimiser trains none of the held kernels: was it made for another model?")
         if missing:
@@ -335,6 +403,7 @@ class NormPreserving:
                 "NormPreserving is made, or name the convolutions to hold with convs=[...]"
             )
         self.detach()
+        self._optimizer = optimizer
         self._handle = optimizer.register_step_post_hook(lambda *_: self.step())
         return self
 
@@ -342,9 +411,14 @@ class NormPreserving:
         """Stop projecting; the kernels stay as they are."""
         if self._handle is not None:
             self._handle.remove()
-            self._handle = None
+            self._handle = self._optimizer = None
 
     def __enter__(self) -> NormPreserving:
+        if self._handle is None:
+            raise RuntimeError(
+                "NormPreserving is attached to no optimiser, so nothing would be held: write "
+                "`with held.attach(optimizer):`"
+            )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
@@ -356,13 +430,41 @@ class NormPreserving:
         """Count one optimiser step, and project if the projector says so; the hook does no more."""
         self.steps += 1
         self._failures.notice()
+        self._look()
         if self.projector.due(self.steps, self.every):
             self.project()
 
+    def _look(self) -> None:
+        """Notice what became of the held convolutions since the last step: replaced ones, and frozen ones."""
+        for i, (name, conv, _) in enumerate(self.convs):
+            try:
+                there = self.model.get_submodule(name)
+            except AttributeError:
+                there = None
+            if there is not conv:
+                self._lost(name, "the convolution was replaced in the model")
+            weight = conv._parameters.get("weight")
+            if weight is None:
+                self._lost(name, "its weight is now made anew before each call (pruning or a parametrisation)")
+            if weight is not self._weights[i]:
+                if self._optimizer is not None and weight not in _trained(self._optimizer):
+                    self._lost(name, "its weight was replaced, and the optimiser does not train the new one")
+                self._weights[i] = weight
+            if weight.requires_grad:
+                self._frozen.discard(name)
+            elif name not in self._frozen:
+                self._frozen.add(name)
+                warnings.warn(f"{name} is frozen now: it is left as it is", stacklevel=4)
+
+    def _lost(self, name: str, what: str) -> None:
+        raise ProjectionError(
+            f"{name or 'the model'} is no longer held: {what}. Make NormPreserving and attach it anew", [name]
+        )
+
     def project(self) -> None:
-        """Project every held kernel now."""
+        """Project every held kernel now, except those that are frozen."""
         began = time.perf_counter()
-        if self._graph is None:
+        if self._graph is None or self._frozen:
             self._project()
         else:
             self._graph.replay()
@@ -376,6 +478,9 @@ class NormPreserving:
         failed = []
         for (_, conv, size), scale in zip(self.convs, self.scale, strict=True):
             weight = conv.weight
+            if not weight.requires_grad:
+                failed.append(torch.zeros((), dtype=torch.bool, device=weight.device))
+                continue
             kernel, ok = self.projector(weight, size, conv.stride[0], self.relu)
             kernel = kernel if scale == 1.0 else scale * kernel
             taken = ok if wanted is None else ok & wanted
@@ -468,19 +573,47 @@ class NormPreserving:
                 f"the state of NormPreserving must be {{'steps': a whole number}}, not {state!r:.80}"
             ) from None
 
+    def _values(self, held: TrunkConv) -> tuple[float, float]:
+        """The smallest and the largest singular value over the target, at 2k-1 frequencies each way.
+
+        Between these few the values change little, and a large kernel has an answer in a second.
+        """
+        _, conv, size = held
+        h, w = (min(n, 2 * k - 1) for n, k in zip(size, conv.kernel_size, strict=True))
+        return spread(conv.weight, (h, w), conv.stride[0], self.relu)
+
+    def _cancelled(self) -> str:
+        """What the normalisations behind held convolutions do, as a sentence."""
+        some = "each of them" if len(self.normalised) == len(self.convs) else ", ".join(self.normalised)
+        return (
+            f"a normalisation directly behind {some} cancels the scale: equal singular values are held, not the "
+            "gradient's norm"
+        )
+
     def __str__(self) -> str:
         total = sum(isinstance(m, nn.Conv2d) for m in self.model.modules())
         title = f"NormPreserving({type(self.model).__name__}, every={self.every})"
         lines = [f"{title} holds {len(self.convs)} of {total} convolutions:"]
         wide = max(len(held.name) for held in self.convs)
         broad = max(len(f"{h}x{w}") for _, _, (h, w) in self.convs)
-        for (name, conv, (h, w)), scale in zip(self.convs, self.scale, strict=True):
-            d, c, kh, kw = conv.weight.shape
-            stride = conv.stride[0]
+        for held, scale in zip(self.convs, self.scale, strict=True):
+            (h, w), stride = held.size, held.conv.stride[0]
+            d, c, kh, kw = held.conv.weight.shape
             sigma = scale * target((d, c, kh, kw), stride, self.relu)
             kernel = f"{c:>4}->{d:<4} {kh}x{kw} stride {stride}"
-            lines.append(f"  {name:{wide}}  {kernel}  output {f'{h}x{w}':<{broad}}  target {sigma:.3f}")
+            low, high = (value / scale for value in self._values(held))
+            lines.append(
+                f"  {held.name:{wide}}  {kernel}  output {f'{h}x{w}':<{broad}}  target {sigma:.3f}"
+                f"  now {low:.2f} to {high:.2f} of it"
+            )
+        if self.normalised:
+            lines.append(f"  {self._cancelled()}")
         lines += [f"  passed over: {name}: {why}" for name, why in self.passed_over]
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> set[Tensor]:
+    """The parameters that an optimiser trains, compared by identity."""
+    return {p for group in optimizer.param_groups for p in group["params"]}

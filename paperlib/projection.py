@@ -53,6 +53,22 @@ def rank(weight_shape: tuple[int, ...], stride: int = 1) -> int:
     return min(d, min(kh, stride) * min(kw, stride) * c)
 
 
+def stalls(weight_shape: tuple[int, ...], stride: int = 1) -> bool:
+    """Whether alternating projections of a random kernel of this shape stall far from the target.
+
+    They do where the map at one frequency is square (c = d, or d = s²c with a stride s) and the kernel has more than
+    one tap both ways.  The determinant of the map is then a complex function of two frequencies.  It has zeros, and a
+    small change of the kernel moves them but takes none away.
+
+    Examples
+    --------
+    >>> stalls((64, 64, 3, 3)), stalls((64, 32, 3, 3)), stalls((64, 64, 1, 1)), stalls((64, 16, 3, 3), stride=2)
+    (True, False, False, True)
+    """
+    d, c, kh, kw = (int(n) for n in weight_shape)
+    return d == min(kh, stride) * min(kw, stride) * c and min(kh, kw) > stride
+
+
 def target(weight_shape: tuple[int, ...], stride: int = 1, relu: bool = False) -> float:
     """The singular value σ that keeps the expected norm of the gradient (equation 7): σ² = d / r.
 
@@ -228,8 +244,8 @@ def project(
     all frequencies (1×1 kernels, or k ≤ stride) the result is exact.  Otherwise the crop takes the singular values
     away from the target again (a He-initialised 3→64 kernel to about ±15 %).  Every further pass alternates between
     the two sets, over-relaxed, and comes closer (about ±1 % after 10, ±0.01 % after 50).  Where the number of channels
-    does not change (c = d) the passes stall, with some singular values near zero, and so they may where a stride has
-    more phases than d outputs fill (d ≤ s²c, k > s).  Begin with :func:`delta_orthogonal` there.
+    does not change (c = d, or d = s²c with a stride) the passes stall, with some singular values near zero
+    (:func:`stalls`).  Begin with :func:`delta_orthogonal` there.
 
     Parameters
     ----------

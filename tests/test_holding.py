@@ -4,6 +4,7 @@ import copy
 import math
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -204,14 +205,26 @@ def test_a_kernel_that_cannot_be_projected_is_named_and_left(fill):
 
 def test_a_torchvision_network_from_an_example():
     model = torchvision.models.resnet18(num_classes=10)
-    held = NormPreserving(model, example=torch.zeros(2, 3, 64, 64))
+    with pytest.warns(UserWarning, match="a normalisation directly behind each of them cancels the scale: equal"):
+        held = NormPreserving(model, example=torch.zeros(2, 3, 64, 64))
     assert [t.name for t in held.convs] == ["conv1"] + [f"layer{i}.0.downsample.0" for i in (2, 3, 4)]
     assert held.passed_over == []
+    assert held.normalised == [t.name for t in held.convs]
     said = str(held).splitlines()
     assert said[0] == "NormPreserving(ResNet, every=2) holds 4 of 20 convolutions:"
-    assert said[2].split() == "layer2.0.downsample.0 64->128 1x1 stride 2 output 8x8 target 1.414".split()
+    shown = "layer2.0.downsample.0 64->128 1x1 stride 2 output 8x8 target 1.414 now"
+    assert said[2].startswith("  ") and " ".join(said[2].split()).startswith(shown)
+    assert "cancels the scale" in said[5]
     held.project()
+    assert all(line.endswith("now 1.00 to 1.00 of it") for line in str(held).splitlines()[2:5])
     assert all(r["lowest"] == pytest.approx(1, abs=1e-5) == r["highest"] for r in held.describe()[1:])
+
+
+def test_behind_a_procresnet_s_transitions_a_skip_carries_the_scale_on():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        held = NormPreserving(models.build("procresnet", 11), example=torch.zeros(1, 3, 32, 32))
+    assert len(held.convs) == 3 and held.normalised == []
 
 
 def test_what_cannot_be_held_is_passed_over_and_said():
@@ -457,3 +470,130 @@ def test_a_scale_that_cannot_be_is_refused(scale):
     said = "scale must be a number above 0, or one for each of the 3 held convolutions, not "
     with pytest.raises(ValueError, match=said):
         NormPreserving(models.build("procresnet", 11), scale=scale)
+
+
+def test_entering_it_without_an_optimiser_is_refused():
+    held = NormPreserving(network(), 1, HELD)
+    with pytest.raises(RuntimeError, match=r"attached to no optimiser.*held.attach\(optimizer\)"), held:
+        pass
+
+
+def test_a_kernel_that_is_frozen_meanwhile_stays_where_it_is_with_a_warning():
+    model = network()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    with NormPreserving(model, 1, HELD).attach(optimizer) as held:
+        step(model, optimizer)
+        model[3].weight.requires_grad_(False)
+        model[3].weight.mul_(2.0)
+        before = model[3].weight.clone()
+        with pytest.warns(UserWarning, match="3 is frozen now: it is left as it is"):
+            step(model, optimizer)
+        step(model, optimizer)  # and is said once
+        assert torch.equal(model[3].weight, before)
+        model[3].weight.requires_grad_(True)
+        step(model, optimizer)
+        assert distance(held) < 1e-5
+
+
+def replaced(model):
+    model[3] = nn.Conv2d(12, 24, 1, stride=2)
+
+
+def removed(model):
+    del model[3]
+
+
+def pruned(model):
+    prune.l1_unstructured(model[3], "weight", 0.5)
+
+
+def another_weight(model):
+    model[3].weight = nn.Parameter(model[3].weight.detach().clone())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (replaced, "convolution was replaced"),
+        (removed, "convolution was replaced"),
+        (pruned, "made anew before each call"),
+        (another_weight, "the optimiser does not train the new one"),
+    ],
+)
+def test_what_is_no_longer_held_is_noticed_at_the_next_step(change, said):
+    model = network()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    with pytest.raises(ProjectionError, match=f"3 is no longer held: .*{said}") as e:
+        with NormPreserving(model, 1, HELD).attach(optimizer):
+            change(model)
+            step(nn.Sequential(model, nn.Flatten()), optimizer)
+    assert e.value.names == ["3"]
+
+
+def test_a_new_weight_that_is_trained_is_held():
+    model = network()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    with NormPreserving(model, 1, HELD).attach(optimizer) as held:
+        another_weight(model)
+        optimizer.add_param_group({"params": [model[3].weight]})
+        step(model, optimizer)
+        assert distance(held) < 1e-5
+
+
+def square():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+
+
+def test_a_kernel_whose_projections_stall_is_refused_where_it_is():
+    with pytest.raises(ValueError, match="0 cannot be held from where it is: its projections stall"):
+        NormPreserving(square(), convs=[("0", 8)])
+    with pytest.raises(ValueError, match="no convolution that could be held.*delta-orthogonal"):
+        NormPreserving(square(), example=torch.zeros(1, 8, 8, 8))
+    mixed = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), *square())
+    held = NormPreserving(mixed, example=torch.zeros(1, 3, 8, 8))
+    assert [t.name for t in held.convs] == ["0"] and [name for name, _ in held.passed_over] == ["1", "3"]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_it_can_start_delta_orthogonal_and_stays_there(scale):
+    model = square()
+    held = NormPreserving(model, 1, example=torch.zeros(1, 8, 8, 8), start="delta-orthogonal", scale=scale)
+    assert distance(held) < 1e-5
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with held.attach(optimizer):
+        for _ in range(20):
+            optimizer.zero_grad()
+            (model(torch.randn(4, 8, 8, 8)) - 1).square().mean().backward()
+            optimizer.step()
+    assert distance(held) < 0.05
+    again = NormPreserving(model, 1, convs=[("0", 8), ("2", 8)], scale=scale)  # where it is, it can be held
+    assert len(again.convs) == 2
+
+
+def test_it_can_start_projected():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1))
+    held = NormPreserving(model, convs=[("0", 8)], start="projected")
+    assert distance(held) < 0.01
+    near = distance(NormPreserving(model, convs=[("0", 8)], start="projected", relu=True))
+    assert near < 0.01
+    with pytest.raises(ValueError, match="start 'random' is unknown"):
+        NormPreserving(model, convs=[("0", 8)], start="random")
+
+
+def test_more_passes_come_nearer():
+    found = {}
+    for passes in (1, 10):
+        torch.manual_seed(0)
+        held = NormPreserving(nn.Sequential(nn.Conv2d(3, 16, 3)), convs=[("0", 8)], passes=passes)
+        held.project()
+        found[passes] = distance(held)
+    assert found[10] < 0.3 * found[1]
+    with pytest.raises(ValueError, match="either a projector or its method and passes"):
+        NormPreserving(network(), convs=HELD, projector=Exact(), passes=2)
+
+
+def test_one_printed_line_has_what_describe_has_within_its_digits():
+    held = NormPreserving(network(), convs=HELD, scale=2.0)
+    for line, row in zip(str(held).splitlines()[1:], held.describe(), strict=True):
+        assert line.endswith(f"now {row['lowest']:.2f} to {row['highest']:.2f} of it")

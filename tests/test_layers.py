@@ -16,6 +16,7 @@ FLOORS = (
         "polar",
         "spectrum",
         "trunk",
+        "normalised",
         "projection",
         "published",
         "holding",
