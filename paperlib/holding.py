@@ -12,7 +12,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, NoReturn, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -438,10 +438,10 @@ class NormPreserving:
         """Notice what became of the held convolutions since the last step: replaced ones, and frozen ones."""
         for i, (name, conv, _) in enumerate(self.convs):
             try:
-                there = self.model.get_submodule(name)
+                kept = self.model.get_submodule(name) is conv
             except AttributeError:
-                there = None
-            if there is not conv:
+                kept = False
+            if not kept:
                 self._lost(name, "the convolution was replaced in the model")
             weight = conv._parameters.get("weight")
             if weight is None:
@@ -456,7 +456,7 @@ class NormPreserving:
                 self._frozen.add(name)
                 warnings.warn(f"{name} is frozen now: it is left as it is", stacklevel=4)
 
-    def _lost(self, name: str, what: str) -> None:
+    def _lost(self, name: str, what: str) -> NoReturn:
         raise ProjectionError(
             f"{name or 'the model'} is no longer held: {what}. Make NormPreserving and attach it anew", [name]
         )

@@ -523,10 +523,11 @@ def another_weight(model):
 def test_what_is_no_longer_held_is_noticed_at_the_next_step(change, said):
     model = network()
     optimizer = OPTIMIZERS["sgd"](model.parameters())
+    held = NormPreserving(model, 1, HELD).attach(optimizer)
+    change(model)
     with pytest.raises(ProjectionError, match=f"3 is no longer held: .*{said}") as e:
-        with NormPreserving(model, 1, HELD).attach(optimizer):
-            change(model)
-            step(nn.Sequential(model, nn.Flatten()), optimizer)
+        step(nn.Sequential(model, nn.Flatten()), optimizer)
+    held.detach()
     assert e.value.names == ["3"]
 
 
