@@ -383,7 +383,8 @@ class NormPreserving:
             if start == "projected":
                 kernel = project(weight, size, stride, self.relu, PASSES)
             else:
-                kernel = delta_orthogonal(tuple(weight.shape), stride, self.relu)
+                d, c, kh, kw = weight.shape
+                kernel = delta_orthogonal((d, c, kh, kw), stride, self.relu)
             weight.copy_(scale * kernel)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> NormPreserving:
