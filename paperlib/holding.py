@@ -10,11 +10,12 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from paperlib._checks import one_of, sides, whole_number
@@ -22,7 +23,7 @@ from paperlib.errors import ProjectionError
 from paperlib.machine import aside
 from paperlib.polar import Method
 from paperlib.projection import project_unchecked, spread, target
-from paperlib.trunk import TrunkConv, trunk_convs, unwrap
+from paperlib.trunk import TrunkConv, explain_trunk, unwrap
 
 
 class Projector(Protocol):
@@ -78,16 +79,24 @@ class Exact:
 # -- which convolutions ------------------------------------------------------------------------------------------
 def _why_not(conv: nn.Module) -> str | None:
     """Why the kernel of ``conv`` cannot be held norm-preserving; None if it can."""
-    if type(conv) is not nn.Conv2d:
+    if not isinstance(conv, nn.Conv2d):
         return f"it is a {type(conv).__name__}, not a Conv2d"
+    if "weight" not in conv._parameters:
+        return "its weight is made anew before each call (a parametrization, pruning, weight_norm or spectral_norm)"
+    if is_lazy(conv.weight):
+        return "it is lazy and has no weight yet: run the model on a batch first"
+    if conv.weight.is_meta:
+        return "its weight is on the meta device and has no values"
+    kind = type(conv)
+    inherited = kind.forward is nn.Conv2d.forward and kind._conv_forward is nn.Conv2d._conv_forward
+    if not inherited or "forward" in vars(conv):
+        return f"it is a {kind.__name__} with a forward of its own, which may be another map than a Conv2d's"
     if conv.groups != 1:
         return f"it has {conv.groups} groups"
     if conv.stride[0] != conv.stride[1]:
         return f"its stride differs in the two directions: {conv.stride}"
     if conv.dilation != (1, 1) and conv.kernel_size != (1, 1):
         return f"it is dilated: {conv.dilation}"
-    if "weight" not in conv._parameters:
-        return "its weight is made anew before each call (pruning, weight_norm or spectral_norm)"
     if not conv.weight.requires_grad:
         return "it is frozen (its weight does not require a gradient)"
     return None
@@ -111,20 +120,43 @@ def _named(model: nn.Module, item: Any) -> TrunkConv:
     return TrunkConv(name, conv, sides(size))
 
 
-def _found(model: nn.Module, convs: Iterable[Any] | None, example: Tensor | None) -> tuple[list[Any], list[Any]]:
-    """Items of ``convs`` for the convolutions to hold, and those that were found but cannot be held, with the reason.
+def _on_trunk(model: nn.Module, example: Any) -> tuple[list[TrunkConv], list[tuple[str, str]]]:
+    """The convolutions to hold for an example, and the others with the reason; ``ValueError`` if none can be held."""
+    held: list[TrunkConv] = []
+    others: list[tuple[nn.Module, str, str]] = []
+    for name, layer, size, on_trunk, reason in explain_trunk(model, example):
+        why = _why_not(layer) if on_trunk else reason
+        if why is None and (twins := [h.name for h in held if h.conv.weight is layer.weight]):
+            why = f"it shares the kernel of {twins[0]}"
+        if why is not None:
+            others.append((layer, name, why))
+        elif isinstance(layer, nn.Conv2d) and size is not None:
+            held.append(TrunkConv(name, layer, size))
+    if not held:
+        reasons = "; ".join(_by_reason([(name, why) for _, name, why in others])) or "it has none"
+        raise ValueError(f"{type(model).__name__} has no convolution that could be held ({reasons})")
+    return held, [(name, why) for layer, name, why in others if not isinstance(layer, nn.Linear)]
+
+
+def _by_reason(passed_over: list[tuple[str, str]]) -> Iterator[str]:
+    """One text for each reason, with up to three names or the number of convolutions."""
+    names: dict[str, list[str]] = {}
+    for name, why in passed_over:
+        names.setdefault(why, []).append(name)
+    for why, those in names.items():
+        few = f"each of {', '.join(those)}" if len(those) > 1 else those[0]
+        yield f"{few if len(those) <= 3 else f'each of {len(those)} convolutions'}: {why}"
+
+
+def _found(model: nn.Module, convs: Iterable[Any] | None, example: Any) -> tuple[list[Any], list[tuple[str, str]]]:
+    """Items of ``convs`` for the convolutions to hold, and those that are passed over for a reason.
 
     ``ValueError`` if there is nothing to hold.
     """
     if example is not None:
         if convs is not None:
             raise ValueError("give either convs or example, not both")
-        found = [(conv, _why_not(conv.conv)) for conv in trunk_convs(model, example)]
-        held, passed_over = [c for c, why in found if not why], [(c.name, why) for c, why in found if why]
-        if not held:
-            reasons = "; ".join(f"{name}: {why}" for name, why in passed_over) or "no skip leaves one"
-            raise ValueError(f"{type(model).__name__} has no convolution that could be held ({reasons})")
-        return held, passed_over
+        return _on_trunk(model, example)
     if convs is None:
         find = getattr(model, "transition_convs", None)
         convs = find() if callable(find) else []
@@ -226,9 +258,9 @@ class NormPreserving:
     convs : iterable of (nn.Conv2d or str, int or tuple of int), optional
         Which convolutions to hold, as pairs of a convolution, or its name, and the side (or sides) of its output.  By
         default a ProcResNet's three transitions, or those that ``example`` leads to.
-    example : Tensor, optional
-        A batch of images like the ones the model will get.  The convolutions that the gradient cannot get around are
-        held (:func:`paperlib.trunk.trunk_convs`).
+    example : Tensor, tuple or mapping, optional
+        A batch of images like the ones the model will get, or all its arguments.  The convolutions that the gradient
+        cannot get around are held (:func:`paperlib.trunk.trunk_convs`).
     relu : bool
         Whether each held convolution is followed directly by a ReLU, see :func:`paperlib.projection.target`.
     method : {"eigh", "newton-schulz", "scaled-newton-schulz", "quintic"}, optional
@@ -245,7 +277,8 @@ class NormPreserving:
     convs : list of (str, nn.Conv2d, (int, int))
         What is held, as ``(name, conv, size)``; ``print`` shows it with the targets.
     passed_over : list of (str, str)
-        Convolutions on the network's shortest path that cannot be held, with the reason.
+        With an ``example``: every other convolution of the model, with the reason why it is not held; ``print`` shows
+        them by reason.
     steps : int
         Optimiser steps so far.
     seconds : float
@@ -273,6 +306,8 @@ class NormPreserving:
       layer2.0.downsample.0    64->128  1x1 stride 2  output 8x8    target 1.414
       layer3.0.downsample.0   128->256  1x1 stride 2  output 4x4    target 1.414
       layer4.0.downsample.0   256->512  1x1 stride 2  output 2x2    target 1.414
+      passed over: each of 10 convolutions: a path without convolutions leads around it
+      passed over: each of 6 convolutions: a path with fewer convolutions leads around it
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     >>> with held.attach(optimizer):
     ...     for _ in range(2):
@@ -289,7 +324,7 @@ class NormPreserving:
         model: nn.Module,
         every: int = 2,
         convs: Iterable[tuple[nn.Conv2d | str, int | tuple[int, int]]] | None = None,
-        example: Tensor | None = None,
+        example: Tensor | tuple[Any, ...] | Mapping[str, Any] | None = None,
         relu: bool = False,
         method: Method | None = None,
         projector: Projector | None = None,
@@ -480,7 +515,7 @@ class NormPreserving:
             sigma = scale * target((d, c, kh, kw), stride, self.relu)
             kernel = f"{c:>4}->{d:<4} {kh}x{kw} stride {stride}"
             lines.append(f"  {name:{wide}}  {kernel}  output {f'{h}x{w}':<{broad}}  target {sigma:.3f}")
-        lines += [f"  passed over: {name}: {why}" for name, why in self.passed_over]
+        lines += [f"  passed over: {those}" for those in _by_reason(self.passed_over)]
         return "\n".join(lines)
 
     __repr__ = __str__

@@ -15,6 +15,7 @@ FLOORS = (
     (
         "polar",
         "spectrum",
+        "_paths",
         "trunk",
         "projection",
         "published",
