@@ -133,19 +133,19 @@ def _on_trunk(model: nn.Module, example: Any) -> tuple[list[TrunkConv], list[tup
         elif isinstance(layer, nn.Conv2d) and size is not None:
             held.append(TrunkConv(name, layer, size))
     if not held:
-        reasons = "; ".join(_by_reason([(name, why) for _, name, why in others])) or "it has none"
+        reasons = "; ".join(_by_reason([(name, why) for _, name, why in others], "layers")) or "it has none"
         raise ValueError(f"{type(model).__name__} has no convolution that could be held ({reasons})")
     return held, [(name, why) for layer, name, why in others if not isinstance(layer, nn.Linear)]
 
 
-def _by_reason(passed_over: list[tuple[str, str]]) -> Iterator[str]:
-    """One text for each reason, with up to three names or the number of convolutions."""
+def _by_reason(passed_over: list[tuple[str, str]], kind: str = "convolutions") -> Iterator[str]:
+    """One text for each reason, with up to three names or, of more than three, their number."""
     names: dict[str, list[str]] = {}
     for name, why in passed_over:
         names.setdefault(why, []).append(name)
     for why, those in names.items():
-        few = f"each of {', '.join(those)}" if len(those) > 1 else those[0]
-        yield f"{few if len(those) <= 3 else f'each of {len(those)} convolutions'}: {why}"
+        which = ", ".join(those) if len(those) <= 3 else f"{len(those)} {kind}"
+        yield f"{'each of ' * (len(those) > 1)}{which}: {why}"
 
 
 def _found(model: nn.Module, convs: Iterable[Any] | None, example: Any) -> tuple[list[Any], list[tuple[str, str]]]:
