@@ -142,7 +142,7 @@ def _by_reason(passed_over: list[tuple[str, str]], kind: str = "convolutions") -
     """One text for each reason, with up to three names or, of more than three, their number."""
     names: dict[str, list[str]] = {}
     for name, why in passed_over:
-        names.setdefault(why, []).append(name)
+        names.setdefault(why, []).append(name or "the model")
     for why, those in names.items():
         which = ", ".join(those) if len(those) <= 3 else f"{len(those)} {kind}"
         yield f"{'each of ' * (len(those) > 1)}{which}: {why}"

@@ -9,10 +9,10 @@ from the paths that the gradient can take from an output back to the image:
 * *Skips.*  A path without convolutions frees whatever it leads around.  Where every path has some, they compete, and
   the one with the fewest is taken: the 1×1 convolution of a skip, not the residual branch beside it.
 * *Equal branches.*  Of parallel paths with equally few convolutions none is taken, because the choice would be
-  arbitrary.  Only a module that all of them call is on the trunk.
+  arbitrary.  Only a module that all of them call, in the same place, is on the trunk.
 * *Concatenations* are treated as sums are: a dense connection is a skip, and the branches of an Inception block
-  compete.  Its gradient does need every branch, each for the branch's own channels, so holding all of them would make
-  sense, too; they have to be named for that.
+  compete.  The gradient of a branch's own channels does have to pass through that branch, so that it would make sense,
+  too, to hold all of them.  For that they have to be named.
 * *Several outputs.*  Each may have a loss of its own, whose gradient has to reach the image.  So each output has its
   own paths, and the trunk is what all of them need together.  The convolutions of an auxiliary head are part of it.
 * *Linear layers* are 1×1 convolutions, and count as such.  So does a convolution that is no module but a call of a
