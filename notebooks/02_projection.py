@@ -455,8 +455,8 @@ draw.transition_ratios(blocks, "ProcResNet-13, free and held")
 # %% [markdown]
 # ## In a network of your own
 #
-# `NormPreserving` attaches to any optimiser. It is told which convolutions to hold, or finds them: those that no skip leads around, on the path with the fewest convolutions from the
-# image to the output. What it found is printed, so that the choice is open.
+# `NormPreserving` attaches to any optimiser. It is told which convolutions to hold, or finds them: those that are on every path with the fewest convolutions, from an output back to
+# the image. It prints what it found, and why it passed over the others.
 
 # %%
 torch.manual_seed(0)

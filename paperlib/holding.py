@@ -11,20 +11,21 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NoReturn, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from paperlib._checks import one_of, sides, whole_number
+from paperlib._checks import one_of, whole_number
+from paperlib._selection import by_reason, found, named
 from paperlib.errors import ProjectionError
 from paperlib.machine import aside
 from paperlib.normalised import normalised
 from paperlib.polar import Method
 from paperlib.projection import delta_orthogonal, project, project_unchecked, spread, stalls, target
-from paperlib.trunk import TrunkConv, _quiet, trunk_convs, unwrap
+from paperlib.trunk import TrunkConv, unwrap
 
 Start = Literal["projected", "delta-orthogonal"]
 PASSES = 50  # alternating projections of a kernel that starts projected
@@ -83,68 +84,6 @@ class Exact:
     def due(self, step: int, every: int) -> bool:
         """Whether ``step`` is a multiple of ``every``."""
         return step % every == 0
-
-
-# -- which convolutions ------------------------------------------------------------------------------------------
-def _why_not(conv: nn.Module) -> str | None:
-    """Why the kernel of ``conv`` cannot be held norm-preserving; None if it can."""
-    if type(conv) is not nn.Conv2d:
-        return f"it is a {type(conv).__name__}, not a Conv2d"
-    if conv.groups != 1:
-        return f"it has {conv.groups} groups"
-    if conv.stride[0] != conv.stride[1]:
-        return f"its stride differs in the two directions: {conv.stride}"
-    if conv.dilation != (1, 1) and conv.kernel_size != (1, 1):
-        return f"it is dilated: {conv.dilation}"
-    if "weight" not in conv._parameters:
-        return "its weight is made anew before each call (pruning, weight_norm or spectral_norm)"
-    if not conv.weight.requires_grad:
-        return "it is frozen (its weight does not require a gradient)"
-    return None
-
-
-def _named(model: nn.Module, item: Any) -> TrunkConv:
-    """The entry that an item of ``convs`` stands for; ValueError for what is not a convolution of ``model`` to hold."""
-    if not isinstance(item, tuple) or len(item) not in (2, 3):
-        raise ValueError(f"convs must hold pairs (convolution or its name, side of its output), not {item!r:.80}")
-    conv, size = item[-2:]
-    if isinstance(conv, str):
-        try:
-            conv = model.get_submodule(conv)
-        except AttributeError:
-            raise ValueError(f"{type(model).__name__} has no submodule {conv!r}") from None
-    name = next((name for name, module in model.named_modules() if module is conv), None)
-    if name is None:
-        raise ValueError(f"{conv!r:.80} is not a submodule of {type(model).__name__}")
-    if why := _why_not(conv):
-        raise ValueError(f"{name or 'the model'} cannot be held: {why}")
-    return TrunkConv(name, conv, sides(size))
-
-
-def _found(model: nn.Module, convs: Iterable[Any] | None, example: Tensor | None) -> tuple[list[Any], list[Any]]:
-    """Items of ``convs`` for the convolutions to hold, and those that were found but cannot be held, with the reason.
-
-    ``ValueError`` if there is nothing to hold.
-    """
-    if example is not None:
-        if convs is not None:
-            raise ValueError("give either convs or example, not both")
-        found = [(conv, _why_not(conv.conv)) for conv in trunk_convs(model, example)]
-        held, passed_over = [c for c, why in found if not why], [(c.name, why) for c, why in found if why]
-        if not held:
-            reasons = "; ".join(f"{name}: {why}" for name, why in passed_over) or "no skip leaves one"
-            raise ValueError(f"{type(model).__name__} has no convolution that could be held ({reasons})")
-        return held, passed_over
-    if convs is None:
-        find = getattr(model, "transition_convs", None)
-        convs = find() if callable(find) else []
-    convs = list(convs)
-    if not convs:
-        raise ValueError(
-            f"{type(model).__name__} has no stand-alone transition convolution to hold: give an example batch to find "
-            "what the gradient cannot get around, or name them with convs=[(conv, output_size), ...]"
-        )
-    return convs, []
 
 
 class _Failures:
@@ -240,9 +179,9 @@ class NormPreserving:
     convs : iterable of (nn.Conv2d or str, int or tuple of int), optional
         Which convolutions to hold, as pairs of a convolution, or its name, and the side (or sides) of its output.  By
         default a ProcResNet's three transitions, or those that ``example`` leads to.
-    example : Tensor, optional
-        A batch of images like the ones the model will get.  The convolutions that the gradient cannot get around are
-        held (:func:`paperlib.trunk.trunk_convs`).
+    example : Tensor, tuple or mapping, optional
+        A batch of images like the ones the model will get, or all its arguments.  The convolutions that the gradient
+        cannot get around are held (:func:`paperlib.trunk.trunk_convs`).
     relu : bool
         Whether each held convolution is followed directly by a ReLU, see :func:`paperlib.projection.target`.
     method : {"eigh", "newton-schulz", "scaled-newton-schulz", "quintic"}, optional
@@ -265,7 +204,8 @@ class NormPreserving:
     convs : list of (str, nn.Conv2d, (int, int))
         What is held, as ``(name, conv, size)``; ``print`` shows it with the targets.
     passed_over : list of (str, str)
-        Convolutions on the network's shortest path that cannot be held, with the reason.
+        With an ``example``: every other convolution of the model, with the reason why it is not held; ``print`` shows
+        them by reason.
     normalised : list of str
         The held convolutions whose output is taken by a normalisation alone, as far as ``example`` shows them.
     steps : int
@@ -308,7 +248,7 @@ class NormPreserving:
         model: nn.Module,
         every: int = 2,
         convs: Iterable[tuple[nn.Conv2d | str, int | tuple[int, int]]] | None = None,
-        example: Tensor | None = None,
+        example: Tensor | tuple[Any, ...] | Mapping[str, Any] | None = None,
         relu: bool = False,
         method: Method | None = None,
         projector: Projector | None = None,
@@ -326,10 +266,10 @@ class NormPreserving:
             )
         self.relu = relu
         self.model = unwrap(model)
-        items, self.passed_over = _found(self.model, convs, example)
-        self.convs = [_named(self.model, item) for item in items]
+        items, self.passed_over = found(self.model, convs, example)
+        self.convs = [named(self.model, item) for item in items]
         if start is None and isinstance(self.projector, Exact):
-            self._leave_out_stalled(found=example is not None)
+            self._leave_out_stalled(searched=example is not None)
         names = [held.name for held in self.convs]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{twice[0]} is listed twice in convs: a kernel can be held once")
@@ -345,14 +285,13 @@ class NormPreserving:
         self._optimizer: torch.optim.Optimizer | None = None
         self.normalised: list[str] = []
         if example is not None:
-            with _quiet(self.model):
-                self.normalised = normalised(self.model, [(held.name, held.conv) for held in self.convs], example)
+            self.normalised = normalised(self.model, [(held.name, held.conv) for held in self.convs], example)
         if self.normalised:
             warnings.warn(self._cancelled(), stacklevel=2)
         if start is not None:
             self._start(one_of("start", start, get_args(Start)))
 
-    def _leave_out_stalled(self, found: bool) -> None:
+    def _leave_out_stalled(self, searched: bool) -> None:
         """Pass over the convolutions whose projections stall where they are; refuse them if they were asked for."""
         lost = [held for held in self.convs if self._is_lost(held)]
         if not lost:
@@ -361,7 +300,7 @@ class NormPreserving:
             "its projections stall, because its map at a frequency is square (c = d with k > 1): "
             'start="delta-orthogonal" draws it anew at the target'
         )
-        if not found:
+        if not searched:
             raise ValueError(f"{lost[0].name or 'the model'} cannot be held from where it is: {why}")
         self.convs = [held for held in self.convs if held not in lost]
         self.passed_over = [*self.passed_over, *((held.name, why) for held in lost)]
@@ -609,7 +548,7 @@ class NormPreserving:
             )
         if self.normalised:
             lines.append(f"  {self._cancelled()}")
-        lines += [f"  passed over: {name}: {why}" for name, why in self.passed_over]
+        lines += [f"  passed over: {those}" for those in by_reason(self.passed_over)]
         return "\n".join(lines)
 
     __repr__ = __str__

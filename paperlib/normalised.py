@@ -15,14 +15,15 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.autograd.graph import Node
-from torch.utils._pytree import tree_leaves
+
+from paperlib.trunk import model_inputs, output_tensors, quietly
 
 # How autograd's nodes of torch's normalisations are called, and those of operations that only arrange the numbers anew.
 NORMALISATIONS = ("NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm", "NativeGroupNorm", "NativeLayerNorm")
 ARRANGING = ("View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "Clone")
 
 
-def normalised(model: nn.Module, convs: Iterable[tuple[str, nn.Module]], example: Tensor) -> list[str]:
+def normalised(model: nn.Module, convs: Iterable[tuple[str, nn.Module]], example: Any) -> list[str]:
     """Which of some convolutions have their output taken by normalisations alone.
 
     Only batch, instance, group and layer normalisations of torch are known, and only directly behind the convolution.
@@ -30,11 +31,11 @@ def normalised(model: nn.Module, convs: Iterable[tuple[str, nn.Module]], example
     Parameters
     ----------
     model : nn.Module
-        Any module that takes one tensor.  It is called once, as it is: put it into the mode that it is to be seen in.
+        Any module that takes images.  It is left as it was (weights, modes and running averages).
     convs : iterable of (str, nn.Module)
         Convolutions of the model, with their names.
-    example : Tensor
-        What the model is called with.
+    example : Tensor (N, channels, H, W), tuple or mapping
+        As for :func:`paperlib.trunk.trunk_convs`.
 
     Returns
     -------
@@ -59,11 +60,13 @@ def normalised(model: nn.Module, convs: Iterable[tuple[str, nn.Module]], example
 
     hooks = [conv.register_forward_hook(remember(name)) for name, conv in convs]
     try:
-        results = tree_leaves(model(example.detach().clone().requires_grad_()))
+        with quietly(model):
+            args, kwargs, _ = model_inputs(example)
+            results = list(output_tensors(model(*args, **kwargs)))
     finally:
         for hook in hooks:
             hook.remove()
-    takers = _takers([t.grad_fn for t in results if isinstance(t, Tensor) and t.grad_fn is not None])
+    takers = _takers([t.grad_fn for t in results if t.grad_fn is not None])
     return [name for name, node in outputs.items() if _only_normalised(node, takers)]
 
 

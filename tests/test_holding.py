@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import prune
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from paperlib import models, projection, published
 from paperlib.errors import ProjectionError
@@ -208,13 +208,18 @@ def test_a_torchvision_network_from_an_example():
     with pytest.warns(UserWarning, match="a normalisation directly behind each of them cancels the scale: equal"):
         held = NormPreserving(model, example=torch.zeros(2, 3, 64, 64))
     assert [t.name for t in held.convs] == ["conv1"] + [f"layer{i}.0.downsample.0" for i in (2, 3, 4)]
-    assert held.passed_over == []
+    others = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m not in [t.conv for t in held.convs]]
+    assert [name for name, _ in held.passed_over] == others
     assert held.normalised == [t.name for t in held.convs]
     said = str(held).splitlines()
     assert said[0] == "NormPreserving(ResNet, every=2) holds 4 of 20 convolutions:"
     shown = "layer2.0.downsample.0 64->128 1x1 stride 2 output 8x8 target 1.414 now"
     assert said[2].startswith("  ") and " ".join(said[2].split()).startswith(shown)
     assert "cancels the scale" in said[5]
+    assert said[6:] == [
+        "  passed over: each of 10 convolutions: a path without convolutions leads around it",
+        "  passed over: each of 6 convolutions: a path with fewer convolutions leads around it",
+    ]
     held.project()
     assert all(line.endswith("now 1.00 to 1.00 of it") for line in str(held).splitlines()[2:5])
     assert all(r["lowest"] == pytest.approx(1, abs=1e-5) == r["highest"] for r in held.describe()[1:])
@@ -243,6 +248,8 @@ def test_what_cannot_be_held_is_passed_over_and_said():
         (nn.Conv2d(16, 32, 1, groups=4), 8, "4 groups"),
         (nn.ConvTranspose2d(16, 32, 1), 8, "not a Conv2d"),
         (nn.Linear(4, 4), 8, "not a Conv2d"),
+        (nn.LazyConv2d(4, 1), 8, "it is lazy"),
+        (nn.Conv2d(4, 4, 1, device="meta"), 8, "meta device"),
         (nn.Conv2d(4, 4, 1, stride=(1, 2)), 8, "stride differs"),
         (nn.Conv2d(4, 4, 3, dilation=2), 8, "dilated"),
         (nn.Conv2d(4, 4, 3), 8.0, "size must be"),
@@ -260,8 +267,9 @@ def test_frozen_kernels_are_left_alone_and_said():
     before = copy.deepcopy(model.state_dict())
     held = NormPreserving(model, every=1, example=torch.zeros(1, 3, 64, 64))
     assert [t.name for t in held.convs] == ["layer4.0.downsample.0"]
-    assert [name for name, _ in held.passed_over] == ["conv1", "layer2.0.downsample.0", "layer3.0.downsample.0"]
-    assert "passed over: conv1: it is frozen" in str(held)
+    frozen = ["conv1", "layer2.0.downsample.0", "layer3.0.downsample.0"]
+    assert [name for name, why in held.passed_over if "frozen" in why] == frozen
+    assert f"passed over: each of {', '.join(frozen)}: it is frozen" in str(held)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.0)
     with held.attach(optimizer):
         optimizer.step()
@@ -278,18 +286,96 @@ def test_an_optimiser_that_trains_only_some_of_the_kernels_is_refused():
         held.attach(torch.optim.SGD(model[0].parameters(), lr=0.1))
 
 
-@pytest.mark.parametrize("how", ["prune", "weight_norm", "spectral_norm"])
+@pytest.mark.parametrize("how", ["prune", "weight_norm", "spectral_norm", "parametrized", "parametrized spectral_norm"])
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_kernels_that_are_made_anew_before_each_call_are_passed_over(how):
     model = torchvision.models.resnet18(num_classes=10)
     conv = model.layer2[0].downsample[0]
     if how == "prune":
         prune.l1_unstructured(conv, "weight", amount=0.3)
+    elif how == "parametrized":
+        parametrize.register_parametrization(conv, "weight", nn.Identity())
+    elif how == "parametrized spectral_norm":
+        parametrizations.spectral_norm(conv)
     else:
         getattr(torch.nn.utils, how)(conv)
     held = NormPreserving(model, example=torch.zeros(1, 3, 64, 64))
-    assert [name for name, why in held.passed_over] == ["layer2.0.downsample.0"]
-    assert "made anew" in str(held)
+    assert [name for name, why in held.passed_over if "made anew" in why] == ["layer2.0.downsample.0"]
+    assert "passed over: layer2.0.downsample.0: its weight is made anew" in str(held)
+    with pytest.raises(ValueError, match="layer2.0.downsample.0 cannot be held: its weight is made anew"):
+        NormPreserving(model, convs=[("layer2.0.downsample.0", 8)])
+
+
+class Renamed(nn.Conv2d):
+    pass
+
+
+class Doubled(nn.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Padded(nn.Conv2d):
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(nn.functional.pad(x, (1, 1)), weight, bias)
+
+
+def test_a_subclass_is_held_if_it_is_the_same_map():
+    model = nn.Sequential(Renamed(3, 4, 1), Doubled(4, 4, 1), Padded(4, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
+    model[3].forward = model[3].forward  # as a library does that wraps it
+    parametrize.register_parametrization(model[4], "bias", nn.Identity())
+    held = NormPreserving(model, 1, example=torch.zeros(1, 3, 8, 8))
+    assert [t.name for t in held.convs] == ["0", "4"]
+    assert [why.partition(",")[0] for _, why in held.passed_over] == [
+        f"it is a {kind} with a forward of its own" for kind in ("Doubled", "Padded", "Conv2d")
+    ]
+    held.project()
+    assert distance(held) < 1e-5
+
+
+def test_a_kernel_of_two_convolutions_is_held_once():
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
+    model[1].weight = model[0].weight
+    held = NormPreserving(model, example=torch.zeros(1, 4, 8, 8))
+    assert [t.name for t in held.convs] == ["0"]
+    assert held.passed_over == [("1", "it shares the kernel of 0")]
+
+
+def test_where_there_is_nothing_to_hold_the_reasons_are_given():
+    """And what there is in the place of a Conv2d."""
+    block = torchvision.models.resnet.BasicBlock(4, 4)
+    meta = nn.Conv2d(3, 3, 1, device="meta")
+    series = nn.Sequential(nn.Conv1d(3, 4, 3), nn.Conv1d(4, 4, 3))
+    for model, shape, said in (
+        (series, (1, 3, 9), "each of 0, 1: it is a Conv1d, not a Conv"),
+        (nn.Sequential(nn.Conv3d(3, 4, 3), nn.Linear(2, 2)), (1, 3, 4, 4, 4), "0: it is a Conv3d.*; 1: it is a Linear"),
+        (nn.Sequential(nn.Flatten(), *(nn.Linear(4, 4) for _ in range(4))), (1, 1, 2, 2), "each of 4 layers: it is a"),
+        (nn.Sequential(nn.ReLU()), (1, 3, 4, 4), "it has none"),
+        (block, (1, 4, 8, 8), "each of conv1, conv2: a path without convolutions leads around it"),
+        (nn.Sequential(meta), (1, 3, 4, 4), "0: its weight is on the meta device"),
+    ):
+        example = torch.zeros(shape, device=next((p.device for p in model.parameters()), "cpu"))
+        with pytest.raises(ValueError, match=rf"no convolution that could be held \(.*{said}"):
+            NormPreserving(model, example=example)
+
+
+def test_wrapped_models_are_held_by_their_own_names(tmp_path):
+    model = network()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    example = torch.zeros(1, 3, 8, 8)
+    compiled = torch.compile(model, backend="aot_eager")
+    held = NormPreserving(compiled, 1, example=(example,)).attach(optimizer)
+    assert [t.name for t in held.convs] == ["0", "3"]
+    step(compiled, optimizer)
+    assert distance(held) < 1e-5
+    assert type(held.export()) is nn.Sequential
+    held.detach()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        held = NormPreserving(DistributedDataParallel(model), 1, example={"input": example})
+        assert [t.name for t in held.convs] == ["0", "3"]
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_an_export_under_a_probe_is_plain(tmp_path):

@@ -15,7 +15,9 @@ FLOORS = (
     (
         "polar",
         "spectrum",
+        "_paths",
         "trunk",
+        "_selection",
         "normalised",
         "projection",
         "published",
