@@ -162,7 +162,7 @@ def _convolution(layer: nn.Module, name: str) -> nn.Conv2d:
     """``layer``, if its kernel ``name`` can be made norm-preserving; ValueError with the reason if not."""
     if not isinstance(layer, nn.Conv2d):
         raise ValueError(f"layer must be an nn.Conv2d, not {type(layer).__name__}")
-    if parametrize.is_parametrized(layer, name) or (hasattr(layer, name) and name not in layer._parameters):
+    if isinstance(getattr(layer, name, None), Tensor) and name not in layer._parameters:
         raise ValueError(f"{name} is made anew before each call already: remove that parametrisation or pruning first")
     weight = layer._parameters.get(name)
     if weight is None:

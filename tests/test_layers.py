@@ -17,6 +17,7 @@ FLOORS = (
         "spectrum",
         "trunk",
         "projection",
+        "parametrization",
         "published",
         "holding",
         "energy",
