@@ -18,7 +18,6 @@ the matrix.  The composition HV is a kernel with kh×kw taps.
 * d ≤ p·c: then e = c, and H has d orthonormal rows.  (HV)(HV)ᴴ = HHᴴ = 1: all d singular values are 1.
 * d > p·c: then p·e ≤ d, and H has p·e orthonormal columns.  So has HV.  The image has c ≤ e channels, which see p·c of
   these columns: p·c singular values are 1.
-* p = 1 and d > c: the transpose of the kernel from d channels to c, whose singular values are the same.  It costs less.
 * k < s: along that side there are no factors, and pixels that no tap reads only add singular values of 0.
 
 Either way as many are 1 as the paper's target counts (:func:`paperlib.projection.rank`).  It is so at every frequency
@@ -51,19 +50,16 @@ from paperlib.projection import target
 
 
 class _Form(NamedTuple):
-    """H and V of a kernel: H leads from ``inner`` channels to ``outer``, with a ``block`` of taps; see the module."""
+    """What a kernel is made of, see the module."""
 
-    outer: int
-    inner: int
-    block: tuple[int, int]
+    inner: int  # the channels e between V and H
+    block: tuple[int, int]  # the taps that H reads, ph and pw
     factors: tuple[tuple[int, bool], ...]  # of V: along which side, and whether it is the second of a pair
-    transposed: bool
 
 
 def _form(shape: tuple[int, ...], stride: int) -> _Form:
     d, c, kh, kw = shape
     block = min(kh, stride), min(kw, stride)
-    taps = math.prod(block)
     missing = kh - block[0], kw - block[1]
     # By pairs, because two factors with complementary projections are a shift, which is how the kernel starts.
     factors = tuple(
@@ -72,12 +68,10 @@ def _form(shape: tuple[int, ...], stride: int) -> _Form:
         for side in (0, 1)
         for second in range(min(2, missing[side] - done))
     )
-    if taps == 1 and d > c:
-        return _Form(c, d, block, factors, transposed=True)
-    return _Form(d, max(c, d // taps), block, factors, transposed=False)
+    return _Form(max(c, d // math.prod(block)) if factors else c, block, factors)
 
 
-def _start(form: _Form, groups: int, like: Tensor) -> tuple[Tensor, ...]:
+def _start(form: _Form, d: int, groups: int, like: Tensor) -> tuple[Tensor, ...]:
     """Random parameters of a delta-orthogonal kernel: for H ``(groups, 2, n, ⌊n/2⌋)``, for V, if it has any, as many
     as factors of ``(e, ⌊e/2⌋)``.
     """
@@ -85,7 +79,7 @@ def _start(form: _Form, groups: int, like: Tensor) -> tuple[Tensor, ...]:
     def orthonormal(count: int, n: int) -> Tensor:
         return torch.linalg.qr(torch.randn(groups, count, n, n // 2, dtype=torch.float64))[0]
 
-    found = [orthonormal(2, max(form.outer, form.inner * math.prod(form.block)))]
+    found = [orthonormal(2, max(d, form.inner * math.prod(form.block)))]
     if form.factors and form.inner > 1:
         shifts = orthonormal(len(form.factors), form.inner)
         for i, (_, second) in enumerate(form.factors):
@@ -119,7 +113,7 @@ class _NormPreservingKernel(nn.Module):
         self.groups, self.stride, self.sigma = groups, stride, sigma
         self.shape = (weight.shape[0] // groups, *weight.shape[1:])
         self.form = _form(self.shape, stride)
-        self.start: tuple[Tensor, ...] | None = _start(self.form, groups, weight)
+        self.start: tuple[Tensor, ...] | None = _start(self.form, self.shape[0], groups, weight)
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, groups={self.groups}, singular values={self.sigma:.4g}"
@@ -136,26 +130,38 @@ class _NormPreservingKernel(nn.Module):
     def forward(self, planes: Tensor, shifts: Tensor | None = None) -> Tensor:
         # Other accelerators lack float64; a kernel is small enough to go to the CPU and back.
         device = planes.device if planes.device.type in ("cpu", "cuda") else torch.device("cpu")
-        kernel = self._matrix(planes.to(device, torch.float64))
+        matrix = self._matrix(planes.to(device, torch.float64))
         if shifts is None:  # one channel, which has no other projection than 0
             shifts = planes.new_zeros(self.groups, len(self.form.factors), 1, 0)
         projections = _projections(shifts.to(device, torch.float64))
+        c, e = self.shape[1], self.form.inner
+        # From the side with fewer channels, for there are fewer products then.
+        kernel = matrix.permute(0, 3, 4, 1, 2).contiguous() if e == c else self._image_channels(matrix)
         for i, (side, second) in enumerate(self.form.factors):
             kernel = _lengthened(kernel, projections[:, i], side, second)
-        kernel = kernel.permute(0, 4, 3, 1, 2) if self.form.transposed else kernel.permute(0, 3, 4, 1, 2)
-        kernel = self.sigma * kernel[:, :, : self.shape[1]].flatten(0, 1)
-        return kernel.to(planes).contiguous()
+        if e == c:
+            kernel = kernel.permute(0, 3, 4, 1, 2).flatten(0, 1)
+        else:
+            behind = matrix.transpose(1, 2).flatten(0, 1)
+            kernel = kernel.permute(3, 0, 4, 1, 2).flatten(1, 2)
+            kernel = F.conv_transpose2d(kernel, behind, groups=self.groups).transpose(0, 1)
+        return (self.sigma * kernel).to(planes).contiguous()
+
+    def _image_channels(self, like: Tensor) -> Tensor:
+        """The first c of e channels, as a kernel of one tap: ``(groups, 1, 1, c, e)``."""
+        c, e = self.shape[1], self.form.inner
+        return torch.eye(c, e, dtype=like.dtype, device=like.device).expand(self.groups, 1, 1, c, e)
 
     def _matrix(self, planes: Tensor) -> Tensor:
-        """H as a kernel: ``(groups, ph, pw, outer, inner)``."""
-        outer, inner, (ph, pw), *_ = self.form
-        wide = outer <= inner * ph * pw
-        first, second = _projections(planes).unbind(1)
-        rows = min(outer, inner * ph * pw)
-        matrix = torch.eye(rows, planes.shape[-2], dtype=planes.dtype, device=planes.device) - 2 * first[:, :rows]
-        matrix = matrix - 2 * matrix @ second
-        matrix = matrix if wide else matrix.mT
-        return matrix.reshape(-1, outer, inner, ph, pw).permute(0, 3, 4, 1, 2).contiguous()
+        """H as a kernel: ``(groups, d, e, ph, pw)``."""
+        rows, columns = self.shape[0], self.form.inner * math.prod(self.form.block)
+        few = min(rows, columns)
+        first, second = torch.linalg.qr(planes)[0].unbind(1)
+        matrix = torch.eye(few, planes.shape[-2], dtype=planes.dtype, device=planes.device)
+        matrix = matrix - 2 * first[:, :few] @ first.mT
+        matrix = matrix - 2 * (matrix @ second) @ second.mT
+        matrix = matrix if rows <= columns else matrix.mT
+        return matrix.reshape(self.groups, rows, self.form.inner, *self.form.block)
 
 
 def _convolution(layer: nn.Module, name: str) -> nn.Conv2d:
