@@ -215,7 +215,8 @@ class NormPreserving:
 
     Kernels with k ≤ stride (1×1, patch embeddings) are exact after each projection.  Others stay near the target once
     they are there.  Start them with :func:`paperlib.projection.project` (``passes=50``) or, where c = d, with
-    :func:`paperlib.projection.delta_orthogonal`.
+    :func:`paperlib.projection.delta_orthogonal`.  A kernel that :func:`paperlib.parametrization.orthogonal` makes is
+    exact at any time, with c = d as well, and needs no projection.
 
     Parameters
     ----------

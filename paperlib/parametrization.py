@@ -2,8 +2,9 @@ r"""Convolutions that keep the norm exactly: their weight is made from free para
 
 The paper's projection (:mod:`paperlib.projection`) crops a kernel to its taps, and what it crops takes the singular
 values away from the target again.  Where the number of channels does not change they never arrive.  Here the kernel is
-a product of factors that each keep the norm, and nothing is cropped.  It is the block convolution of [Li2019]_, which
-goes back to [Kautsky1994]_, with the stride and the numbers of channels of [Boissin2025]_.
+a product of factors that each keep the norm, and nothing is cropped.  It is the block convolution orthogonal
+parametrisation (BCOP) of [Li2019]_, which goes back to [Kautsky1994]_, with the stride and the numbers of channels of
+adaptive orthogonal convolution (AOC) [Boissin2025]_.
 
 **The factors.**  At a frequency let z, a complex number of size 1, stand for the shift by one pixel.  P is an
 orthogonal projection, a symmetric matrix with P² = P.  Then P + z (1-P), a kernel of two taps, is unitary, because P
@@ -18,9 +19,10 @@ the matrix.  The composition HV is a kernel with kh×kw taps.
 * d ≤ p·c: then e = c, and H has d orthonormal rows.  (HV)(HV)ᴴ = HHᴴ = 1: all d singular values are 1.
 * d > p·c: then p·e ≤ d, and H has p·e orthonormal columns.  So has HV.  The image has c ≤ e channels, which see p·c of
   these columns: p·c singular values are 1.
-* k < s: along that side there are no factors, and pixels that no tap reads only add singular values of 0.
+* k ≤ s: along that side there are no factors.  If there are none at all, e = c is enough for either case.  For k < s,
+  pixels that no tap reads only add singular values of 0.
 
-Either way as many are 1 as the paper's target counts (:func:`paperlib.projection.rank`).  It is so at every frequency
+Always as many are 1 as the paper's target counts (:func:`paperlib.projection.rank`).  It is so at every frequency
 and therefore on a map of any size.
 
 **The matrices.**  A QR decomposition turns any matrix of n rows and ⌊n/2⌋ columns into a projection QQᵀ.  H consists of
@@ -199,20 +201,20 @@ def orthogonal(layer: nn.Conv2d, name: str = "weight", relu: bool = False, scale
     From now on ``layer.weight`` is computed from parameters of its own each time that it is used.  As a circular
     convolution on a map of any size all its non-zero singular values are the paper's target
     (:func:`paperlib.projection.target`): to 1e-12 in float64, to 1e-6 in float32, and otherwise to the rounding of
-    its dtype.  With zero padding, which is a part of that operator on a larger map, none is above the target, and
-    those that see the border are below it.  (Other paddings repeat pixels, and may exceed it.)  This holds for every
-    number of channels, also for c = d, where :func:`paperlib.projection.project` stalls, for every kernel size and
-    stride, and in each of several groups.
+    its dtype.  With zero padding, which leaves a part of that operator on a larger map, none is above the target and
+    some are below.  (Other paddings repeat pixels, and may exceed it.)  This holds for every number of channels, also
+    for c = d, where :func:`paperlib.projection.project` stalls, for every kernel size and stride, and in each of
+    several groups.
 
     It is a parametrisation of ``torch.nn.utils.parametrize``, and does what those do.  Any optimiser trains it, if it
     is made afterwards and gets the new ``layer.parameters()``.  ``parametrize.cached()`` computes a weight once for
     several uses, and ``parametrize.remove_parametrizations(layer, "weight")`` leaves an ordinary convolution with the
     weight of that moment.
 
-    What the layer's weight was is given up: few kernels can be written in this way, and a trained one is hardly among
-    them.  The start is random and delta-orthogonal, as :func:`paperlib.projection.delta_orthogonal` is, with all
-    weight in the middle, where padding does no harm.  (Where k > s and k - s is odd, it has two middles.)  Only the
-    span of a parameter's columns counts.  Weight decay therefore changes how fast it learns, and not what.
+    What the layer's weight was is given up, because a trained kernel cannot be written in this way.  The start is
+    random and delta-orthogonal, as :func:`paperlib.projection.delta_orthogonal` is: one matrix in the middle, where
+    padding does no harm.  (If k > s and k - s is odd, there are two taps in the middle.)  Only the span of the columns
+    of a parameter counts, not their length, so that weight decay changes how fast the layer learns, and not what.
 
     Parameters
     ----------
@@ -240,9 +242,8 @@ def orthogonal(layer: nn.Conv2d, name: str = "weight", relu: bool = False, scale
 
     Notes
     -----
-    Computed in float64 in any case: on two cores faster than other exact parametrisations are in float32.  Where the
-    accelerator has no float64, the kernel is computed on the CPU.  The construction and its proof are at the head of
-    this module.
+    The kernel is always computed in float64; for a device that lacks it, on the CPU.  The construction and its proof
+    are at the head of this module.
 
     Examples
     --------

@@ -229,7 +229,8 @@ def project(
     away from the target again (a He-initialised 3→64 kernel to about ±15 %).  Every further pass alternates between
     the two sets, over-relaxed, and comes closer (about ±1 % after 10, ±0.01 % after 50).  Where the number of channels
     does not change (c = d) the passes stall, with some singular values near zero, and so they may where a stride has
-    more phases than d outputs fill (d ≤ s²c, k > s).  Begin with :func:`delta_orthogonal` there.
+    more phases than d outputs fill (d ≤ s²c, k > s).  Begin with :func:`delta_orthogonal` there, or make the
+    kernel by :func:`paperlib.parametrization.orthogonal`, which is exact for every shape.
 
     Parameters
     ----------
