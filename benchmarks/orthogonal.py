@@ -9,9 +9,13 @@ PYTHONPATH) is no dependency: without it only ours is timed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
+
+# Before torch starts its threads: on a shared machine those that spin while they wait would be measured, not the work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from paired import arguments, in_turns, ratios, report
