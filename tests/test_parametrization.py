@@ -420,6 +420,12 @@ def test_the_layer_says_what_it_is():
     assert "stride=2, groups=2, singular values=2" in repr(orthogonal(nn.Conv2d(2, 8, 1, 2, groups=2)))
 
 
+@pytest.mark.parametrize(("c", "d", "k", "stride", "block"), [(1, 8, 3, 1, 1), (3, 8, 3, 1, 1), (1, 12, 5, 2, 4)])
+def test_many_outputs_are_not_all_mixed_from_one_block_of_taps(c, d, k, stride, block):
+    """They could be: p·c channels of any norm-preserving kernel, mixed by one matrix, would keep the norm as well."""
+    assert torch.linalg.matrix_rank(conv(c, d, k, stride).weight.flatten(1)) == min(d, c * k * k) > block * c
+
+
 def test_strides_that_never_fill_the_outputs_are_covered():
     """Both sides of d = p·c, at every number of phases."""
     for d, s in itertools.product((3, 4, 5, 8, 9, 10), (2, 3)):
