@@ -74,8 +74,9 @@ def _form(shape: tuple[int, ...], stride: int) -> _Form:
 
 
 def _start(form: _Form, d: int, groups: int, like: Tensor) -> tuple[Tensor, ...]:
-    """Random parameters of a delta-orthogonal kernel: for H ``(groups, 2, n, ⌊n/2⌋)``, for V, if it has any, as many
-    as factors of ``(e, ⌊e/2⌋)``.
+    """Random parameters of a delta-orthogonal kernel, like the tensor ``like``.
+
+    ``(groups, 2, n, ⌊n/2⌋)`` for H, and ``(groups, factors, e, ⌊e/2⌋)`` for V if that is not empty.
     """
 
     def orthonormal(count: int, n: int) -> Tensor:
@@ -132,10 +133,10 @@ class _NormPreservingKernel(nn.Module):
     def forward(self, planes: Tensor, shifts: Tensor | None = None) -> Tensor:
         # Other accelerators lack float64; a kernel is small enough to go to the CPU and back.
         device = planes.device if planes.device.type in ("cpu", "cuda") else torch.device("cpu")
-        matrix = self._matrix(planes.to(device, torch.float64))
+        matrix = self._matrix(planes.to(device).double())
         if shifts is None:  # one channel, which has no other projection than 0
             shifts = planes.new_zeros(self.groups, len(self.form.factors), 1, 0)
-        projections = _projections(shifts.to(device, torch.float64))
+        projections = _projections(shifts.to(device).double())
         c, e = self.shape[1], self.form.inner
         # From the side with fewer channels, for there are fewer products then.
         kernel = matrix.permute(0, 3, 4, 1, 2).contiguous() if e == c else self._image_channels(matrix)
@@ -147,7 +148,7 @@ class _NormPreservingKernel(nn.Module):
             behind = matrix.transpose(1, 2).flatten(0, 1)
             kernel = kernel.permute(3, 0, 4, 1, 2).flatten(1, 2)
             kernel = F.conv_transpose2d(kernel, behind, groups=self.groups).transpose(0, 1)
-        return (self.sigma * kernel).to(planes).contiguous()
+        return (self.sigma * kernel).to(planes.dtype).contiguous().to(planes.device)
 
     def _image_channels(self, like: Tensor) -> Tensor:
         """The first c of e channels, as a kernel of one tap: ``(groups, 1, 1, c, e)``."""
