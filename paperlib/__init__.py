@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from paperlib.config import RunConfig as RunConfig
     from paperlib.holding import NormPreserving as NormPreserving
     from paperlib.models import build as build
+    from paperlib.parametrization import orthogonal as orthogonal
     from paperlib.probes import GradientNorms as GradientNorms
     from paperlib.projection import delta_orthogonal as delta_orthogonal
     from paperlib.projection import project as project
@@ -37,6 +38,7 @@ _HOMES = {
     "linear_factors": "theorems",
     "near_identity_path": "theorems",
     "operator_norm": "spectrum",
+    "orthogonal": "parametrization",
     "project": "projection",
     "singular_values": "spectrum",
     "spread": "projection",

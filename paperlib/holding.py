@@ -164,7 +164,9 @@ class NormPreserving:
 
     Kernels with k ≤ stride (1×1, patch embeddings) are exact after each projection.  Others stay near the target once
     they are there, and ``start`` brings them there.  ``print`` shows how near each is now.  A kernel whose projections
-    stall (:func:`paperlib.projection.stalls`: c = d and k > 1) can only start ``"delta-orthogonal"``.
+    stall (:func:`paperlib.projection.stalls`: c = d and k > 1) can only start ``"delta-orthogonal"``.  One
+    that :func:`paperlib.parametrization.orthogonal` makes is exact at any time, with c = d as well, and needs no
+    projection.
 
     A normalisation directly behind a held convolution divides by what its scale multiplies
     (:mod:`paperlib.normalised`).  There the singular values are held equal to each other, but the norm of the gradient

@@ -245,7 +245,8 @@ def project(
     away from the target again (a He-initialised 3→64 kernel to about ±15 %).  Every further pass alternates between
     the two sets, over-relaxed, and comes closer (about ±1 % after 10, ±0.01 % after 50).  Where the number of channels
     does not change (c = d, or d = s²c with a stride) the passes stall, with some singular values near zero
-    (:func:`stalls`).  Begin with :func:`delta_orthogonal` there.
+    (:func:`stalls`).  Begin with :func:`delta_orthogonal` there, or make the kernel by
+    :func:`paperlib.parametrization.orthogonal`, which is exact for every shape.
 
     Parameters
     ----------

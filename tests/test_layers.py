@@ -20,6 +20,7 @@ FLOORS = (
         "_selection",
         "normalised",
         "projection",
+        "parametrization",
         "published",
         "holding",
         "energy",
