@@ -92,8 +92,8 @@ def named_blocks(model: nn.Module, blocks: Iterable[Any] | None) -> list[Block]:
 def _block(model: nn.Module, item: Any, names: dict[nn.Module, str], outer: dict[nn.Module, nn.Module]) -> Block:
     """``names`` has every module's name, ``outer`` what ``torch.compile`` made of a submodule."""
     if isinstance(item, str):
-        found = _submodule(model, item)
-        return Block(item, "block", outer.get(found, found))
+        name, found = _submodule(model, item)
+        return Block(name, "block", outer.get(found, found))
     module = item if isinstance(item, nn.Module) else getattr(item, "module", None)
     if not isinstance(module, nn.Module) or module not in names:
         raise ValueError(f"block {item!r:.80} is not a submodule of {type(model).__name__}")
@@ -107,14 +107,14 @@ def _plain(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))
 
 
-def _submodule(model: nn.Module, name: str) -> nn.Module:
-    """The submodule of that name; ``ValueError``, with the most similar name, if there is none."""
-    modules = dict(model.named_modules())
+def _submodule(model: nn.Module, name: str) -> tuple[str, nn.Module]:
+    """The submodule of that name, as the network calls it; ``ValueError``, with a similar name, if there is none."""
+    modules = dict(model.named_modules(remove_duplicate=False))
     if name in modules:
-        return modules[name]
-    plain: dict[str, nn.Module] = {}
+        return name, modules[name]
+    plain: dict[str, tuple[str, nn.Module]] = {}
     for other, module in modules.items():
-        plain.setdefault(_plain(other), module)
+        plain.setdefault(_plain(other), (other, module))
     if _plain(name) in plain:
         return plain[_plain(name)]
     near = difflib.get_close_matches(name, plain, n=1)
@@ -122,16 +122,25 @@ def _submodule(model: nn.Module, name: str) -> nn.Module:
     raise ValueError(f"blocks names {name!r}, but {type(model).__name__} has no submodule of that name{hint}")
 
 
-def _outermost(module: nn.Module, inside: bool = False) -> Iterator[nn.Module]:
-    """The modules that lie in a container and have parts of their own, in the order of definition."""
+def _is_container(module: nn.Module) -> bool:
+    return isinstance(module, _CONTAINERS) and type(module).forward in {c.forward for c in _CONTAINERS}
+
+
+def _outermost(module: nn.Module, chains: bool, inside: bool = False) -> Iterator[nn.Module]:
+    """The modules that lie in a container and have parts of their own, in the order of definition.
+
+    With ``chains`` they are the innermost containers that lie in another one.
+    """
     module = unwrap(module)
-    container = isinstance(module, _CONTAINERS) and type(module).forward in {c.forward for c in _CONTAINERS}
-    if inside and not container:
-        if any(True for _ in module.children()):
+    container = _is_container(module)
+    parts = list(module.children())
+    innermost = container and not any(_is_container(part) for part in parts)
+    if inside and (innermost if chains else not container):
+        if parts:
             yield module
         return
-    for child in module.children():
-        yield from _outermost(child, container)
+    for part in parts:
+        yield from _outermost(part, chains, container)
 
 
 def repeated_blocks(model: nn.Module) -> list[nn.Module]:
@@ -139,7 +148,8 @@ def repeated_blocks(model: nn.Module) -> list[nn.Module]:
 
     A block is a module that has parts of its own and is an entry of an ``nn.Sequential``, ``nn.ModuleList`` or
     ``nn.ModuleDict``, where at least two such entries of the network have its type.  Of nested ones the outermost
-    count.
+    count.  Containers are no blocks, unless there are no others: then they are those that lie in another container
+    and hold none.
 
     Parameters
     ----------
@@ -162,11 +172,11 @@ def repeated_blocks(model: nn.Module) -> list[nn.Module]:
     >>> len(repeated_blocks(torchvision.models.resnet50())), len(repeated_blocks(torchvision.models.vit_b_16()))
     (16, 12)
     """
-    found = list(dict.fromkeys(_outermost(model)))
-    number = Counter(type(module) for module in found)
-    blocks = [module for module in found if number[type(module)] > 1]
-    if blocks:
-        return blocks
+    for within in (False, True):
+        found = list(dict.fromkeys(_outermost(model, within)))
+        number = Counter(type(module) for module in found)
+        if blocks := [module for module in found if number[type(module)] > 1]:
+            return blocks
     chains = [
         f"{name or 'the model itself'} ({len(m)} entries)"
         for name, m in model.named_modules()

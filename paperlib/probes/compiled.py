@@ -26,7 +26,8 @@ def start_step(count: Tensor, probe: int) -> Tensor:
     count.add_(1)
     if found is None:
         return torch.zeros_like(count)
-    found.start()
+    with torch.enable_grad():  # which is off in an operator; a graph that is traced without gradients has no such call
+        found.start()
     return torch.full_like(count, found.number())
 
 

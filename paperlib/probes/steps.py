@@ -45,6 +45,8 @@ class Step:
         self.slot = list(range(2 * blocks))
         self.seen: list[tuple[weakref.ref[Tensor], int] | None] = [None] * (2 * blocks)
         self.why: dict[int, str] = {}  # for blocks without a ratio
+        self.called: set[int] = set()  # blocks
+        self.in_graph = False  # in compiled code calls are not seen
         self.began = backward_pass()  # where a whole network is recomputed, its forward pass lies in a backward pass
         self.reached = False  # by a backward pass
         self.backward: int | None = None  # that one
@@ -93,7 +95,8 @@ class Step:
         for i in range(len(self.slot) // 2):
             grad_in, grad_out = (self.norms[self.slot[s]] for s in (2 * i, 2 * i + 1))
             place = "output" if grad_out is None else "input" if grad_in is None else ""
-            found.append(place and self.why.get(i, f"no gradient came to its {place}"))
+            why = f"no gradient came to its {place}" if self.in_graph or i in self.called else "it was not called"
+            found.append(place and self.why.get(i, why))
         return found
 
 
@@ -146,6 +149,8 @@ class Recorder:
     def wants(self, i: int) -> Step | None:
         """The step under way, if it is recorded; a block i that is called without gradients is noted."""
         step = self.step if self.step is not None and self.step.due else None
+        if step and not self.evaluating:
+            step.called.add(i)
         if step and not self.evaluating and not torch.is_grad_enabled():
             step.why.setdefault(i, "it was called without gradients (torch.no_grad or torch.inference_mode)")
         return step
@@ -158,6 +163,7 @@ class Recorder:
     def note(self, number: int, slot: int, grad: Tensor) -> None:
         """Take the norm of a gradient that comes from compiled code, for the step of that number."""
         if number in self.recent:
+            self.recent[number].in_graph = True
             self._note(self.recent[number], slot, grad)
 
     def _note(self, step: Step, slot: int, grad: Tensor) -> None:
