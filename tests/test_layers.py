@@ -22,6 +22,7 @@ FLOORS = (
         "energy",
         "models",
         "probes",
+        "callbacks",
         "initial",
         "divergence",
         "captured",

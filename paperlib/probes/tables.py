@@ -13,6 +13,8 @@ def rows(names: list[str], kinds: list[str], pairs: list[list[float]], why: list
     found = []
     for i, (name, kind, (grad_in, grad_out), reason) in enumerate(zip(names, kinds, pairs, why, strict=True)):
         ratio = grad_out / grad_in if grad_in else grad_out * math.inf
+        if not reason and not math.isfinite(ratio):
+            reason = "the gradient is zero" if grad_in == grad_out == 0 else "the gradient is not finite, or vanishes"
         found.append(
             {"block": i + 1, "name": name, "kind": kind, "ratio": ratio}
             | {"grad_in": grad_in, "grad_out": grad_out, "why": reason}

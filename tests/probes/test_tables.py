@@ -18,6 +18,8 @@ def test_ratios():
     found = rows(list("abcd"), ["block"] * 4, [[2.0, 1.0], [0.0, 1.0], [0.0, 0.0], [math.nan, 1.0]], [""] * 4)
     assert [row["ratio"] for row in found[:2]] == [0.5, math.inf]
     assert all(math.isnan(row["ratio"]) for row in found[2:])
+    assert [row["why"] for row in found[::2]] == ["", "the gradient is zero"]
+    assert found[1]["why"] == found[3]["why"] == "the gradient is not finite, or vanishes"
 
 
 def test_few_blocks_are_all_printed():
