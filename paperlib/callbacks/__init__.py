@@ -1,8 +1,8 @@
 """Gradient-norm ratios in the training loops of other libraries.
 
 :class:`paperlib.callbacks.lightning.GradientNormsCallback` is for Lightning's ``Trainer``,
-:class:`paperlib.callbacks.transformers.GradientNormsCallback` for that of Hugging Face's transformers.  Each watches the
-network with a :class:`paperlib.probes.GradientNorms` and logs to whatever the trainer logs to.
+:class:`paperlib.callbacks.transformers.GradientNormsCallback` for that of Hugging Face's transformers.  Each watches
+the network with a :class:`paperlib.probes.GradientNorms` and logs to whatever the trainer logs to.
 """
 
 from __future__ import annotations

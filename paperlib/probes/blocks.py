@@ -98,8 +98,8 @@ def _block(model: nn.Module, item: Any, names: dict[nn.Module, str], outer: dict
     if not isinstance(module, nn.Module) or module not in names:
         raise ValueError(f"block {item!r:.80} is not a submodule of {type(model).__name__}")
     hooked = outer.get(module, module)
-    name = None if isinstance(item, nn.Module) else getattr(item, "name", None)
-    return Block(name or names[hooked], getattr(item, "kind", "block"), hooked)
+    given = None if isinstance(item, nn.Module) else getattr(item, "name", None)
+    return Block(given or names[hooked], getattr(item, "kind", "block"), hooked)
 
 
 def _plain(name: str) -> str:

@@ -99,6 +99,7 @@ def test_without_lightning(monkeypatch):
         ours.GradientNormsCallback()
 
 
+@pytest.mark.slow
 def test_with_lightning(tmp_path):
     pl = pytest.importorskip("lightning.pytorch")
 

@@ -1,4 +1,4 @@
-"""Ratios in the logs of Hugging Face's Trainer: with the package where it is installed, and with its interface played."""
+"""Ratios in the logs of Hugging Face's Trainer: with the package where it is installed, and with a stand-in."""
 
 import importlib.util
 import math
@@ -108,6 +108,7 @@ def test_bad_input(played, monkeypatch):
         ours.GradientNormsCallback(Trainer())
 
 
+@pytest.mark.slow
 def test_with_transformers(tmp_path):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")

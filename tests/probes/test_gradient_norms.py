@@ -18,7 +18,9 @@ class Residual(nn.Module):
     def __init__(self, n=2):
         super().__init__()
         torch.manual_seed(0)
-        self.inner = nn.ModuleList(nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6)) for _ in range(n)).double()
+        self.inner = nn.ModuleList(
+            nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6)) for _ in range(n)
+        ).double()
 
     def forward(self, x):
         for inner in self.inner:
