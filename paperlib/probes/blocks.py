@@ -99,7 +99,7 @@ def _block(model: nn.Module, item: Any, names: dict[nn.Module, str], outer: dict
         raise ValueError(f"block {item!r:.80} is not a submodule of {type(model).__name__}")
     hooked = outer.get(module, module)
     given = None if isinstance(item, nn.Module) else getattr(item, "name", None)
-    return Block(given or names[hooked], getattr(item, "kind", "block"), hooked)
+    return Block(given or names[hooked] or type(module).__name__, getattr(item, "kind", "block"), hooked)
 
 
 def _plain(name: str) -> str:

@@ -490,7 +490,8 @@ class GradientNorms:
         return tables.plot(self.table(), ax)
 
     def __repr__(self) -> str:
-        return f"GradientNorms({type(self.model).__name__}, {len(self.names)} blocks, every={self.every})"
+        number = f"{len(self.names)} block{'s' * (len(self.names) > 1)}"
+        return f"GradientNorms({type(self.model).__name__}, {number}, every={self.every})"
 
     def __str__(self) -> str:
         try:

@@ -84,6 +84,11 @@ def test_containers_can_be_given():
     assert [block.name for block in named_blocks(model, model[0])] == ["0.a", "0.b"]
 
 
+def test_a_model_that_is_its_own_block():
+    model = nn.Linear(2, 2)
+    assert [block.name for block in named_blocks(model, [model])] == ["Linear"]
+
+
 def test_unwrap_takes_off_everything():
     model = nn.Linear(2, 2)
     assert unwrap(torch.compile(nn.DataParallel(torch.compile(model)))) is model
