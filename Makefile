@@ -6,6 +6,7 @@ ARGS ?=
 MINUTES ?= 15
 WORKERS ?= 2
 BIN := .venv/bin
+LOCKED := book watch dev workflow
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
@@ -52,7 +53,7 @@ bench: $(INSTALLED)  ## run the benchmarks
 	for b in benchmarks/*.py; do $(BIN)/python "$$b" || exit; done
 
 lock:  ## renew the lock from pyproject.toml (needs uv: pip install uv)
-	uv pip compile --universal --python-version 3.10 --all-extras --no-header --no-annotate \
+	uv pip compile --universal --python-version 3.10 $(LOCKED:%=--extra %) --no-header --no-annotate \
 		pyproject.toml -o requirements.txt
 
 clean:  ## remove what runs, tests and builds leave

@@ -15,8 +15,7 @@ import torch
 from paired import arguments, ratios, report
 from training_step import ours
 
-from paperlib import probes
-from paperlib.probes import GradientNorms
+from paperlib.probes import GradientNorms, steps
 
 if __name__ == "__main__":
     a = arguments(__doc__, rounds=30)
@@ -45,7 +44,7 @@ if __name__ == "__main__":
         return call
 
     # The tensor hooks spend their time in norm(); the others are the module hooks and the flush.
-    probes.norm = timed(probes.norm)
+    steps.norm = timed(steps.norm)
     for name in ("_start", "_before", "_after", "averages"):
         setattr(probe, name, timed(getattr(probe, name)))
 

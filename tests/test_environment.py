@@ -21,6 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 MINORS = range(10, 15)
 PLATFORMS = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}
 CONDA_ONLY = {"python", "pip", "nodejs"}
+FOREIGN = {
+    "lightning",
+    "transformers",
+}  # extras for other libraries' trainers, which nothing else here needs: not locked
 
 
 def read(name: str) -> str:
@@ -28,9 +32,11 @@ def read(name: str) -> str:
 
 
 def direct() -> dict[str, Requirement]:
-    """What pyproject.toml asks for, all extras included."""
+    """What pyproject.toml asks for, all extras but the foreign ones included."""
     project = tomllib.loads(read("pyproject.toml"))["project"]
-    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    extras = project["optional-dependencies"]
+    assert extras.keys() >= FOREIGN
+    lines = [*project["dependencies"], *(line for name in extras.keys() - FOREIGN for line in extras[name])]
     return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
 
 

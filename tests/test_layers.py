@@ -26,6 +26,7 @@ FLOORS = (
         "energy",
         "models",
         "probes",
+        "callbacks",
         "initial",
         "divergence",
         "captured",
