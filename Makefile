@@ -6,7 +6,7 @@ ARGS ?=
 MINUTES ?= 15
 WORKERS ?= 2
 BIN := .venv/bin
-LOCKED := book watch dev workflow
+LOCKED := training book watch dev workflow
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help

@@ -46,14 +46,29 @@ _HOMES = {
     "train": "training",
 }
 __all__ = sorted(_HOMES)
+_EXTRAS = {"matplotlib": "book", "seaborn": "book", "tensorboard": "watch"}  # of what is not in the extra `training`
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"paperlib.{_HOMES[name]}"), name)
+        return getattr(_load(_HOMES[name]), name)
     if name in _modules():
-        return import_module(f"paperlib.{name}")
+        return _load(name)
     raise AttributeError(f"module 'paperlib' has no attribute {name!r}")
+
+
+def _load(module: str) -> Any:
+    """A module of the library; if a package that it needs is not installed, the error says how to get it."""
+    try:
+        return import_module(f"paperlib.{module}")
+    except ModuleNotFoundError as e:
+        package = (e.name or "paperlib").partition(".")[0]
+        if package == "paperlib":
+            raise
+        extra = _EXTRAS.get(package, "training")
+        raise ModuleNotFoundError(
+            f"paperlib.{module} needs {package}: pip install 'paperlib[{extra}]'", name=e.name
+        ) from None
 
 
 def _modules() -> list[str]:

@@ -28,7 +28,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+try:
+    import pydantic  # noqa: F401
+    from tqdm import tqdm
+except ModuleNotFoundError:
+    sys.exit("paperlib's commands need pip install 'paperlib[training]'")
 
 from paperlib import (
     channel_grid,

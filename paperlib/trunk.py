@@ -221,15 +221,26 @@ def _reasons(paths: Paths, run: _Run) -> Iterator[tuple[nn.Module, int]]:
 
 
 # -- running the model -------------------------------------------------------------------------------------------
+def inside(model: nn.Module) -> nn.Module | None:
+    """What ``DistributedDataParallel``, ``DataParallel`` or ``torch.compile`` was given; None for any other model."""
+    if isinstance(model, DistributedDataParallel | DataParallel):
+        return model.module
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else None
+
+
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside ``DistributedDataParallel``, ``DataParallel`` or ``torch.compile``; any other as it is."""
-    while True:
-        if isinstance(model, DistributedDataParallel | DataParallel):
-            model = model.module
-        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-            model = inner
-        else:
-            return model
+    """The network inside of such wrappers, however they are nested; any other model as it is.
+
+    Examples
+    --------
+    >>> net = nn.Linear(2, 2)
+    >>> unwrap(DataParallel(net)) is net
+    True
+    """
+    while (inner := inside(model)) is not None:
+        model = inner
+    return model
 
 
 @contextlib.contextmanager

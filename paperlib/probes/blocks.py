@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from paperlib.trunk import unwrap as unwrap_parallel
+from paperlib.trunk import inside, unwrap
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -22,26 +22,12 @@ class Block(NamedTuple):
     module: nn.Module
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """The network inside ``DistributedDataParallel``, ``DataParallel`` and ``torch.compile``, however they are nested.
-
-    Examples
-    --------
-    >>> net = nn.Linear(2, 2)
-    >>> unwrap(nn.DataParallel(net)) is net
-    True
-    """
-    while (inner := unwrap_parallel(getattr(model, "_orig_mod", model))) is not model:
-        model = inner
-    return model
-
-
 def compiled_part(model: nn.Module) -> nn.Module:
     """The outermost part of ``model`` that was compiled or is the network itself: what starts a step when called.
 
     Outside of compiled code a hook is ordinary Python.
     """
-    while not hasattr(model, "_orig_mod") and (inner := unwrap_parallel(model)) is not model:
+    while not hasattr(model, "_orig_mod") and (inner := inside(model)) is not None:
         model = inner
     return model
 
