@@ -77,7 +77,7 @@ def conv_weight(weight: Any) -> Tensor:
         raise ValueError(
             f"weight must be a real floating-point tensor of shape (d, c, kh, kw), not {type(weight).__name__}"
         )
-    plain_weight(weight)
+    weight = plain_weight(weight)
     if weight.ndim != 4:
         raise ValueError(
             "weight must be a real floating-point tensor of shape (d, c, kh, kw), not "
@@ -113,12 +113,14 @@ def plain_weight(weight: Tensor) -> Tensor:
         raise ValueError("weight is on the meta device: it has a shape but no numbers, so it has no singular values")
     if not weight.numel():
         raise ValueError(f"weight of shape {tuple(weight.shape)} is empty: it is no convolution")
+    if weight.is_inference() and not torch.is_inference_mode_enabled():
+        return weight.detach().clone()  # autograd refuses it, also where no gradient is asked for
     return weight
 
 
 def finite(weight: Tensor) -> Tensor:
     """``weight``, if none of its entries is NaN or infinite."""
-    if not bool(torch.isfinite(weight).all()):
+    if not bool(torch.isfinite(weight.detach()).all()):
         raise ValueError("the kernel holds NaN or infinite values: it has no singular values")
     return weight
 

@@ -101,6 +101,9 @@ def _error(values: list[float], residuals: list[float]) -> float:
     errors = [residuals[-1]]  # an eigenvalue is never further away than the residual
     if len(values) == 3:
         # The pair counts as one: how far the two are from one another does not matter for the value.
-        for square, gap in ((residuals[-1] ** 2, values[2] - values[1]), (sum(r * r for r in residuals), values[1] - values[0])):
+        for square, gap in (
+            (residuals[-1] ** 2, values[2] - values[1]),
+            (sum(r * r for r in residuals), values[1] - values[0]),
+        ):
             errors += [square / gap] if gap > 0 else []
     return min(errors) / largest

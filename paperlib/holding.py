@@ -108,7 +108,8 @@ def _named(model: nn.Module, item: Any) -> TrunkConv:
         raise ValueError(f"{conv!r:.80} is not a submodule of {type(model).__name__}")
     if why := _why_not(conv):
         raise ValueError(f"{name or 'the model'} cannot be held: {why}")
-    return TrunkConv(name, conv, sides(size))
+    h, w = sides(size)
+    return TrunkConv(name, conv, (h, w))
 
 
 def _found(model: nn.Module, convs: Iterable[Any] | None, example: Tensor | None) -> tuple[list[Any], list[Any]]:

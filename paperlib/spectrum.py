@@ -11,14 +11,14 @@ Networks pad with zeros.  That operator is a part of a slightly larger circular 
 
 The functions take a layer or a bare weight.
 
-A **layer** (``nn.Conv1d`` to ``nn.Conv3d``, ``nn.ConvTranspose1d`` to ``nn.ConvTranspose3d``, ``nn.Linear``) is taken as
-it is, with its padding, stride, dilation and groups, on an input with the sides ``input_size``.  Its current weight is
-used, also that of a parametrisation.  Its bias plays no part: these are the numbers of the linear map.
+A **layer** (``nn.Conv1d`` to ``nn.Conv3d``, ``nn.ConvTranspose1d`` to ``nn.ConvTranspose3d``, ``nn.Linear``) is taken
+as it is, with its padding, stride, dilation and groups, on an input with the sides ``input_size``.  Its current weight
+is used, also that of a parametrisation.  Its bias plays no part: these are the numbers of the linear map.
 
-A **bare weight** is ``(d, c, kh, kw)``, PyTorch's layout for ``nn.Conv2d``, and ``size`` is the side of the feature map at
-the convolution's **output**, or its two sides ``(h, w)``; the input is ``stride`` times as large, and the padding is the
-one that fits.  A weight does not say how many groups it has.  One of shape ``(d, 1, k, k)`` may belong to a convolution of
-one channel, and is taken for that, or to a depthwise one of d channels: say ``groups=d``.
+A **bare weight** is ``(d, c, kh, kw)``, PyTorch's layout for ``nn.Conv2d``, and ``size`` is the side of the feature map
+at the convolution's **output**, or its two sides ``(h, w)``; the input is ``stride`` times as large, and the padding is
+the one that fits.  A weight does not say how many groups it has.  One of shape ``(d, 1, k, k)`` may belong to a
+convolution of one channel, and is taken for that, or to a depthwise one of d channels: say ``groups=d``.
 
 float64 is computed in float64, anything else in float32, with or without autocast.
 
@@ -28,15 +28,15 @@ float64 is computed in float64, anything else in float32, with or without autoca
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paperlib._checks import conv_weight, each_axis, finite, one_of, sides, whole_number
+from paperlib._checks import each_axis, finite, one_of, sides
 from paperlib._lanczos import leading_vector
-from paperlib.layers import Axis, Convolution, adjoint, convolution, matrix, without_autocast
+from paperlib.geometry import Convolution, adjoint, described, matrix, reduced, without_autocast
 
 Padding = Literal["circular", "zeros"]
 
@@ -114,8 +114,8 @@ def waves(grid: tuple[int, ...], *offsets: Tensor) -> Tensor:
     """exp(-i (u·a/h + v·b/w) 2π) for the half spectrum of an h×w grid and the offsets a, b along its two axes.
 
     There may be any other number of axes; half of the spectrum is left out along the last one.  Returns
-    ``(h·(⌊w/2⌋+1), product of the numbers of offsets)``, complex, in the offsets' precision.  The table is made on their
-    device, and nothing is copied to it.
+    ``(h·(⌊w/2⌋+1), product of the numbers of offsets)``, complex, in the offsets' precision.  The table is made on
+    their device, and nothing is copied to it.
     """
     table = None
     for i, (n, places) in enumerate(zip(grid, offsets, strict=True)):
@@ -196,96 +196,6 @@ def _precise(kernel: Tensor) -> Tensor:
     return kernel if kernel.dtype == torch.float64 else kernel.float()
 
 
-# -- what a caller may give --------------------------------------------------------------------------------------
-def described(
-    weight: Any,
-    size: Any = None,
-    stride: Any = None,
-    input_size: Any = None,
-    groups: int = 1,
-    dilation: Any = 1,
-    padding: str = "circular",
-) -> Convolution:
-    """The layer, or the bare weight with its settings, as one :class:`paperlib.layers.Convolution`.
-
-    Raises ``ValueError`` where a setting is missing, or is one that a layer has itself.
-
-    Examples
-    --------
-    >>> described(torch.ones(4, 3, 3, 3), 8, stride=2).input_shape
-    (3, 16, 16)
-    >>> described(nn.Conv2d(3, 4, 3), 8)
-    Traceback (most recent call last):
-    ValueError: a layer is given with input_size=, the sides of its input; size is the output's, for a bare weight
-    """
-    if isinstance(weight, nn.Module):
-        if size is not None:
-            raise ValueError(
-                "a layer is given with input_size=, the sides of its input; size is the output's, for a bare weight"
-            )
-        if stride is not None or groups != 1 or dilation != 1:
-            raise ValueError("stride, groups and dilation are for a bare weight: a layer has its own")
-        return convolution(weight, input_size)
-    conv_weight(weight)
-    if input_size is not None or size is None:
-        raise ValueError("a bare weight is given with size, the sides of its output; input_size= is for a layer")
-    step = whole_number("stride", 1 if stride is None else stride, unit="(the same both ways)")
-    spacing = each_axis("dilation", dilation, 2)
-    if weight.shape[0] % whole_number("groups", groups):
-        raise ValueError(f"groups must divide the {weight.shape[0]} output channels of weight, not be {groups}")
-    axes = tuple(_fitting(n, k, step, d) for n, k, d in zip(sides(size), weight.shape[2:], spacing, strict=True))
-
-    def apply(images: Tensor, kernel: Tensor) -> Tensor:
-        return F.conv2d(_pad(images, axes, padding), kernel, stride=step, dilation=spacing, groups=groups)
-
-    shape = (groups * weight.shape[1], *(axis.inputs for axis in axes))
-    return Convolution(weight, axes, groups, padding, False, shape, apply)
-
-
-def _fitting(outputs: int, taps: int, stride: int, dilation: int) -> Axis:
-    """The border that makes the output ``stride`` times smaller: half of the reach before, what is missing after."""
-    axis = Axis(stride * outputs, outputs, taps, stride, dilation, 0, 0)
-    before = (axis.reach() - 1) // 2
-    return axis._replace(before=before, after=axis.reach() - stride - before)
-
-
-def _pad(x: Tensor, axes: tuple[Axis, ...], padding: str) -> Tensor:
-    """``x`` with its border.  A negative one cuts pixels off that a wide stride never reads."""
-    if padding == "zeros":
-        return F.pad(x, [n for axis in reversed(axes) for n in (axis.before, axis.after)])
-    for i, axis in enumerate(axes):
-        # By index: torch's own circular padding refuses a border wider than the image.
-        places = torch.arange(-axis.before, axis.inputs + axis.after, device=x.device) % axis.inputs
-        x = x.index_select(2 + i, places)
-    return x
-
-
-class _Reduced(NamedTuple):
-    """A dilated convolution as an ordinary one, whose frequencies are read in another order."""
-
-    stride: tuple[int, ...]
-    step: tuple[int, ...]  # the frequency u of the dilated one is number step·u of the ordinary one
-
-
-def reduced(stride: tuple[int, ...], dilation: tuple[int, ...]) -> _Reduced:
-    """The stride of the undilated kernel with the same singular values, and the step through its frequencies.
-
-    A common factor of stride and dilation leaves phases unread, and nothing else.  Without one, the taps of a phase
-    are ``stride`` apart in the kernel, and ``dilation`` apart in the phase; a shift of a phase changes no singular
-    value.
-
-    Examples
-    --------
-    >>> reduced((1, 2, 4), (2, 3, 6))
-    _Reduced(stride=(1, 2, 2), step=(2, 3, 3))
-    """
-    common = [math.gcd(s, d) for s, d in zip(stride, dilation, strict=True)]
-    return _Reduced(
-        tuple(s // g for s, g in zip(stride, common, strict=True)),
-        tuple(d // g for d, g in zip(dilation, common, strict=True)),
-    )
-
-
 def _circular_values(found: Convolution, size: tuple[int, ...]) -> Tensor:
     """The singular values ``(*size, number)`` of the circular convolution with that kernel and that output."""
     weight, groups = found.weight, found.groups
@@ -336,7 +246,9 @@ def _asked(weight: Any, padding: Any) -> str | None:
     """What ``padding`` says, "circular" by default for a bare weight; None is a layer's own."""
     if isinstance(weight, nn.Module):
         if padding not in (None, "circular"):
-            raise ValueError(f"padding {padding!r} is for a bare weight: a layer has its own, or may be taken as 'circular'")
+            raise ValueError(
+                f"padding {padding!r} is for a bare weight: a layer has its own, or may be taken as 'circular'"
+            )
         return padding
     return one_of("padding", "circular" if padding is None else padding, get_args(Padding))
 
@@ -456,9 +368,9 @@ def operator_norm_bound(
 
     An image with p zero pixels beside it is a circular image of n + p pixels, so the zero-padded operator is a
     submatrix of the circular one on that map, and no submatrix has a larger norm.  (The norm of the weight reshaped
-    to d × c·k² is *not* a bound.)  The same holds for a layer of any padding.  Where it is filled with pixels of the image
-    ("reflect", "replicate", "circular"), the bound is multiplied along each axis by the square root of how often a
-    pixel is there at most: that is the norm of the padding.
+    to d × c·k² is *not* a bound.)  The same holds for a layer of any padding.  Where it is filled with pixels of the
+    image ("reflect", "replicate", "circular"), the bound is multiplied along each axis by the square root of how often
+    a pixel is there at most: that is the norm of the padding.
 
     The arguments are those of :func:`singular_values`.  Returns a scalar tensor; differentiable.  Raises ``ValueError``
     for a bad argument.
@@ -493,9 +405,10 @@ def operator_norm(
     """The largest singular value of a convolution or of a linear layer, also where it is not circular.
 
     For circular padding it is exact (:func:`singular_values`), as it is for a map whose matrix has a small side.  There
-    is no closed form for anything else.  A block Lanczos iteration runs on the layer's own forward pass and its adjoint,
-    first in float32 and then in float64, until the estimated error of the square of the norm is below ``tolerance``
-    times that square.  What it returns is never above the exact norm; :func:`operator_norm_bound` is never below it.
+    is no closed form for anything else.  A block Lanczos iteration runs on the layer's own forward pass and its
+    adjoint, first in float32 and then in float64, until the estimated error of the square of the norm is below
+    ``tolerance`` times that square.  What it returns is never above the exact norm; :func:`operator_norm_bound` is
+    never below it.
 
     The derivative is that of the norm at the singular vectors that were found.  Where the two largest singular values
     are nearly the same, it may be that of any mixture of their vectors.

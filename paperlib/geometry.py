@@ -1,7 +1,7 @@
-"""A layer as the linear map that it is: its current weight, its geometry, and its own forward pass without the bias.
+"""A layer, or a bare weight, as a linear map: its weight, its geometry, and its forward pass without the bias.
 
-:class:`Convolution` describes what a convolution reads along each axis.  A transposed convolution is the adjoint of one,
-and a linear layer is one without any axis, so that one description serves all seven layers.  The spectrum
+:class:`Convolution` describes what a convolution reads along each axis.  A transposed convolution is the adjoint of
+one, and a linear layer is one without any axis, so that one description serves all seven layers.  The spectrum
 (:mod:`paperlib.spectrum`) and the projection (:mod:`paperlib.projection`) look at nothing else.
 """
 
@@ -11,7 +11,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +22,11 @@ from torch.nn.utils import prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from paperlib._checks import plain_weight, sides
+from paperlib._checks import conv_weight, each_axis, plain_weight, sides, whole_number
 
 _ORDINARY = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_P, _R = ParamSpec("_P"), TypeVar("_R")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Axis(NamedTuple):
@@ -62,6 +62,32 @@ class Axis(NamedTuple):
         """How many times the padding repeats a pixel at most, the pixel itself counted."""
         row = torch.arange(self.inputs, dtype=torch.float32)[None, None]
         return int(torch.bincount(F.pad(row, (self.before, self.after), mode).long().flatten()).max())
+
+
+class _Reduced(NamedTuple):
+    """A dilated convolution as an ordinary one, whose frequencies are read in another order."""
+
+    stride: tuple[int, ...]
+    step: tuple[int, ...]  # the frequency u of the dilated one is number step·u of the ordinary one
+
+
+def reduced(stride: tuple[int, ...], dilation: tuple[int, ...]) -> _Reduced:
+    """The stride of the undilated kernel with the same singular values, and the step through its frequencies.
+
+    A common factor of stride and dilation leaves phases unread, and nothing else.  Without one, the taps of a phase
+    are ``stride`` apart in the kernel, and ``dilation`` apart in the phase; a shift of a phase changes no singular
+    value.
+
+    Examples
+    --------
+    >>> reduced((1, 2, 4), (2, 3, 6))
+    _Reduced(stride=(1, 2, 2), step=(2, 3, 3))
+    """
+    common = [math.gcd(s, d) for s, d in zip(stride, dilation, strict=True)]
+    return _Reduced(
+        tuple(s // g for s, g in zip(stride, common, strict=True)),
+        tuple(d // g for d, g in zip(dilation, common, strict=True)),
+    )
 
 
 class Convolution(NamedTuple):
@@ -106,7 +132,7 @@ class Convolution(NamedTuple):
         return all(axis.inputs % axis.stride == 0 for axis in self.axes)
 
 
-def without_autocast(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def without_autocast(function: _Function) -> _Function:
     """``function``, with autocast switched off on the device of its first argument, a tensor or a layer.
 
     Autocast would round the products of a float32 computation to three digits.
@@ -119,14 +145,14 @@ def without_autocast(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """
 
     @functools.wraps(function)
-    def exact(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def exact(*args: Any, **kwargs: Any) -> Any:
         first: Any = args[0] if args else next(iter(kwargs.values()), None)
         tensor = next(first.parameters(), None) if isinstance(first, nn.Module) else first
         device = tensor.device.type if isinstance(tensor, Tensor) else "cpu"
         with torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False):
             return function(*args, **kwargs)
 
-    return exact
+    return exact  # type: ignore[return-value]
 
 
 @contextlib.contextmanager
@@ -141,7 +167,7 @@ def _evaluating(layer: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def current_weight(layer: nn.Module) -> Tensor:
+def current_weight(layer: Any) -> Tensor:
     """The weight that the layer's next call in evaluation mode will use, whatever makes it; differentiable.
 
     Parametrisations, and the older ``weight_norm``, ``spectral_norm`` and pruning, make it from other parameters.
@@ -166,7 +192,9 @@ def _kind(layer: Any) -> type[nn.Module]:
         if isinstance(layer, kind):
             if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
                 raise ValueError(f"{type(layer).__name__} has no weight yet: run it once on an input")
-            own = [n for n in ("forward", "_conv_forward") if getattr(type(layer), n, None) is not getattr(kind, n, None)]
+            own = [
+                n for n in ("forward", "_conv_forward") if getattr(type(layer), n, None) is not getattr(kind, n, None)
+            ]
             if own or "forward" in vars(layer):
                 raise ValueError(
                     f"{type(layer).__name__} has a forward pass of its own, so it need not be the {kind.__name__} "
@@ -207,9 +235,9 @@ def convolution(layer: nn.Module, input_size: int | tuple[int, ...] | None = Non
     >>> found.size, found.is_circular(), found.apply(torch.ones(1, 3, 9, 9), found.weight).shape
     ((5, 5), False, torch.Size([1, 8, 5, 5]))
     """
-    layer = getattr(layer, "_orig_mod", layer)  # what torch.compile returns wraps the layer
-    kind = _kind(layer)
-    weight = plain_weight(current_weight(layer))
+    inner: Any = getattr(layer, "_orig_mod", layer)  # what torch.compile returns wraps the layer
+    kind = _kind(inner)
+    weight = plain_weight(current_weight(inner))
     if kind is nn.Linear:
         if input_size is not None:
             raise ValueError("input_size must be left out for a Linear layer: it has no sides")
@@ -217,8 +245,8 @@ def convolution(layer: nn.Module, input_size: int | tuple[int, ...] | None = Non
     if input_size is None:
         raise ValueError(f"{kind.__name__} needs input_size=, the side or the sides of its input")
     input_sides = sides(input_size, weight.ndim - 2, "input_size", "input")
-    input_shape = (int(layer.in_channels), *input_sides)
-    bare = _without_parameters(layer, kind)
+    input_shape = (int(inner.in_channels), *input_sides)
+    bare = _without_parameters(inner, kind)
 
     def apply(images: Tensor, weight: Tensor) -> Tensor:
         return functional_call(bare, {"weight": weight}, (images,))
@@ -226,9 +254,13 @@ def convolution(layer: nn.Module, input_size: int | tuple[int, ...] | None = Non
     output_sides = _output_sides(apply, input_shape, weight)
     transposed = kind in _TRANSPOSED
     inputs, outputs = (output_sides, input_sides) if transposed else (input_sides, output_sides)
-    borders = _borders(layer)
-    axes = zip(inputs, outputs, weight.shape[2:], layer.stride, layer.dilation, *zip(*borders, strict=True), strict=True)
-    return Convolution(weight, tuple(map(Axis._make, axes)), layer.groups, layer.padding_mode, transposed, input_shape, apply)
+    borders = _borders(inner)
+    axes = zip(
+        inputs, outputs, weight.shape[2:], inner.stride, inner.dilation, *zip(*borders, strict=True), strict=True
+    )
+    return Convolution(
+        weight, tuple(map(Axis._make, axes)), inner.groups, inner.padding_mode, transposed, input_shape, apply
+    )
 
 
 def _without_parameters(layer: Any, kind: Any) -> nn.Module:
@@ -258,6 +290,69 @@ def _borders(layer: Any) -> list[tuple[int, int]]:
         totals = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
         return [(total // 2, total - total // 2) for total in totals]
     return [(p, p) for p in layer.padding]
+
+
+def described(
+    weight: Any,
+    size: Any = None,
+    stride: Any = None,
+    input_size: Any = None,
+    groups: int = 1,
+    dilation: Any = 1,
+    padding: str = "circular",
+) -> Convolution:
+    """The layer, or the bare weight with its settings, as one :class:`Convolution`.
+
+    Raises ``ValueError`` where a setting is missing, or is one that a layer has itself.
+
+    Examples
+    --------
+    >>> described(torch.ones(4, 3, 3, 3), 8, stride=2).input_shape
+    (3, 16, 16)
+    >>> described(nn.Conv2d(3, 4, 3), 8)
+    Traceback (most recent call last):
+    ValueError: a layer is given with input_size=, the sides of its input; size is the output's, for a bare weight
+    """
+    if isinstance(weight, nn.Module):
+        if size is not None:
+            raise ValueError(
+                "a layer is given with input_size=, the sides of its input; size is the output's, for a bare weight"
+            )
+        if stride is not None or groups != 1 or dilation != 1:
+            raise ValueError("stride, groups and dilation are for a bare weight: a layer has its own")
+        return convolution(weight, input_size)
+    weight = conv_weight(weight)
+    if input_size is not None or size is None:
+        raise ValueError("a bare weight is given with size, the sides of its output; input_size= is for a layer")
+    step = whole_number("stride", 1 if stride is None else stride, unit="(the same both ways)")
+    spacing = each_axis("dilation", dilation, 2)
+    if weight.shape[0] % whole_number("groups", groups):
+        raise ValueError(f"groups must divide the {weight.shape[0]} output channels of weight, not be {groups}")
+    axes = tuple(_fitting(n, k, step, d) for n, k, d in zip(sides(size), weight.shape[2:], spacing, strict=True))
+
+    def apply(images: Tensor, kernel: Tensor) -> Tensor:
+        return F.conv2d(_pad(images, axes, padding), kernel, stride=step, dilation=spacing, groups=groups)
+
+    shape = (groups * weight.shape[1], *(axis.inputs for axis in axes))
+    return Convolution(weight, axes, groups, padding, False, shape, apply)
+
+
+def _fitting(outputs: int, taps: int, stride: int, dilation: int) -> Axis:
+    """The border that makes the output ``stride`` times smaller: half of the reach before, what is missing after."""
+    axis = Axis(stride * outputs, outputs, taps, stride, dilation, 0, 0)
+    before = (axis.reach() - 1) // 2
+    return axis._replace(before=before, after=axis.reach() - stride - before)
+
+
+def _pad(x: Tensor, axes: tuple[Axis, ...], padding: str) -> Tensor:
+    """``x`` with its border.  A negative one cuts pixels off that a wide stride never reads."""
+    if padding == "zeros":
+        return F.pad(x, [n for axis in reversed(axes) for n in (axis.before, axis.after)])
+    for i, axis in enumerate(axes):
+        # By index: torch's own circular padding refuses a border wider than the image.
+        places = torch.arange(-axis.before, axis.inputs + axis.after, device=x.device) % axis.inputs
+        x = x.index_select(2 + i, places)
+    return x
 
 
 def matrix(found: Convolution, weight: Tensor) -> Tensor:
