@@ -24,6 +24,7 @@ _BASIS = 32  # vectors before a restart
 _KEPT = 10  # of them after it
 _FLOOR = 1.5e-6  # the relative residual that float32 reaches
 _STEPS = 3000
+_LITTLE = 0.01
 
 
 def leading_vector(gram: Callable[[Tensor], Tensor], start: Tensor, tolerance: float) -> Tensor:
@@ -61,7 +62,8 @@ def _iterate(gram: Callable[[Tensor], Tensor], start: Tensor, tolerance: float, 
     filled = 0
     for _ in range(_STEPS):
         behind = basis[: filled + _BLOCK]
-        block, along, rest = _orthogonal(gram(basis[filled : filled + _BLOCK]), behind)
+        recent = len(behind) if filled == _KEPT else min(len(behind), 2 * _BLOCK)
+        block, along, rest = _orthogonal(gram(basis[filled : filled + _BLOCK]), behind, recent)
         projected[: filled + _BLOCK, filled : filled + _BLOCK] = along
         projected[filled : filled + _BLOCK, : filled + _BLOCK] = along.T
         filled += _BLOCK
@@ -83,14 +85,24 @@ def _iterate(gram: Callable[[Tensor], Tensor], start: Tensor, tolerance: float, 
     raise RuntimeError(f"the operator norm did not converge to {tolerance:g}: ask for a larger tolerance")
 
 
-def _orthogonal(images: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows that are orthonormal, and to the basis too; the images' coefficients in the basis, and in these rows."""
-    along = basis @ images.T
-    rows, rest = torch.linalg.qr((images - along.T @ basis).T)
-    # Once more, on what is now of norm 1: rows that rounding alone has made are then orthogonal to the basis, too.
-    again = basis @ rows
-    rows, change = torch.linalg.qr(rows - basis.T @ again)
-    return rows.T, (along + again @ rest).double(), (change @ rest).double()
+def _orthogonal(images: Tensor, basis: Tensor, recent: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows that are orthonormal, and to the basis too; the images' coefficients in the basis, and in these rows.
+
+    Twice is needed, and is enough.  The first time only the ``recent`` rows of the basis count, since but for rounding
+    the images have no part in the others.
+    """
+    near = basis[-recent:]
+    first = near @ images.T
+    left = images - first.T @ near
+    along = basis @ left.T
+    rows, rest = torch.linalg.qr((left - along.T @ basis).T)
+    along[-recent:] += first
+    if rest.diagonal().abs().amin().item() < _LITTLE * torch.linalg.vector_norm(first).item():
+        # What is left is little more than rounding: once more, on rows that are now of norm 1.
+        again = basis @ rows
+        rows, change = torch.linalg.qr(rows - basis.T @ again)
+        along, rest = along + again @ rest, change @ rest
+    return rows.T, along.double(), rest.double()
 
 
 def _error(values: list[float], residuals: list[float]) -> float:

@@ -330,8 +330,13 @@ def described(
         raise ValueError(f"groups must divide the {weight.shape[0]} output channels of weight, not be {groups}")
     axes = tuple(_fitting(n, k, step, d) for n, k, d in zip(sides(size), weight.shape[2:], spacing, strict=True))
 
+    even = all(axis.before == axis.after >= 0 for axis in axes)
+
     def apply(images: Tensor, kernel: Tensor) -> Tensor:
-        return F.conv2d(_pad(images, axes, padding), kernel, stride=step, dilation=spacing, groups=groups)
+        settings: dict[str, Any] = {"stride": step, "dilation": spacing, "groups": groups}
+        if even and padding == "zeros":
+            return F.conv2d(images, kernel, padding=[axis.before for axis in axes], **settings)
+        return F.conv2d(_pad(images, axes, padding), kernel, **settings)
 
     shape = (groups * weight.shape[1], *(axis.inputs for axis in axes))
     return Convolution(weight, axes, groups, padding, False, shape, apply)
