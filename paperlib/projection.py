@@ -209,7 +209,8 @@ def project_unchecked(
         phases, read = phases.transpose(0, 1), read.transpose(0, 1)
     kernel, ok = _nearest(phases, read, frequencies, passes, method or default_method(here.device))
     kernel = from_polyphase(kernel if tall else kernel.transpose(0, 1), weight.shape, stride)
-    sigma = target(weight.shape, stride, relu) if sigma is None else sigma
+    if sigma is None:
+        sigma = target(weight.shape, whole_number("stride", stride), relu)
     kernel = (sigma * kernel).to(weight.dtype).contiguous()
     return kernel.to(weight.device), ok.to(weight.device)
 
