@@ -72,25 +72,85 @@ def one_of(name: str, value: Any, options: Iterable[str]) -> Any:
 
 
 def conv_weight(weight: Any) -> Tensor:
-    """``weight``, if it is the real kernel ``(d, c, kh, kw)`` of an ungrouped 2-D convolution."""
-    if not isinstance(weight, Tensor) or weight.ndim != 4 or weight.is_complex() or not weight.is_floating_point():
-        what = f"{weight.dtype} of {tuple(weight.shape)}" if isinstance(weight, Tensor) else type(weight).__name__
-        raise ValueError(f"weight must be a real floating-point tensor of shape (d, c, kh, kw), not {what}")
+    """``weight``, if it is the real kernel ``(d, c, kh, kw)`` of a 2-D convolution."""
+    if not isinstance(weight, Tensor):
+        raise ValueError(
+            f"weight must be a real floating-point tensor of shape (d, c, kh, kw), not {type(weight).__name__}"
+        )
+    weight = plain_weight(weight)
+    if weight.ndim != 4:
+        raise ValueError(
+            "weight must be a real floating-point tensor of shape (d, c, kh, kw), not "
+            f"{weight.dtype} of {tuple(weight.shape)}"
+        )
+    return weight
+
+
+_REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def plain_weight(weight: Tensor) -> Tensor:
+    """``weight``, if it is a tensor that is not empty, of ordinary real numbers that are here and stored one by one.
+
+    Examples
+    --------
+    >>> plain_weight(torch.ones(4, 4, device="meta"))
+    Traceback (most recent call last):
+    ValueError: weight is on the meta device: it has a shape but no numbers, so it has no singular values
+    """
+    if weight.is_nested:
+        raise ValueError("weight is a nested tensor: give one convolution's weight")
+    if weight.is_quantized:
+        raise ValueError("weight is quantised: give its real numbers, weight.dequantize()")
+    if weight.layout != torch.strided:
+        raise ValueError(f"weight is stored as {weight.layout}: give it as an ordinary tensor, weight.to_dense()")
+    if weight.dtype not in _REAL:
+        raise ValueError(
+            f"weight must be a real floating-point tensor of 16, 32 or 64 bits, not {weight.dtype} of "
+            f"{tuple(weight.shape)}: convert it first"
+        )
+    if weight.is_meta:
+        raise ValueError("weight is on the meta device: it has a shape but no numbers, so it has no singular values")
     if not weight.numel():
         raise ValueError(f"weight of shape {tuple(weight.shape)} is empty: it is no convolution")
+    if weight.is_inference() and not torch.is_inference_mode_enabled():
+        return weight.detach().clone()  # autograd refuses it, also where no gradient is asked for
     return weight
 
 
 def finite(weight: Tensor) -> Tensor:
     """``weight``, if none of its entries is NaN or infinite."""
-    if not bool(torch.isfinite(weight).all()):
+    if not bool(torch.isfinite(weight.detach()).all()):
         raise ValueError("the kernel holds NaN or infinite values: it has no singular values")
     return weight
 
 
-def sides(size: Any) -> tuple[int, int]:
-    """``size``, one or two positive whole numbers, as the two sides ``(h, w)`` of a convolution's output."""
-    pair = (size, size) if isinstance(size, Integral) else tuple(size) if isinstance(size, tuple | list) else ()
-    if len(pair) != 2 or not all(map(_is_whole, pair)):
-        raise ValueError(f"size must be the side of the output or its two sides (h, w), not {size!r}")
-    return int(pair[0]), int(pair[1])
+def sides(size: Any, axes: int = 2, name: str = "size", of: str = "output") -> tuple[int, ...]:
+    """``size``, one positive whole number or one for each axis, as the sides of a convolution's output or input.
+
+    Examples
+    --------
+    >>> sides(8), sides((8, 6, 4), axes=3)
+    ((8, 8), (8, 6, 4))
+    >>> sides((8, 8), axes=1, name="input_size", of="input")
+    Traceback (most recent call last):
+    ValueError: input_size must be the side of the input or a tuple of its 1 side, not (8, 8)
+    """
+    each = (size,) * axes if isinstance(size, Integral) else tuple(size) if isinstance(size, tuple | list) else ()
+    if len(each) != axes or not all(map(_is_whole, each)):
+        several = "its two sides (h, w)" if axes == 2 else f"a tuple of its {axes} side{'s' * (axes > 1)}"
+        raise ValueError(f"{name} must be the side of the {of} or {several}, not {size!r}")
+    return tuple(int(n) for n in each)
+
+
+def each_axis(name: str, value: Any, axes: int) -> tuple[int, ...]:
+    """``value``, one positive whole number or one for each axis, as a tuple.
+
+    Examples
+    --------
+    >>> each_axis("stride", 2, 3), each_axis("stride", (2, 1), 2)
+    ((2, 2, 2), (2, 1))
+    """
+    if isinstance(value, tuple | list) and len(value) == axes:
+        return tuple(whole_number(name, n) for n in value)
+    return (whole_number(name, value, unit="(the same both ways)" if axes == 2 else ""),) * axes

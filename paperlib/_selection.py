@@ -52,7 +52,8 @@ def named(model: nn.Module, item: Any) -> TrunkConv:
         raise ValueError(f"{conv!r:.80} is not a submodule of {type(model).__name__}")
     if why := why_not(conv):
         raise ValueError(f"{name or 'the model'} cannot be held: {why}")
-    return TrunkConv(name, conv, sides(size))
+    h, w = sides(size)
+    return TrunkConv(name, conv, (h, w))
 
 
 def on_trunk(model: nn.Module, example: Any) -> tuple[list[TrunkConv], list[tuple[str, str]]]:

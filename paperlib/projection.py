@@ -19,11 +19,14 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import torch
-from torch import Tensor
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import structural_rank
+from torch import Tensor, nn
 
-from paperlib._checks import conv_weight, finite, one_of, sides, whole_number
+from paperlib._checks import finite, one_of, whole_number
+from paperlib.geometry import Convolution, described, matrix, reduced, without_autocast
 from paperlib.polar import Method, inverse_sqrt
-from paperlib.spectrum import from_polyphase, half_weights, polyphase, singular_values, waves
+from paperlib.spectrum import Padding, frequencies, from_polyphase, half_weights, polyphase, singular_values, waves
 
 if TYPE_CHECKING:
     from paperlib.holding import NormPreserving as NormPreserving
@@ -117,14 +120,15 @@ class _Lags(NamedTuple):
     back: tuple[Tensor, Tensor]  # (lags, frequencies), real and imaginary part: from frequencies to lags
 
 
-def _lags(k: tuple[int, int], grid: tuple[int, int], like: Tensor) -> _Lags:
-    """For a kernel of k taps and the half spectrum of a grid, in the dtype and on the device of ``like``."""
-    device, (kh, kw), (h, w) = like.device, k, grid
-    rows, columns = (torch.arange(n, device=device) for n in k)
-    row, column = (t.flatten() for t in torch.meshgrid(rows, columns, indexing="ij"))
-    number = (row - row[:, None] + kh - 1) * (2 * kw - 1) + column - column[:, None] + kw - 1
-    table = waves(grid, *(torch.arange(1 - n, n, dtype=like.dtype, device=device) for n in k))
-    weights = half_weights(w, like).repeat(h)[:, None] / (h * w)
+def _lags(taps: tuple[int, ...], grid: tuple[int, ...], like: Tensor) -> _Lags:
+    """For a kernel of so many taps and the half spectrum of a grid, in the dtype and on the device of ``like``."""
+    device = like.device
+    places = torch.meshgrid(*(torch.arange(k, device=device) for k in taps), indexing="ij")
+    number = torch.zeros((), dtype=torch.long, device=device)
+    for k, place in zip(taps, map(torch.flatten, places), strict=True):
+        number = number * (2 * k - 1) + place - place[:, None] + k - 1
+    table = waves(grid, *(torch.arange(1 - k, k, dtype=like.dtype, device=device) for k in taps))
+    weights = half_weights(grid[-1], like).repeat(math.prod(grid[:-1]))[:, None] / math.prod(grid)
     return _Lags(number, table, ((table.real * weights).T, (table.imag * weights).T))
 
 
@@ -151,30 +155,30 @@ def _polar(flat: Tensor, lags: _Lags, method: Method) -> tuple[Tensor, Tensor]:
 _RELAXATION = 1.8
 
 
-def _nearest(kernel: Tensor, read: Tensor, grid: tuple[int, int], passes: int, method: Method) -> tuple[Tensor, Tensor]:
-    """The alternating projections of a tall float64 kernel ``(d, c, kh, kw)``, d ≥ c, over-relaxed between.
+def _nearest(kernel: Tensor, read: Tensor, grid: tuple[int, ...], passes: int, method: Method) -> tuple[Tensor, Tensor]:
+    """The alternating projections of a tall float64 kernel ``(d, c, *taps)``, d ≥ c, over-relaxed between.
 
     Taps where ``read``, which broadcasts to the kernel's shape, is zero stay zero.  The second value says whether
     every inverse square root can be trusted.
     """
-    d, c, kh, kw = kernel.shape
-    if (kh, kw) == (1, 1):  # one matrix at every frequency, and nothing to crop: once is enough
-        matrix = kernel[:, :, 0, 0]
+    d, c, *taps = kernel.shape
+    if all(k == 1 for k in taps):  # one matrix at every frequency, and nothing to crop: once is enough
+        matrix = kernel.flatten(1)
         root, ok = inverse_sqrt((matrix.T @ matrix)[None], method)
-        return (matrix @ root[0])[:, :, None, None], ok
-    lags = _lags((kh, kw), grid, kernel)
-    read = read.expand(-1, c, kh, kw).permute(0, 2, 3, 1).reshape(-1, kh * kw * c)
-    flat = kernel.permute(0, 2, 3, 1).reshape(d, kh * kw * c)
+        return (matrix @ root[0]).reshape(kernel.shape), ok
+    lags = _lags(tuple(taps), grid, kernel)
+    read = read.expand(-1, c, *taps).movedim(1, -1).flatten(1)
+    flat = kernel.movedim(1, -1).flatten(1)
     ok = torch.ones((), dtype=torch.bool, device=kernel.device)
     for i in range(passes):
         polar, fine = _polar(flat, lags, method)
         step = polar * read - flat
         flat = flat + (step if i in (0, passes - 1) else _RELAXATION * step)
         ok = ok & fine
-    return flat.reshape(d, kh, kw, c).permute(0, 3, 1, 2), ok
+    return flat.reshape(d, *taps, c).movedim(-1, 1), ok
 
 
-def _grid(size: tuple[int, int], k: tuple[int, ...], small: bool) -> tuple[int, int]:
+def _grid(size: tuple[int, ...], k: tuple[int, ...], small: bool) -> tuple[int, ...]:
     """The frequencies to project at.
 
     A kernel that is orthogonal at 2k-1 frequencies each way is so at all: the autocorrelation has no more lags.
@@ -187,23 +191,25 @@ def _grid(size: tuple[int, int], k: tuple[int, ...], small: bool) -> tuple[int, 
             return max(2 * k - 1, min(n, 2 * k + 1))
         return 2 * k - 1 if n < k else n
 
-    return along(size[0], k[0]), along(size[1], k[1])
+    return tuple(map(along, size, k))
 
 
 @torch.no_grad()
 def project_unchecked(
     weight: Tensor,
-    size: tuple[int, int],
-    stride: int,
+    size: tuple[int, ...],
+    stride: int | tuple[int, ...],
     relu: bool,
     passes: int,
     method: Method | None = None,
     grid: Literal["map", "small"] = "map",
+    sigma: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """:func:`project` without its checks: the kernel, and a boolean scalar tensor that says whether it can be trusted.
 
     With a ``method`` of products alone nothing here waits for a CUDA device.  ``grid="small"`` takes the small grid of
-    alternating projections for a single pass, too.
+    alternating projections for a single pass, too.  ``sigma`` is what to hold the singular values at, by default the
+    :func:`target`.
     """
     # Other accelerators lack float64 or complex numbers; a kernel is small enough to go to the CPU and back.
     here = weight if weight.device.type in ("cpu", "cuda") else weight.cpu()
@@ -219,7 +225,9 @@ def project_unchecked(
         phases, read = phases.transpose(0, 1), read.transpose(0, 1)
     kernel, ok = _nearest(phases, read, frequencies, passes, method or default_method(here.device))
     kernel = from_polyphase(kernel if tall else kernel.transpose(0, 1), weight.shape, stride)
-    kernel = (target(weight.shape, stride, relu) * kernel).to(weight.dtype).contiguous()
+    if sigma is None:
+        sigma = target(weight.shape, whole_number("stride", stride), relu)
+    kernel = (sigma * kernel).to(weight.dtype).contiguous()
     return kernel.to(weight.device), ok.to(weight.device)
 
 
@@ -229,13 +237,18 @@ def default_method(device: torch.device) -> Method:
 
 
 @torch.no_grad()
+@without_autocast
 def project(
-    weight: Tensor,
-    size: int | tuple[int, int],
-    stride: int = 1,
+    weight: Tensor | nn.Module,
+    size: int | tuple[int, int] | None = None,
+    stride: int | None = None,
     relu: bool = False,
     passes: int = 1,
     method: Method | None = None,
+    *,
+    input_size: int | tuple[int, ...] | None = None,
+    groups: int = 1,
+    dilation: int | tuple[int, int] = 1,
 ) -> Tensor:
     """The nearest norm-preserving kernel, cropped to its shape (equation 8 and Algorithm 1).
 
@@ -248,16 +261,21 @@ def project(
     (:func:`stalls`).  Begin with :func:`delta_orthogonal` there, or make the kernel by
     :func:`paperlib.parametrization.orthogonal`, which is exact for every shape.
 
+    For a layer, the projected weight is returned, and the layer is not changed.  Algorithm 1 knows circular
+    convolutions only, and takes the layer for one with the same output.  Groups are projected each for itself.
+    The taps of a dilated kernel are those of an ordinary one at other frequencies.  A transposed convolution takes the
+    gradient through the convolution that it is the adjoint of, and a linear layer through its one matrix.
+
     Parameters
     ----------
-    weight : Tensor, (d, c, kh, kw)
-        The kernel: real; it is not changed.
+    weight : Tensor, (d, c / groups, kh, kw), or nn.Module
+        The kernel: real; it is not changed.  Or a layer (:func:`paperlib.geometry.convolution`).
     size : int or tuple of int
-        The side, or the sides ``(h, w)``, of the feature map at the convolution's **output**.  One pass uses all of
-        its h·w frequencies.  More passes, as well as a map that is smaller than the kernel, use about 2k-1 each way,
-        which is enough for every size.
+        For a bare weight, the side, or the sides ``(h, w)``, of the feature map at the convolution's **output**.  One
+        pass uses all of its h·w frequencies.  More passes, as well as a map that is smaller than the kernel, use about
+        2k-1 each way, which is enough for every size.
     stride : int
-        The convolution's stride, the same both ways.
+        For a bare weight, the convolution's stride, the same both ways; by default 1.
     relu : bool
         Whether a ReLU follows directly, see :func:`target`.
     passes : int
@@ -266,9 +284,16 @@ def project(
         How to take the inverse square root, see :func:`paperlib.polar.inverse_sqrt`; by default it depends on the
         device.  Products that do not converge are done again by ``"eigh"``.
 
+    input_size : int or tuple of int
+        For a layer, the side or the sides of its **input**.  A linear layer has none.
+    groups : int
+        For a bare weight, the number of groups.
+    dilation : int or tuple of int
+        For a bare weight, the distance of its taps.
+
     Returns
     -------
-    Tensor, (d, c, kh, kw)
+    Tensor, the weight's shape
         The projected kernel, in the weight's dtype and on its device; computed in float64, detached.
 
     Raises
@@ -288,27 +313,63 @@ def project(
     >>> [f"{x:.3f}" for x in spread(project(w, size=32, passes=50), 32)]
     ['1.000', '1.000']
     """
-    conv_weight(weight)
-    stride, shape, passes = (
-        whole_number("stride", stride, unit="(the same both ways)"),
-        sides(size),
-        whole_number("passes", passes),
-    )
-    finite(weight)
+    found = described(weight, size, stride, input_size, groups, dilation)
+    passes = whole_number("passes", passes)
+    finite(found.weight)
     if method is not None:
         one_of("method", method, get_args(Method))
-    kernel, ok = project_unchecked(weight, shape, stride, relu, passes, method)
+    step, along = reduced(found.stride, found.dilation)
+    # Where the dilation and the number of frequencies have a common factor, it reads only some of them.
+    grid = tuple(n // math.gcd(n, d) for n, d in zip(found.size, along, strict=True))
+    sigma = _target(found, relu)
+    return torch.cat(
+        [_project_group(part, grid, step, sigma, passes, method) for part in found.weight.chunk(found.groups)]
+    )
+
+
+def _project_group(
+    weight: Tensor, grid: tuple[int, ...], stride: tuple[int, ...], sigma: float, passes: int, method: Method | None
+) -> Tensor:
+    kernel, ok = project_unchecked(weight, grid, stride, False, passes, method, sigma=sigma)
     if not ok:
-        kernel, ok = project_unchecked(weight, shape, stride, relu, passes, "eigh")
+        kernel, ok = project_unchecked(weight, grid, stride, False, passes, "eigh", sigma=sigma)
     if not ok:
         raise ValueError("the kernel is rank-deficient at some frequency (or zero): its projection is not unique")
     return kernel
 
 
-def spread(weight: Tensor, size: int | tuple[int, int], stride: int = 1, relu: bool = False) -> tuple[float, float]:
+def _rank(found: Convolution) -> int:
+    """The generic rank of the circular map at one frequency, of all groups together."""
+    d, c = found.weight.shape[0] // found.groups, found.weight.shape[1]
+    return found.groups * min(d, math.prod(axis.read() for axis in found.axes) * c)
+
+
+def _target(found: Convolution, relu: bool) -> float:
+    """Equation 7: σ² is the number of dimensions of the gradient at the layer's output over the rank."""
+    outputs = found.weight.shape[0]
+    if found.transposed:  # its output is the input of the convolution
+        outputs = found.groups * found.weight.shape[1] * math.prod(found.stride)
+    return math.sqrt((2 if relu else 1) * outputs / _rank(found))
+
+
+@without_autocast
+def spread(
+    weight: Tensor | nn.Module,
+    size: int | tuple[int, int] | None = None,
+    stride: int | None = None,
+    relu: bool = False,
+    *,
+    input_size: int | tuple[int, ...] | None = None,
+    padding: Padding | None = None,
+    groups: int = 1,
+    dilation: int | tuple[int, int] = 1,
+) -> tuple[float, float]:
     """The smallest and the largest non-zero singular value of the convolution, over the target.
 
-    ``(1, 1)`` keeps the norm.  Zeros that every kernel of this shape has (a rank below d) do not count.
+    ``(1, 1)`` keeps the norm.  Zeros that every kernel of this shape has (a rank below d) do not count.  The arguments
+    are those of :func:`paperlib.spectrum.singular_values`, and ``relu`` as in :func:`target`.  For a layer that is not
+    circular these are the values of the layer as it is, border included; ``padding="circular"`` gives those that
+    Algorithm 1 looks at.
 
     Examples
     --------
@@ -316,9 +377,20 @@ def spread(weight: Tensor, size: int | tuple[int, int], stride: int = 1, relu: b
     >>> abs(low - 1) < 1e-6 and abs(high - 1) < 1e-6
     True
     """
-    values = singular_values(conv_weight(weight).detach(), size, stride)[..., : rank(weight.shape, stride)]
-    values = values / target(weight.shape, stride, relu)
+    values = singular_values(
+        weight, size, stride, input_size=input_size, padding=padding, groups=groups, dilation=dilation
+    ).detach()
+    found = described(weight, size, stride, input_size, groups, dilation, padding or "circular")
+    asked = padding if isinstance(weight, nn.Module) else padding or "circular"
+    circular = frequencies(found, asked) is not None
+    values = values[..., : _rank(found) if circular else _structural_rank(found)] / _target(found, relu)
     return values.min().item(), values.max().item()
+
+
+def _structural_rank(found: Convolution) -> int:
+    """The rank of the map for a kernel without any zero, which no other kernel of its shape exceeds."""
+    pattern = matrix(found, torch.ones_like(found.weight, dtype=torch.float64, device="cpu"))
+    return int(structural_rank(csr_matrix(pattern.numpy())))
 
 
 def delta_orthogonal(

@@ -3,15 +3,24 @@
 With circular padding a convolution is diagonal in frequency: at each of the h·w frequencies it acts as one d×c
 matrix, the kernel's Fourier transform there, and its singular values are those of these matrices together
 [Sedghi2019]_.  A stride s is no exception: a strided convolution is an ordinary one that reads the s² phases of its
-input as s²·c channels (:func:`polyphase`).  The kernel is real, so frequencies come in conjugate pairs and half of
-them are enough.
+input as s²·c channels (:func:`polyphase`).  Groups are convolutions beside one another.  A dilation permutes the
+frequencies.  The kernel is real, so frequencies come in conjugate pairs and half of them are enough.
 
 Networks pad with zeros.  That operator is a part of a slightly larger circular one, which bounds its norm from above
 (:func:`operator_norm_bound`); its exact norm needs an iteration (:func:`operator_norm`).
 
-Everywhere ``weight`` is ``(d, c, kh, kw)``, PyTorch's layout, and ``size`` is the side of the feature map at the
-convolution's **output**, or its two sides ``(h, w)``; the input is ``stride`` times as large.  float64 is computed in
-float64, anything else in float32.
+The functions take a layer or a bare weight.
+
+A **layer** (``nn.Conv1d`` to ``nn.Conv3d``, ``nn.ConvTranspose1d`` to ``nn.ConvTranspose3d``, ``nn.Linear``) is taken
+as it is, with its padding, stride, dilation and groups, on an input with the sides ``input_size``.  Its current weight
+is used, also that of a parametrisation.  Its bias plays no part: these are the numbers of the linear map.
+
+A **bare weight** is ``(d, c, kh, kw)``, PyTorch's layout for ``nn.Conv2d``, and ``size`` is the side of the feature map
+at the convolution's **output**, or its two sides ``(h, w)``; the input is ``stride`` times as large, and the padding is
+the one that fits.  A weight does not say how many groups it has.  One of shape ``(d, 1, k, k)`` may belong to a
+convolution of one channel, and is taken for that, or to a depthwise one of d channels: say ``groups=d``.
+
+float64 is computed in float64, anything else in float32, with or without autocast.
 
 .. [Sedghi2019] Sedghi, Gupta, Long: *The singular values of convolutional layers*, ICLR 2019, Theorem 6.
 """
@@ -19,20 +28,23 @@ float64, anything else in float32.
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, svds
-from torch import Tensor
+from torch import Tensor, nn
 
-from paperlib._checks import conv_weight, finite, one_of, sides, whole_number
+from paperlib._checks import each_axis, finite, one_of, sides
+from paperlib._lanczos import leading_vector
+from paperlib.geometry import Convolution, adjoint, described, matrix, reduced, without_autocast
 
 Padding = Literal["circular", "zeros"]
 
+LARGEST_MATRIX = 2**24
+"""How many entries a matrix may have that :func:`singular_values` takes apart as a whole (128 MiB in float64)."""
 
-def polyphase(weight: Tensor, stride: int) -> Tensor:
+
+def polyphase(weight: Tensor, stride: int | tuple[int, ...]) -> Tensor:
     """The stride-1 kernel on the phases of the input that a strided kernel amounts to.
 
     A convolution with stride s reads every s-th pixel, so its input splits into s² images, one for each position
@@ -43,9 +55,9 @@ def polyphase(weight: Tensor, stride: int) -> Tensor:
     Parameters
     ----------
     weight : Tensor, (d, c, kh, kw)
-        The kernel of the strided convolution.
-    stride : int
-        The stride s, the same both ways.
+        The kernel of the strided convolution, of two axes or any other number.
+    stride : int or tuple of int
+        The stride s, the same along all axes or one for each.
 
     Returns
     -------
@@ -57,15 +69,25 @@ def polyphase(weight: Tensor, stride: int) -> Tensor:
     >>> polyphase(torch.ones(8, 3, 3, 3), 2).shape, polyphase(torch.ones(8, 3, 4, 4), 4).shape
     (torch.Size([8, 12, 2, 2]), torch.Size([8, 48, 1, 1]))
     """
-    _, c, kh, kw = conv_weight(weight).shape
-    if whole_number("stride", stride, unit="(the same both ways)") == 1:
+    d, c, *taps = weight.shape
+    strides = each_axis("stride", stride, len(taps))
+    if all(s == 1 for s in strides):
         return weight
-    phases = F.pixel_unshuffle(F.pad(weight, (0, -kw % stride, 0, -kh % stride)), stride)
+    border = [n for k, s in zip(reversed(taps), reversed(strides), strict=True) for n in (0, -k % s)]
+    split = [n for k, s in zip(taps, strides, strict=True) for n in (-(-k // s), s)]
+    phases = F.pad(weight, border).reshape(d, c, *split).permute(0, 1, *_phases_first(len(taps)))
     # A kernel that is smaller than the stride reads only the first of the phases.
-    return phases.unflatten(1, (c, stride, stride))[:, :, :kh, :kw].flatten(1, 3)
+    for axis, (k, s) in enumerate(zip(taps, strides, strict=True)):
+        phases = phases.narrow(2 + axis, 0, min(k, s))
+    return phases.flatten(1, 1 + len(taps))
 
 
-def from_polyphase(phases: Tensor, weight_shape: tuple[int, ...], stride: int) -> Tensor:
+def _phases_first(axes: int) -> list[int]:
+    """The order that takes (rows, phase of rows, columns, phase of columns, ...) to all phases, then all places."""
+    return [*range(3, 3 + 2 * axes, 2), *range(2, 2 + 2 * axes, 2)]
+
+
+def from_polyphase(phases: Tensor, weight_shape: tuple[int, ...], stride: int | tuple[int, ...]) -> Tensor:
     """The strided kernel of ``weight_shape`` with these :func:`polyphase` ``phases``; taps beyond its edge are dropped.
 
     Examples
@@ -74,29 +96,39 @@ def from_polyphase(phases: Tensor, weight_shape: tuple[int, ...], stride: int) -
     >>> torch.equal(from_polyphase(polyphase(w, 2), w.shape, 2), w)
     True
     """
-    if stride == 1:
+    d, c, *taps = weight_shape
+    strides, axes = each_axis("stride", stride, len(taps)), len(taps)
+    if all(s == 1 for s in strides):
         return phases
-    _, c, kh, kw = weight_shape
-    ph, pw = min(kh, stride), min(kw, stride)
-    read = phases.unflatten(1, (c, ph, pw))
-    every = F.pad(read, (0, 0, 0, 0, 0, stride - pw, 0, stride - ph))
-    return F.pixel_shuffle(every.flatten(1, 3), stride)[:, :, :kh, :kw]
+    read = phases.unflatten(1, (c, *(min(k, s) for k, s in zip(taps, strides, strict=True))))
+    missing = [n for k, s in zip(reversed(taps), reversed(strides), strict=True) for n in (0, max(0, s - k))]
+    every = F.pad(read, [0] * (2 * axes) + missing)
+    back = [n for axis in range(axes) for n in (2 + axes + axis, 2 + axis)]
+    whole = every.permute(0, 1, *back).reshape(d, c, *(-(-k // s) * s for k, s in zip(taps, strides, strict=True)))
+    for axis, k in enumerate(taps):
+        whole = whole.narrow(2 + axis, 0, k)
+    return whole
 
 
-def waves(grid: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
-    """exp(-i (u·a/h + v·b/w) 2π) for the half spectrum of an h×w grid and the offsets a in ``rows``, b in ``columns``.
+def waves(grid: tuple[int, ...], *offsets: Tensor) -> Tensor:
+    """exp(-i (u·a/h + v·b/w) 2π) for the half spectrum of an h×w grid and the offsets a, b along its two axes.
 
-    Returns ``(h·(⌊w/2⌋+1), len(rows)·len(columns))``, complex, in the offsets' precision.  The table is made on their
-    device, and nothing is copied to it.
+    There may be any other number of axes; half of the spectrum is left out along the last one.  Returns
+    ``(h·(⌊w/2⌋+1), product of the numbers of offsets)``, complex, in the offsets' precision.  The table is made on
+    their device, and nothing is copied to it.
     """
-    h, w = grid
-    u = torch.arange(h, dtype=rows.dtype, device=rows.device)
-    v = torch.arange(w // 2 + 1, dtype=rows.dtype, device=rows.device)
-    one = torch.ones((), dtype=rows.dtype, device=rows.device)
-    # Reducing u·a modulo h first keeps the angle below 2π, where sine and cosine are exact to the last digit.
-    along_h = torch.polar(one, -2 * math.pi / h * torch.remainder(u[:, None] * rows, h))
-    along_w = torch.polar(one, -2 * math.pi / w * torch.remainder(v[:, None] * columns, w))
-    return (along_h[:, None, :, None] * along_w[None, :, None, :]).reshape(u.numel() * v.numel(), -1)
+    table = None
+    for i, (n, places) in enumerate(zip(grid, offsets, strict=True)):
+        number = n // 2 + 1 if i == len(grid) - 1 else n
+        u = torch.arange(number, dtype=places.dtype, device=places.device)
+        one = torch.ones((), dtype=places.dtype, device=places.device)
+        # Reducing u·a modulo h first keeps the angle below 2π, where sine and cosine are exact to the last digit.
+        along = torch.polar(one, -2 * math.pi / n * torch.remainder(u[:, None] * places, n))
+        if table is not None:
+            along = (table[:, None, :, None] * along[None, :, None, :]).flatten(2).flatten(0, 1)
+        table = along
+    assert table is not None
+    return table
 
 
 def half_weights(w: int, like: Tensor) -> Tensor:
@@ -115,7 +147,8 @@ def half_weights(w: int, like: Tensor) -> Tensor:
     return 2 - ((column == 0) | (2 * column == w)).to(like.dtype)
 
 
-def transfer_matrices(weight: Tensor, size: int | tuple[int, int], stride: int = 1) -> Tensor:
+@without_autocast
+def transfer_matrices(weight: Tensor, size: int | tuple[int, ...], stride: int | tuple[int, ...] = 1) -> Tensor:
     """The kernel's Fourier transform at each frequency of the half spectrum: the matrices P of Theorem 3.
 
     (torch's convolution is a correlation and acts by their conjugates; the singular values are the same.)  At (-u, -v)
@@ -127,11 +160,11 @@ def transfer_matrices(weight: Tensor, size: int | tuple[int, int], stride: int =
     Parameters
     ----------
     weight : Tensor, (d, c, kh, kw)
-        The kernel.
+        The kernel, of two axes or any other number.
     size : int or tuple of int
-        The side of the output, or its two sides ``(h, w)``.
-    stride : int
-        The convolution's stride, the same both ways.
+        The side of the output, or its sides ``(h, w)``.
+    stride : int or tuple of int
+        The convolution's stride, the same along all axes or one for each.
 
     Returns
     -------
@@ -141,7 +174,7 @@ def transfer_matrices(weight: Tensor, size: int | tuple[int, int], stride: int =
     Raises
     ------
     ValueError
-        For a bad ``weight``, ``size`` or ``stride``.
+        For a bad ``size`` or ``stride``.
 
     Examples
     --------
@@ -150,13 +183,12 @@ def transfer_matrices(weight: Tensor, size: int | tuple[int, int], stride: int =
     >>> torch.allclose(transfer_matrices(w, 8), fft)
     True
     """
-    h, w = sides(size)
+    *grid, last = sides(size, weight.ndim - 2)
     kernel = _precise(polyphase(weight, stride))
-    d, c, kh, kw = kernel.shape
-    row, column = (torch.arange(k, dtype=kernel.dtype, device=kernel.device) for k in (kh, kw))
-    table = waves((h, w), row, column)
-    flat = kernel.flatten(2).permute(2, 0, 1).reshape(kh * kw, d * c)
-    return torch.complex(table.real @ flat, table.imag @ flat).reshape(h, w // 2 + 1, d, c)
+    d, c, *taps = kernel.shape
+    table = waves((*grid, last), *(torch.arange(k, dtype=kernel.dtype, device=kernel.device) for k in taps))
+    flat = kernel.flatten(2).permute(2, 0, 1).reshape(-1, d * c)
+    return torch.complex(table.real @ flat, table.imag @ flat).reshape(*grid, last // 2 + 1, d, c)
 
 
 def _precise(kernel: Tensor) -> Tensor:
@@ -164,29 +196,111 @@ def _precise(kernel: Tensor) -> Tensor:
     return kernel if kernel.dtype == torch.float64 else kernel.float()
 
 
-def singular_values(weight: Tensor, size: int | tuple[int, int], stride: int = 1) -> Tensor:
-    """All singular values of a convolution with circular padding, frequency by frequency (Theorem 3).
+def _circular_values(found: Convolution, size: tuple[int, ...]) -> Tensor:
+    """The singular values ``(*size, number)`` of the circular convolution with that kernel and that output."""
+    weight, groups = found.weight, found.groups
+    stride, step = reduced(found.stride, found.dilation)
+    kernel = finite(polyphase(weight, stride))
+    d, c = kernel.shape[0] // groups, kernel.shape[1]
+    full = min(d, math.prod(found.stride) * weight.shape[1])
+    if all(k == 1 for k in kernel.shape[2:]):  # the same matrix at every frequency
+        values = torch.linalg.svdvals(_precise(kernel.flatten(1)).unflatten(0, (groups, d)))
+        return _together(values, full - min(d, c)).expand(*size, -1)
+    half = torch.linalg.svdvals(transfer_matrices(weight, size, stride).unflatten(-2, (groups, d)))
+    # The frequency (u, v) beyond the half has the values of (-u, -v), inside it.
+    *grid, last = size
+    beyond = [-torch.arange(n, device=half.device) % n for n in grid]
+    beyond.append(last - torch.arange(last // 2 + 1, last, device=half.device))
+    mirrored = half[torch.meshgrid(*beyond, indexing="ij")]
+    values = _together(torch.cat([half, mirrored], dim=len(size) - 1), full - min(d, c))
+    for axis, (n, along) in enumerate(zip(size, step, strict=True)):
+        if along % n != 1 % n:
+            values = values.index_select(axis, torch.arange(n, device=values.device) * along % n)
+    return values
+
+
+def _together(values: Tensor, zeros: int) -> Tensor:
+    """The values of all groups ``(..., groups, number)`` with so many zeros for each, the largest first."""
+    values = F.pad(values, (0, zeros))
+    return values.flatten(-2) if values.shape[-2] == 1 else values.flatten(-2).sort(dim=-1, descending=True).values
+
+
+def frequencies(found: Convolution, padding: str | None) -> tuple[int, ...] | None:
+    """The grid of frequencies at which the map's singular values are to be taken, or None if it is not circular.
+
+    ``padding="circular"`` asks for those of a circular convolution in any case.
+    """
+    if found.is_circular():
+        return found.size
+    if padding != "circular":
+        return None
+    if not found.is_divisible():
+        raise ValueError(
+            f"padding='circular' needs an input that the stride divides: {found.stride} does not divide "
+            f"{tuple(axis.inputs for axis in found.axes)}"
+        )
+    return tuple(axis.inputs // axis.stride for axis in found.axes)
+
+
+def _asked(weight: Any, padding: Any) -> str | None:
+    """What ``padding`` says, "circular" by default for a bare weight; None is a layer's own."""
+    if isinstance(weight, nn.Module):
+        if padding not in (None, "circular"):
+            raise ValueError(
+                f"padding {padding!r} is for a bare weight: a layer has its own, or may be taken as 'circular'"
+            )
+        return padding
+    return one_of("padding", "circular" if padding is None else padding, get_args(Padding))
+
+
+@without_autocast
+def singular_values(
+    weight: Tensor | nn.Module,
+    size: int | tuple[int, int] | None = None,
+    stride: int | None = None,
+    *,
+    input_size: int | tuple[int, ...] | None = None,
+    padding: Padding | None = None,
+    groups: int = 1,
+    dilation: int | tuple[int, int] = 1,
+) -> Tensor:
+    """All singular values of a convolution or of a linear layer.
+
+    Those of a circular convolution come frequency by frequency (Theorem 3), whatever its size.  Those of any other
+    layer come from the matrix that it is, if it has no more than 2²⁴ entries (:data:`LARGEST_MATRIX`).
 
     Parameters
     ----------
-    weight : Tensor, (d, c, kh, kw)
-        The kernel: of any size, odd or even, on any device.
+    weight : Tensor, (d, c / groups, kh, kw), or nn.Module
+        The kernel, of any size, odd or even, on any device; or a layer, see the head of this page.
     size : int or tuple of int
-        The side (or the sides ``(h, w)``) of the **output**; the input is ``stride`` times as large.
+        For a bare weight, the side (or the sides ``(h, w)``) of the **output**; the input is ``stride`` times as large.
     stride : int
-        The convolution's stride, the same both ways.
+        For a bare weight, the convolution's stride, the same both ways; by default 1.
+    input_size : int or tuple of int
+        For a layer, the side or the sides of its **input**.  A linear layer has none.
+    padding : {"circular", "zeros"}, optional
+        What lies beyond the border of a bare weight's image, by default "circular".  With a layer, "circular" asks for
+        an approximation: the values as if the layer had circular padding of the width that fits.
+    groups : int
+        For a bare weight, the number of groups; d for a depthwise convolution.
+    dilation : int or tuple of int
+        For a bare weight, the distance of its taps.
 
     Returns
     -------
-    Tensor, (h, w, min(d, s²c))
-        The singular values at each frequency, largest first.  Together they are those of the whole operator from
-        c·(s·h)·(s·w) to d·h·w numbers, with multiplicity; those that are zero because phases are skipped are included.
+    Tensor, (h, w, number) or (number,)
+        For a circular convolution the singular values at each frequency, largest first: min(d, s²c) for one group.
+        Together they are those of the whole operator from c·(s·h)·(s·w) to d·h·w numbers, with multiplicity; those that
+        are zero because phases are skipped are included.  There is one axis of frequencies for each axis of the
+        convolution, and none for a linear layer.  For any other layer all min(inputs, outputs) of them, largest first.
         float64 for a float64 weight, else float32; differentiable.
 
     Raises
     ------
     ValueError
-        For a bad ``weight`` (NaN and infinite values, too), ``size`` or ``stride``.
+        For a bad argument (NaN and infinite weights, too), and for a layer that is not circular and whose matrix is
+        too large.
 
     Examples
     --------
@@ -197,36 +311,35 @@ def singular_values(weight: Tensor, size: int | tuple[int, int], stride: int = 1
     >>> exact = torch.linalg.svdvals(dense(w, size=5))
     >>> torch.allclose(s.flatten().sort(descending=True).values, exact, atol=1e-12)
     True
+    >>> singular_values(nn.Conv2d(3, 4, 3, stride=2), input_size=9).shape  # no padding: 4x4 outputs of 4 channels
+    torch.Size([64])
     """
-    h, w = sides(size)
-    kernel = finite(polyphase(weight, stride))
-    rank, full = min(kernel.shape[:2]), min(weight.shape[0], stride * stride * weight.shape[1])
-    if kernel.shape[2:] == (1, 1):  # the same matrix at every frequency
-        values = torch.linalg.svdvals(_precise(kernel[:, :, 0, 0]))
-        return F.pad(values, (0, full - rank)).expand(h, w, full)
-    half = torch.linalg.svdvals(transfer_matrices(weight, (h, w), stride))
-    # The frequency (u, v) beyond the half has the values of (-u, -v), inside it.
-    u = torch.arange(h, device=half.device)
-    v = torch.arange(w // 2 + 1, w, device=half.device)
-    mirrored = half[(-u % h)[:, None], w - v]
-    return F.pad(torch.cat([half, mirrored], dim=1), (0, full - rank))
+    asked = _asked(weight, padding)
+    found = described(weight, size, stride, input_size, groups, dilation, asked or "")
+    grid = frequencies(found, asked)
+    if grid is not None:
+        return _circular_values(found, grid)
+    return torch.linalg.svdvals(_small_matrix(found))
 
 
-def _pad(x: Tensor, k: tuple[int, ...], stride: int, padding: Padding) -> Tensor:
-    """``x`` with the border that gives an output ``stride`` times smaller: (k-1)//2 before, what is missing after."""
-    border = []
-    for side in (1, 0):
-        before = (k[side] - 1) // 2
-        border += [before, k[side] - stride - before]
-    if padding == "zeros":
-        return F.pad(x, border)  # a negative border cuts pixels off that a wide stride never reads
-    for axis, before, after in ((3, border[0], border[1]), (2, border[2], border[3])):
-        n = x.shape[axis]
-        # By index: torch's own circular padding refuses a border wider than the image.
-        x = x.index_select(axis, torch.arange(-before, n + after, device=x.device) % n)
-    return x
+def _small_matrix(found: Convolution) -> Tensor:
+    inputs, outputs = _numbers(found)
+    if inputs * outputs > LARGEST_MATRIX:
+        raise ValueError(
+            f"this convolution is not circular, and its matrix of {outputs} by {inputs} entries is too large to take "
+            "apart: ask for its operator_norm, or for the values of its circular approximation, padding='circular'"
+        )
+    return matrix(found, _precise(finite(found.weight)))
 
 
+def _numbers(found: Convolution) -> tuple[int, int]:
+    """How many numbers go into the map, and how many come out of it."""
+    d, c = found.weight.shape[0], found.groups * found.weight.shape[1]
+    small, large = d * math.prod(found.size), c * math.prod(axis.inputs for axis in found.axes)
+    return (small, large) if found.transposed else (large, small)
+
+
+@without_autocast
 def dense(weight: Tensor, size: int | tuple[int, int], stride: int = 1, padding: Padding = "circular") -> Tensor:
     """The convolution as one matrix ``(d·h·w, c·s·h·s·w)``: an identity basis pushed through torch's own ``conv2d``.
 
@@ -237,22 +350,30 @@ def dense(weight: Tensor, size: int | tuple[int, int], stride: int = 1, padding:
     >>> dense(torch.ones(4, 3, 3, 3), size=5, padding="zeros").shape
     torch.Size([100, 75])
     """
-    conv_weight(weight)
     one_of("padding", padding, get_args(Padding))
-    (h, w), c = sides(size), weight.shape[1]
-    n = c * h * w * whole_number("stride", stride, unit="(the same both ways)") ** 2
-    basis = torch.eye(n, dtype=weight.dtype, device=weight.device).reshape(n, c, h * stride, w * stride)
-    return F.conv2d(_pad(basis, weight.shape[2:], stride, padding), weight, stride=stride).flatten(1).T
+    return matrix(described(weight, size, stride, padding=padding), weight)
 
 
-def operator_norm_bound(weight: Tensor, size: int | tuple[int, int], stride: int = 1) -> Tensor:
+@without_autocast
+def operator_norm_bound(
+    weight: Tensor | nn.Module,
+    size: int | tuple[int, int] | None = None,
+    stride: int | None = None,
+    *,
+    input_size: int | tuple[int, ...] | None = None,
+    groups: int = 1,
+    dilation: int | tuple[int, int] = 1,
+) -> Tensor:
     """A certified upper bound on the norm of the zero-padded convolution: the circular norm on a slightly larger map.
 
     An image with p zero pixels beside it is a circular image of n + p pixels, so the zero-padded operator is a
     submatrix of the circular one on that map, and no submatrix has a larger norm.  (The norm of the weight reshaped
-    to d × c·k² is *not* a bound.)
+    to d × c·k² is *not* a bound.)  The same holds for a layer of any padding.  Where it is filled with pixels of the
+    image ("reflect", "replicate", "circular"), the bound is multiplied along each axis by the square root of how often
+    a pixel is there at most: that is the norm of the padding.
 
-    Returns a scalar tensor; differentiable.  Raises ``ValueError`` as :func:`singular_values` does.
+    The arguments are those of :func:`singular_values`.  Returns a scalar tensor; differentiable.  Raises ``ValueError``
+    for a bad argument.
 
     Examples
     --------
@@ -260,35 +381,58 @@ def operator_norm_bound(weight: Tensor, size: int | tuple[int, int], stride: int
     >>> float(operator_norm(w, 4, "zeros")) < float(operator_norm_bound(w, 4))
     True
     """
-    _, _, kh, kw = conv_weight(weight).shape
-    (h, w), stride = sides(size), whole_number("stride", stride, unit="(the same both ways)")
-    grid = h + -(-(kh // 2) // stride), w + -(-(kw // 2) // stride)
-    return singular_values(weight, grid, stride).max()
+    found = described(weight, size, stride, input_size, groups, dilation, "zeros")
+    if found.is_circular():
+        return _circular_values(found, found.size).max()
+    filled = found.mode != "zeros"
+    grid = tuple(axis.circular_outputs(filled) for axis in found.axes)
+    copies = math.prod(axis.copies(found.mode) for axis in found.axes) if filled else 1
+    return math.sqrt(copies) * _circular_values(found, grid).max()
 
 
+@without_autocast
 def operator_norm(
-    weight: Tensor, size: int | tuple[int, int], padding: Padding = "circular", stride: int = 1, tolerance: float = 1e-9
+    weight: Tensor | nn.Module,
+    size: int | tuple[int, int] | None = None,
+    padding: Padding | None = None,
+    stride: int | None = None,
+    tolerance: float = 1e-9,
+    *,
+    input_size: int | tuple[int, ...] | None = None,
+    groups: int = 1,
+    dilation: int | tuple[int, int] = 1,
 ) -> Tensor:
-    """The largest singular value of a convolution: exact for circular padding, by an iteration for zero padding.
+    """The largest singular value of a convolution or of a linear layer, also where it is not circular.
 
-    ``padding="zeros"`` puts k // 2 pixels on either side for an odd k, as networks do; for an even one (k-1)//2 before
-    and the rest after.  There is no closed form for it.  SciPy's restarted Lanczos iteration (ARPACK), in float64 and
-    on the CPU, is run on the convolution and its adjoint until the residual of the leading singular pair is below
-    ``tolerance`` times the norm.  What it returns is never above the exact norm; :func:`operator_norm_bound` is never
-    below it.
+    For circular padding it is exact (:func:`singular_values`), as it is for a map whose matrix has a small side.  There
+    is no closed form for anything else.  A block Lanczos iteration runs on the layer's own forward pass and its
+    adjoint, first in float32 and then in float64, until the estimated error of the square of the norm is below
+    ``tolerance`` times that square.  What it returns is never above the exact norm; :func:`operator_norm_bound` is
+    never below it.
+
+    The derivative is that of the norm at the singular vectors that were found.  Where the two largest singular values
+    are nearly the same, it may be that of any mixture of their vectors.
 
     Parameters
     ----------
-    weight : Tensor, (d, c, kh, kw)
-        The kernel.
+    weight : Tensor, (d, c / groups, kh, kw), or nn.Module
+        The kernel, or a layer, see the head of this page.
     size : int or tuple of int
-        The side (or the sides ``(h, w)``) of the output.
-    padding : {"circular", "zeros"}
-        What lies beyond the border of the image.
+        For a bare weight, the side (or the sides ``(h, w)``) of the **output**.
+    padding : {"circular", "zeros"}, optional
+        What lies beyond the border of a bare weight's image, by default "circular".  "zeros" puts k // 2 pixels on
+        either side for an odd k, as networks do; for an even one (k-1)//2 before and the rest after.  With a layer,
+        "circular" asks for an approximation: the norm as if the layer had circular padding of the width that fits.
     stride : int
-        The convolution's stride, the same both ways.
+        For a bare weight, the convolution's stride, the same both ways; by default 1.
     tolerance : float
-        When to stop: the residual over the norm.
+        When to stop.
+    input_size : int or tuple of int
+        For a layer, the side or the sides of its **input**.  A linear layer has none.
+    groups : int
+        For a bare weight, the number of groups; d for a depthwise convolution.
+    dilation : int or tuple of int
+        For a bare weight, the distance of its taps.
 
     Returns
     -------
@@ -308,54 +452,52 @@ def operator_norm(
     >>> exact = torch.linalg.matrix_norm(dense(w, 6, padding="zeros"), 2)
     >>> abs(operator_norm(w, 6, "zeros") - exact).item() < 1e-10
     True
+    >>> layer = nn.Conv2d(8, 8, 3, dilation=2, padding=2, padding_mode="reflect", groups=8)
+    >>> bool(operator_norm(layer, input_size=15) <= operator_norm_bound(layer, input_size=15))
+    True
     """
-    conv_weight(weight)
-    if one_of("padding", padding, get_args(Padding)) == "circular":
-        return singular_values(weight, size, stride)[..., 0].max()
-    (h, w), s = sides(size), whole_number("stride", stride, unit="(the same both ways)")
-    kernel = _precise(finite(weight))
-    constant = kernel.detach().cpu().double()
-    # Its square, which the iteration sees, could overflow or vanish where the kernel does not.
-    constant = constant / constant.abs().amax().clamp_min(torch.finfo(torch.float64).tiny)
-    right = _leading_image(constant, (h * s, w * s), s, tolerance)
-    left = _zero_padded(right, constant, s)
+    asked = _asked(weight, padding)
+    found = described(weight, size, stride, input_size, groups, dilation, asked or "")
+    grid = frequencies(found, asked)
+    if grid is not None:
+        return _circular_values(found, grid)[..., 0].max()
+    kernel = _precise(finite(found.weight))
+    # Other accelerators lack float64.
+    here = kernel.detach() if kernel.device.type in ("cpu", "cuda") else kernel.detach().cpu()
+    # The square of the map, which the iteration sees, could overflow or vanish where the kernel does not.
+    constant = here.double() / here.abs().amax().double().clamp_min(torch.finfo(torch.float64).tiny)
+    right = _leading_image(found, constant, tolerance)
+    left = found.apply(right, constant)
     norm = left.norm()
     if norm == 0:
         return 0 * kernel.sum()
     # uᵀ A v with u and v fixed: its derivative in A is the norm's own.
-    return ((left / norm).to(kernel) * _zero_padded(right.to(kernel), kernel, s)).sum()
+    return ((left / norm).to(kernel) * found.apply(right.to(kernel), kernel)).sum()
 
 
-def _zero_padded(images: Tensor, kernel: Tensor, stride: int) -> Tensor:
-    return F.conv2d(_pad(images, kernel.shape[2:], stride, "zeros"), kernel, stride=stride)
+_DIRECT = 128  # a side of the matrix up to which it is taken apart as a whole: nothing is gained by iterating
 
 
-def _leading_image(kernel: Tensor, size: tuple[int, int], stride: int, tolerance: float) -> Tensor:
-    """The image ``(1, c, *size)`` of norm 1 that the zero-padded convolution stretches most; float64, on the CPU."""
-    shape = (1, kernel.shape[1], *size)
-    start = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    # The convolution is linear: its derivative at any image is the convolution itself.
-    image, adjoint = torch.func.vjp(lambda x: _zero_padded(x, kernel, stride), start)[:2]
-    if not image.any():  # nor would any other image be seen: each tap is zero or lies beyond the border
-        return start
-    rows, columns = image.numel(), start.numel()
-    operator = LinearOperator(
-        (rows, columns),
-        matvec=lambda x: _zero_padded(torch.from_numpy(x).reshape(shape), kernel, stride).flatten().numpy(),
-        rmatvec=lambda y: adjoint(torch.from_numpy(y).reshape(image.shape))[0].flatten().numpy(),
-        dtype=np.float64,
-    )
-    if min(rows, columns) <= 20:  # no larger than the iteration's working space
-        matrix = operator.matmat(np.eye(columns)) if columns <= rows else operator.rmatmat(np.eye(rows)).T
-        vectors = np.linalg.svd(matrix, full_matrices=False)[2]
+def _leading_image(found: Convolution, kernel: Tensor, tolerance: float) -> Tensor:
+    """The image ``(1, *input_shape)`` of norm 1 that the map stretches most, in the kernel's float64."""
+    inputs, outputs = _numbers(found)
+    if min(inputs, outputs) <= _DIRECT:
+        return torch.linalg.svd(matrix(found, kernel), full_matrices=False).Vh[0].reshape(1, *found.input_shape)
+    kernels = {torch.float32: kernel.float(), torch.float64: kernel}
+    backs = {dtype: adjoint(found, weight, 2) for dtype, weight in kernels.items()}
+    output_shape = found.apply(kernel.new_zeros(1, *found.input_shape), kernel).shape[1:]
+
+    def forward(images: Tensor) -> Tensor:
+        return found.apply(images.reshape(-1, *found.input_shape), kernels[images.dtype]).flatten(1)
+
+    def back(images: Tensor) -> Tensor:
+        return backs[images.dtype](images.reshape(-1, *output_shape)).flatten(1)
+
+    # Always the same start, made on the CPU, so that the result is repeatable on any device.
+    start = torch.randn(2, min(inputs, outputs), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    if inputs <= outputs:  # the iteration runs on the smaller side
+        image = leading_vector(lambda x: back(forward(x)), start.to(kernel.device), tolerance)
     else:
-        first = start if columns <= rows else image  # the iteration runs on the smaller side
-        # |AᵀA x - θ x| ≤ tol² θ is where it ends: a residual of the square, and half of it is that of the norm.
-        options = {"v0": first.flatten().numpy(), "tol": math.sqrt(2 * tolerance), "maxiter": 1000}
-        try:
-            _, _, vectors = svds(operator, k=1, **options)
-        except ArpackNoConvergence as e:
-            raise RuntimeError(
-                f"the operator norm did not converge to {tolerance:g}: ask for a larger tolerance"
-            ) from e
-    return torch.from_numpy(vectors[0].copy()).reshape(shape)
+        left = leading_vector(lambda x: forward(back(x)), start.to(kernel.device), tolerance)
+        image = back(left.expand(2, -1))[0]
+    return (image / image.norm().clamp_min(torch.finfo(torch.float64).tiny)).reshape(1, *found.input_shape)
