@@ -116,8 +116,8 @@ class FromRecords(Claim):
         runs = tables["endings"]
         there = set(zip(runs.network, runs.dataset, strict=True))
         asked = [(network, dataset) for dataset in self.DATASETS for network in self.NETWORKS]
-        several = len(self.DATASETS) > 1
-        return [n + f" on {d}" * several for n, d in asked if (n, d) not in there]
+        usual = self.DATASETS == ("cifar10",)
+        return [n + f" on {d}" * (not usual) for n, d in asked if (n, d) not in there]
 
     def unwatched(self, table: pd.DataFrame, lacks: list[str]) -> list[str]:
         """Networks that are not lacking, but have no ratios in the table."""
@@ -126,12 +126,15 @@ class FromRecords(Claim):
 
     # -- by precision ------------------------------------------------------------------------------------------
     def _choice(self, tables: Frames) -> tuple[str, Frames, list[str]]:
-        """The precision that lacks least, the first of those that lack as little, its tables, and what they lack."""
+        """The precision that lacks least, its tables, and what they lack.
+
+        Of those that lack nothing it is the first one, else of those that lack as little the one with most runs.
+        """
         choices = []
         for precision in self.PRECISIONS:
             part = at_precision(tables, precision)
             choices.append((precision, part, self.lacking(part)))
-        return min(choices, key=lambda choice: len(choice[2]))
+        return min(choices, key=lambda choice: (len(choice[2]), -len(choice[1]["endings"]) if choice[2] else 0))
 
     def precision(self, tables: Frames) -> str:
         return self._choice(tables)[0]

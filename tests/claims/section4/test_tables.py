@@ -88,6 +88,9 @@ def test_tiii():
     assert CLAIMS["TIII"].smallest(both) == 3
     assert "test error, %, resnet-164, CIFAR-10 (float32)" in CLAIMS["TIII"].quantities(both)
     made.check("TIII", {"endings": extension}, "undecided")
+    asked = ", ".join(f"{name} on cifar100" for name in CLAIMS["TIII"].NETWORKS)
+    halves = {"endings": extension.assign(precision="bfloat16")}  # the precision of the runs that there are is named
+    assert CLAIMS["TIII"].missing(halves) == f"in bfloat16 there is no {asked}"
 
 
 def figure_5(ours, theirs=4.6):
