@@ -475,6 +475,18 @@ def operator_norm(
     return ((left / norm).to(kernel) * found.apply(right.to(kernel), kernel)).sum()
 
 
+def _narrowed(found: Convolution, kernel: Tensor) -> Tensor:
+    """A kernel with fewer output channels that stretches every image by as much, where there is one.
+
+    A pixel's d outputs are a matrix of d rows times the c·k² numbers under the kernel.  If d is larger, the matrix is
+    QR, and Q, whose columns are orthonormal, changes no norm.
+    """
+    numbers = math.prod(kernel.shape[1:])
+    if found.transposed or found.groups > 1 or kernel.shape[0] <= numbers:
+        return kernel
+    return torch.linalg.qr(kernel.flatten(1), mode="r")[1].reshape(numbers, *kernel.shape[1:])
+
+
 _DIRECT = 128  # a side of the matrix up to which it is taken apart as a whole: nothing is gained by iterating
 
 
@@ -483,9 +495,11 @@ def _leading_image(found: Convolution, kernel: Tensor, tolerance: float) -> Tens
     inputs, outputs = _numbers(found)
     if min(inputs, outputs) <= _DIRECT:
         return torch.linalg.svd(matrix(found, kernel), full_matrices=False).Vh[0].reshape(1, *found.input_shape)
+    kernel = _narrowed(found, kernel)
     kernels = {torch.float32: kernel.float(), torch.float64: kernel}
     backs = {dtype: adjoint(found, weight, 2) for dtype, weight in kernels.items()}
     output_shape = found.apply(kernel.new_zeros(1, *found.input_shape), kernel).shape[1:]
+    outputs = math.prod(output_shape)
 
     def forward(images: Tensor) -> Tensor:
         return found.apply(images.reshape(-1, *found.input_shape), kernels[images.dtype]).flatten(1)

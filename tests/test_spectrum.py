@@ -189,3 +189,13 @@ def test_cuda_agrees():
     weight = cases.kernel(8, 4, 3)
     assert torch.allclose(singular_values(weight.cuda(), 6, 2).cpu(), singular_values(weight, 6, 2), atol=1e-10)
     assert operator_norm(weight.cuda(), 6, "zeros").item() == pytest.approx(operator_norm(weight, 6, "zeros").item())
+
+
+@pytest.mark.parametrize(("d", "c", "k", "size"), [(48, 2, 3, 12), (40, 16, 1, 5), (30, 3, 3, 9), (12, 6, 3, 8)])
+def test_a_kernel_with_many_outputs_is_narrowed_without_a_change(d, c, k, size):
+    w = torch.randn(d, c, k, k, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    exact = torch.linalg.matrix_norm(dense(w, size, padding="zeros"), 2)
+    found = operator_norm(w, size, "zeros")
+    assert found.item() == pytest.approx(exact.item(), rel=1e-9)
+    (wanted,), (got,) = (torch.autograd.grad(x, w) for x in (exact, found))
+    assert torch.allclose(got, wanted, atol=1e-4 * wanted.abs().max())
