@@ -48,6 +48,24 @@ def test_benchmark_numbers_are_the_stored_ones():
     assert [w for w in wanted if w not in README] == []
 
 
+def test_the_peers_numbers_are_the_stored_ones():
+    norms, kernels = stored("operator_norm"), stored("orthogonal")
+    times = {name: case["over_ours"]["arpack"]["median"] for name, case in norms["cases"].items()}
+    bounds = [case["over_our_bound"]["median"] for case in norms["cases"].values()]
+    one = {name: c["orthogonium_over_ours"]["median"] for name, c in kernels["cases"]["1 thread"].items()}
+    wanted = [
+        f"both within {norms['accuracy']:.0e}".replace("e-0", "e-"),
+        f"{times['64->64 3x3 n=32']:.1f} times as fast (64→64, 3×3 on 32×32), "
+        f"{times['128->128 3x3 n=16']:.1f} (128→128 on 16×16), {times['3->64 3x3 n=32']:.1f} (3→64 on 32×32: slower), medians of {norms['rounds']} pairs",
+        "takes {:.1f}, {:.1f} and {:.1f} times as long as `operator_norm_bound`".format(*bounds),
+        f"orthogonium {kernels['orthogonium']} | {one['64->64 3x3 stride 1']:.1f} times as fast (64→64, 3×3), "
+        f"{one['64->128 3x3 stride 2']:.1f} (64→128, stride 2), {one['3->64 7x7 stride 2']:.1f} (3→64, 7×7, stride 2), "
+        f"{one['256->256 3x3 stride 1']:.1f} (256→256), medians of {kernels['rounds']} pairs",
+    ]
+    assert [w for w in wanted if w not in README] == []
+    assert all(c["orthogonium_over_ours"]["median"] > 1 for found in kernels["cases"].values() for c in found.values())
+
+
 def test_a_gpu_s_numbers_are_the_stored_ones():
     gpu = stored("gpu_step")
     deep, several = gpu["depth 164"], "bfloat16, 4 side by side"
