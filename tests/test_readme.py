@@ -56,7 +56,8 @@ def test_the_peers_numbers_are_the_stored_ones():
     wanted = [
         f"both within {norms['accuracy']:.0e}".replace("e-0", "e-"),
         f"{times['64->64 3x3 n=32']:.1f} times as fast (64→64, 3×3 on 32×32), "
-        f"{times['128->128 3x3 n=16']:.1f} (128→128 on 16×16), {times['3->64 3x3 n=32']:.1f} (3→64 on 32×32: slower), medians of {norms['rounds']} pairs",
+        f"{times['128->128 3x3 n=16']:.1f} (128→128 on 16×16), "
+        f"{times['3->64 3x3 n=32']:.1f} (3→64 on 32×32: slower), medians of {norms['rounds']} pairs",
         "takes {:.1f}, {:.1f} and {:.1f} times as long as `operator_norm_bound`".format(*bounds),
         f"orthogonium {kernels['orthogonium']} | {one['64->64 3x3 stride 1']:.1f} times as fast (64→64, 3×3), "
         f"{one['64->128 3x3 stride 2']:.1f} (64→128, stride 2), {one['3->64 7x7 stride 2']:.1f} (3→64, 7×7, stride 2), "
