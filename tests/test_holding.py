@@ -643,6 +643,15 @@ def test_a_kernel_whose_projections_stall_is_refused_where_it_is(start):
     assert [t.name for t in held.convs] == ["0"] and [name for name, _ in held.passed_over] == ["1", "3"]
 
 
+def test_a_square_kernel_that_arrives_can_start_projected():
+    """With a stride some of them do; whether they will is seen only by projecting."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 32, 3, stride=2, padding=1)
+    with pytest.raises(ValueError, match="its projections stall"):
+        NormPreserving(conv, convs=[(conv, 8)])
+    assert distance(NormPreserving(conv, convs=[(conv, 8)], start="projected")) < 0.02
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_it_can_start_delta_orthogonal_and_stays_there(scale):
     model = square()
