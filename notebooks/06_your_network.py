@@ -246,8 +246,8 @@ print(NormPreserving(unet, convs=[("down.0.0", 16), ("down.1.0", 8)], relu=True)
 # %% [markdown]
 # ## Before and after
 #
-# What does it do? Take a plain network of ten convolutions, each with a ReLU, without normalisation and without skips (`studies.plain_network()`): here the norm matters, since nothing corrects it. It is trained four times, on the same batches of the
-# CIFAR sample, with images of half the size. The four differ in one line each:
+# What does it do? Take a plain network of ten convolutions, each with a ReLU, without normalisation and without skips (`studies.plain_network()`): here the norm matters, since nothing corrects it. It is trained in four ways, on the same batches of the
+# CIFAR sample, with images of half the size. They differ in one line each:
 #
 # ```python
 # pass                                                                    # free, PyTorch's start
@@ -256,7 +256,7 @@ print(NormPreserving(unet, convs=[("down.0.0", 16), ("down.1.0", 8)], relu=True)
 # orthogonal(conv, relu=True)                                             # orthogonal, for each conv
 # ```
 
-# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The gradient-norm ratio of each layer of a plain network, in the first step and as the average of the last ten. Lines: geometric means over the seeds; bands: one standard deviation. At 1 the norm is kept.", "name": "fig-before-after"}, "image": {"alt": "Two panels. Before training the free network from PyTorch's start lies far above 1 at every layer and the three others lie near 1. After training the free network is still far above 1."}}
+# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The gradient-norm ratio of each layer of a plain network, in the first step and as the average of the last ten. Lines: geometric means over the seeds; bands: one standard deviation. At 1 the norm is kept.", "name": "fig-before-after"}, "image": {"alt": "Two panels. Before training the free network from PyTorch's start lies far above 1 at every layer and the three others lie near 1. After training its ratios are nearer to 1, but vary from layer to layer and from seed to seed."}}
 small = studies.small_images(data)
 layers, losses = studies.before_and_after(small, labels, range(seeds), steps=steps)
 draw.before_and_after(layers, "A plain network, free and held")
@@ -276,12 +276,13 @@ pd.DataFrame(
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 free, he, kept, exact = (summary.loc[kind] for kind in studies.KINDS)
-depth = layers.layer.max()
+first = layers[(layers.when == "before") & (layers.kind == free.name)]
+shrunk = math.exp(first.groupby("seed").log_ratio.sum().mean())
 spreads = (he.loss_sd**2 + kept.loss_sd**2) ** 0.5
 gap = kept.loss - he.loss
 Markdown(
     f"`off` is the factor by which a layer changes the gradient's norm, up or down, on average; n = {seeds} seeds, mean and standard deviation. "
-    f"From PyTorch's start it is {free.off_before:.1f} in the first step: over {depth} layers the gradient shrinks by a factor of {free.off_before**depth:,.0f}, and after {steps} steps the loss is {free.loss:.2f}, where guessing "
+    f"From PyTorch's start it is {free.off_before:.1f} in the first step: on its way through all layers the gradient shrinks by a factor of about {float(f'{shrunk:.1g}'):,.0f}, and after {steps} steps the loss is {free.loss:.2f}, where guessing "
     f"has {math.log(10):.2f}. From He's start a layer is off by a factor of {he.off_before:.2f} in the first step, and of {he.off_after:.2f} in the last ones. Held it is off by {kept.off_before:.2f} and {kept.off_after:.2f}, and orthogonal by {exact.off_before:.2f} and {exact.off_after:.2f}. "
     f"The losses are {he.loss:.2f} ± {he.loss_sd:.2f} (He's start), {kept.loss:.2f} ± {kept.loss_sd:.2f} (held) and {exact.loss:.2f} ± {exact.loss_sd:.2f} (orthogonal). "
     + (
@@ -411,15 +412,15 @@ beside.assign(
 # `difference` is over the norm, and the largest among all singular values and the norm. The bound needs no iteration and is never below the norm. A dense decomposition is possible for small inputs only; `operator_norm` is not bound to them:
 
 # %% tags=["nbval-ignore-output"]
-conv = nn.Conv2d(64, 64, 3, padding=1)
-print(f"norm {operator_norm(conv, input_size=56):.4f}")
-print(f"bound {operator_norm_bound(conv, input_size=56):.4f}")
+conv = nn.Conv2d(32, 32, 3, padding=1)
+print(f"norm {operator_norm(conv, input_size=28):.4f}")
+print(f"bound {operator_norm_bound(conv, input_size=28):.4f}")
 
 # %% [markdown]
 # A layer that wraps around has its singular values frequency by frequency, whatever the size. For one that pads with zeros `padding="circular"` asks for this approximation:
 
 # %%
-print(singular_values(conv, input_size=56, padding="circular").shape)
+print(singular_values(conv, input_size=28, padding="circular").shape)
 
 # %% [markdown]
 # ## In a trainer

@@ -94,7 +94,7 @@ def _prepared(kind: Kind, model: nn.Module) -> None:
 
 
 def train(
-    kind: Kind, images: Tensor, labels: Tensor, seed: int, steps: int = 40, batch: int = 40, lr: float = 0.003
+    kind: Kind, images: Tensor, labels: Tensor, seed: int, steps: int = 30, batch: int = 32, lr: float = 0.003
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train a :func:`plain_network` by Adam, and watch its layers at the beginning and at the end.
 
@@ -149,7 +149,7 @@ def train(
 
 
 def before_and_after(
-    images: Tensor, labels: Tensor, seeds: Iterable[int], kinds: Iterable[Kind] = KINDS, steps: int = 40
+    images: Tensor, labels: Tensor, seeds: Iterable[int], kinds: Iterable[Kind] = KINDS, steps: int = 30
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """:func:`train` for each kind and seed: the layers of all networks, and all losses."""
     runs = [train(kind, images, labels, seed, steps) for kind in kinds for seed in seeds]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import jupytext
 import pytest
+import torch
+import torchvision
 
 from paperlib.studies import your_network as studies
 
@@ -70,3 +72,9 @@ def test_all_convolutions_held_in_a_resnet_have_a_normalisation_behind_them(name
     with pytest.warns(UserWarning, match="cancels the scale"):
         held = names["NormPreserving"](names["resnet"], example=names["images"][:2])
     assert held.normalised == [entry.name for entry in held.convs]
+
+
+def test_the_class_token_of_the_vision_transformer_starts_as_the_solution_says():
+    exec(cell("vit = ").split("optimizer")[0], names := {"torch": torch, "torchvision": torchvision})
+    assert names["vit"].class_token.abs().max() == 0
+    assert names["vit"].encoder.pos_embedding.std().item() == pytest.approx(0.02, rel=0.05)
