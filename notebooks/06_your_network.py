@@ -87,7 +87,7 @@ print(probe)
 # steps (`probe.averages()`).
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The gradient-norm ratio of each block of a ResNet-18 with random weights: `probe.plot()`.", "name": "fig-your-resnet"}, "image": {"alt": "Eight points, one for each block, on a logarithmic axis around a line at 1."}}
-probe.plot()
+ax = probe.plot()
 # %% [markdown]
 # A vision transformer is watched in the same way. The first attempt finds a surprise, and the last column says what it is:
 
@@ -131,9 +131,10 @@ class Attend(nn.Module):
 
 
 torch.manual_seed(0)
-model = nn.Sequential(*[Attend(32) for _ in range(4)], nn.Flatten(), nn.Linear(512, 10))
+blocks = [Attend(32) for _ in range(4)]
+model = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(512, 10))
 tokens = torch.randn(8, 16, 32)
-inner = [block.attention for block in model[:4]]
+inner = [block.attention for block in blocks]
 with (
     GradientNorms(model) as whole,
     GradientNorms(model, inner, input_gradient="vjp") as own,
@@ -143,15 +144,15 @@ delta = 1 / own.ratios()
 pd.DataFrame(
     {
         "1 / (1 + δ)": 1 / (1 + delta),
-        "ratio of the block": whole.ratios(),
+        "block's ratio": whole.ratios(),
         "1 / (1 − δ)": 1 / (1 - delta),
-        "δ = 1 / ratio of the attention alone": delta,
+        "δ": delta,
     },
     index=own.names,
 ).round(2)
 
 # %% [markdown]
-# The last column is how much of the gradient's norm the attention sends back. It is the paper's $\delta$, measured along the one gradient that there is, and by the triangle inequality the ratio of the whole block lies between the two
+# The last column, one over the ratio of the attention alone, is how much of the gradient's norm the attention sends back. It is the paper's $\delta$, measured along the one gradient that there is, and by the triangle inequality the ratio of the whole block lies between the two
 # columns beside it. So the first use tells *how* the gradient changes, the second one *what* in a block could change it. Attention gets its input three times, as query, key and value; all three paths count.
 #
 # **In a real loop.** A forward pass without a backward pass, such as validation, is no step and does no harm. With gradient accumulation each part of the batch is a step of its own:
@@ -175,12 +176,10 @@ print(steps_seen)
 scaler = torch.amp.GradScaler("cpu", init_scale=1024)
 with GradientNorms(vit) as plain, GradientNorms(vit, scale=scaler) as told:
     scaler.scale(F.cross_entropy(vit(images[:16]), labels[:16])).backward()
-print(
-    f"norms of the one over norms of the other: {(plain.norms() / told.norms()).mean():.0f}"
-)
-print(
-    f"largest difference of the ratios: {(plain.ratios() - told.ratios()).abs().max():.0e}"
-)
+factor = (plain.norms() / told.norms()).mean()
+print(f"norms of the one over norms of the other: {factor:.0f}")
+difference = (plain.ratios() - told.ratios()).abs().max()
+print(f"largest difference of the ratios: {difference:.0e}")
 
 # %% [markdown]
 # ## Hold
@@ -208,20 +207,22 @@ with held.attach(optimizer), GradientNorms(resnet) as probe:
 print(held)
 
 # %% [markdown]
-# The three 1 × 1 convolutions are exact: `now 1.00 to 1.00 of it`. The first convolution is not, because its kernel has several taps, and one projection of those is no exact one. It would come near over many steps.
+# The three 1 × 1 convolutions are exact: `now 1.00 to 1.00 of it`. The first convolution is not, because its kernel has several taps, and one projection of those is no exact one. It comes nearer with each.
 # `start="projected"` brings it there at once:
 
 # %% tags=["nbval-ignore-output"]
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    held = NormPreserving(resnet, every=2, example=images[:2], start="projected")
-pd.DataFrame(held.describe()).drop(columns=["stride"]).round(2)
+    held = NormPreserving(resnet, example=images[:2], start="projected")
+columns = ["name", "target", "lowest", "highest"]
+pd.DataFrame(held.describe())[columns].round(2)
 
 # %% [markdown]
 # **Why the others are passed over.** A path without convolutions, the skip, leads around them, and brings the gradient back whatever they do. `explain_trunk` says this for every layer:
 
 # %%
-pd.DataFrame(explain_trunk(resnet, images[:2]))[["name", "on_trunk", "reason"]].head(8)
+for layer in explain_trunk(resnet, images[:2])[:8]:
+    print(f"{layer.name:21} {layer.on_trunk!s:5} {layer.reason}")
 
 # %% [markdown]
 # **Choosing them yourself.** In a U-Net each level on the way down is handed to the way up, too. So a path leads around everything but the first and the last layers:
@@ -235,7 +236,8 @@ print(NormPreserving(unet, example=images[:2]))
 # That is right for the gradient, and may not be what you want. To hold others, name them, each with the side of its output. (`held.describe()` and `explain_trunk` tell the sides.)
 
 # %%
-print(NormPreserving(unet, convs=[("down.0.0", 16), ("down.1.0", 8)], relu=True))
+convs = [("down.0.0", 16), ("down.1.0", 8)]
+print(NormPreserving(unet, convs=convs, relu=True))
 
 # %% [markdown]
 # `relu=True` says that a ReLU follows directly. It takes half of the gradient's energy, and the target is larger by $\sqrt 2$.
@@ -249,12 +251,11 @@ print(NormPreserving(unet, convs=[("down.0.0", 16), ("down.1.0", 8)], relu=True)
 # What does it do? Take a plain network of ten convolutions, each with a ReLU, without normalisation and without skips (`studies.plain_network()`): here the norm matters, since nothing corrects it. It is trained in four ways, on the same batches of the
 # CIFAR sample, with images of half the size. They differ in one line each:
 #
-# ```python
-# pass                                                                    # free, PyTorch's start
-# nn.init.kaiming_normal_(conv.weight)                                    # free, He's start, for each conv
-# NormPreserving(model, example=images, relu=True, start="delta-orthogonal").attach(optimizer)          # held
-# orthogonal(conv, relu=True)                                             # orthogonal, for each conv
-# ```
+#
+# * *free, PyTorch's start*: nothing is done;
+# * *free, He's start*: `nn.init.kaiming_normal_(conv.weight)` for each convolution;
+# * *held*: `NormPreserving(model, example=images, relu=True, start="delta-orthogonal")`, attached to the optimiser;
+# * *orthogonal*: `orthogonal(conv, relu=True)` for each convolution.
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The gradient-norm ratio of each layer of a plain network, in the first step and as the average of the last ten. Lines: geometric means over the seeds; bands: one standard deviation. At 1 the norm is kept.", "name": "fig-before-after"}, "image": {"alt": "Two panels. Before training the free network from PyTorch's start lies far above 1 at every layer and the three others lie near 1. After training its ratios are nearer to 1, but vary from layer to layer and from seed to seed."}}
 small = studies.small_images(data)
@@ -502,7 +503,8 @@ print(singular_values(conv, input_size=28, padding="circular").shape)
 # ```python
 # def gradient(scale):
 #     torch.manual_seed(0)
-#     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 10))
+#     first = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()
+#     model = nn.Sequential(*first, nn.Flatten(), nn.Linear(1568, 10))
 #     with torch.no_grad():
 #         model[0].weight.mul_(scale)
 #     F.cross_entropy(model(small[:32]), labels[:32]).backward()
