@@ -207,7 +207,7 @@ with held.attach(optimizer), GradientNorms(resnet) as probe:
 print(held)
 
 # %% [markdown]
-# The three 1 × 1 convolutions are exact: `now 1.00 to 1.00 of it`. The first convolution is not, because its kernel has several taps, and one projection of those is no exact one. It comes nearer with each.
+# The three 1 × 1 convolutions are exact: `now 1.00 to 1.00 of it`. The first convolution is not, because its kernel has several taps, and one projection of those is no exact one. It comes nearer with each projection.
 # `start="projected"` brings it there at once:
 
 # %% tags=["nbval-ignore-output"]
@@ -259,10 +259,11 @@ print(NormPreserving(unet, convs=convs, relu=True))
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The gradient-norm ratio of each layer of a plain network, in the first step and as the average of the last ten. Lines: geometric means over the seeds; bands: one standard deviation. At 1 the norm is kept.", "name": "fig-before-after"}, "image": {"alt": "Two panels. Before training the free network from PyTorch's start lies far above 1 at every layer and the three others lie near 1. After training its ratios are nearer to 1, but vary from layer to layer and from seed to seed."}}
 small = studies.small_images(data)
-layers, losses = studies.before_and_after(small, labels, range(seeds), steps=steps)
+runs = small, labels, range(seeds)
+layers, losses = studies.before_and_after(*runs, steps=steps)
 draw.before_and_after(layers, "A plain network, free and held")
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["hide-input", "nbval-ignore-output"]
 summary = studies.summary(layers, losses)
 pd.DataFrame(
     {
@@ -326,17 +327,23 @@ print(held.normalised)
 
 # %% [markdown]
 # The paper's transitions are built differently. The convolution's output goes on two ways: into the next residual block, which begins with a normalisation, and along that block's skip past it. The skip carries the scale on, to the next block and
-# up to the last normalisation in front of the classifier. If your network has normalisations, check `held.normalised` first. If it lists all that is held, spend your time elsewhere.
+# up to the last normalisation in front of the classifier. If your network has normalisations, check `held.normalised` first. If it lists all that is held, and the norm is what you want, spend your time elsewhere.
 
 # %% [markdown]
 # (your-network-exactly)=
 # ## Exactly, for any shape
 #
-# `project` returns the nearest norm-preserving kernel, cropped to its few taps, and repeating it comes closer. Where the number of channels does not change it stalls far from the target. `orthogonal` builds the kernel from
+# `project` returns the nearest norm-preserving kernel, cropped to its few taps, and repeating it comes closer. Where a kernel of several taps has as many output as input channels it stalls far from the target; so it often does with a stride $s$ and $s^2$ times as many. `orthogonal` builds the kernel from
 # free parameters that can be nothing but norm-preserving, for every number of channels, size and stride. The range of the singular values, over the target:
 
 # %%
-shapes = [(8, 16, 3, 1), (8, 8, 3, 1), (16, 16, 3, 1), (8, 8, 5, 1), (16, 64, 3, 2)]
+shapes = [
+    (8, 16, 3, 1),
+    (8, 8, 3, 1),
+    (16, 16, 3, 1),
+    (8, 8, 5, 1),
+    (16, 64, 3, 2),
+]
 kernels = studies.square_kernels(shapes)
 kernels["range"] = [
     f"{low:.2f} to {high:.2f}"
@@ -359,7 +366,7 @@ convs = [
 ]
 for conv in convs:
     orthogonal(conv, relu=True)
-optimizer = torch.optim.Adam(unet.parameters(), lr=0.003)  # after `orthogonal`
+optimizer = torch.optim.Adam(unet.parameters(), lr=0.003)
 watched = ["first", "down.0", "down.1", "middle", "up.0", "up.1"]
 with GradientNorms(unet, watched, input_gradient="vjp") as probe:
     for step in range(30):

@@ -249,9 +249,9 @@ def square_kernels(shapes: Iterable[tuple[int, int, int, int]], size: int = 8, s
         torch.manual_seed(seed)
         conv = nn.Conv2d(c, d, k, stride, padding=k // 2).double()
         kernels = {
-            "PyTorch's start": conv.weight,
-            "projected once": project(conv.weight, size, stride),
-            "projected 50 times": project(conv.weight, size, stride, passes=50),
+            "start": conv.weight,
+            "1 projection": project(conv.weight, size, stride),
+            "50 projections": project(conv.weight, size, stride, passes=50),
         }
         kernels["orthogonal"] = orthogonal(conv).weight
         name = f"{c} → {d}, {k}×{k}" + (f", stride {stride}" if stride > 1 else "")

@@ -84,7 +84,7 @@ def test_a_normalisation_cancels_the_scale_and_nothing_else_does(batch):
 def test_orthogonal_kernels_are_exact_where_projected_ones_are_not():
     table = studies.square_kernels([(8, 8, 3, 1)]).set_index("treatment")
     assert abs(table.loc["orthogonal", ["lowest", "highest"]] - 1).max() < 1e-10
-    assert table.loc["projected 50 times", "lowest"] < 0.5
+    assert table.loc["50 projections", "lowest"] < 0.5
 
 
 def test_exact_singular_values_are_those_of_a_known_map():
