@@ -52,12 +52,12 @@ class Exact:
 
     Parameters
     ----------
-    passes : int
-        How many alternating projections each time (the paper: 1).  More of them come nearer to the target, and take
-        as many times as long.
     method : {"eigh", "newton-schulz", "scaled-newton-schulz", "quintic"}, optional
         How to take the inverse square root, see :func:`paperlib.polar.inverse_sqrt`; by default it depends on the
         device.
+    passes : int
+        How many alternating projections each time (the paper: 1).  More of them come nearer to the target, and take
+        as many times as long.
 
     Raises
     ------
@@ -270,8 +270,8 @@ class NormPreserving:
         self.model = unwrap(model)
         items, self.passed_over = found(self.model, convs, example)
         self.convs = [named(self.model, item) for item in items]
-        if start is None and isinstance(self.projector, Exact):
-            self._leave_out_stalled(searched=example is not None)
+        if start != "delta-orthogonal" and isinstance(self.projector, Exact):
+            self._leave_out_stalled(start, searched=example is not None)
         names = [held.name for held in self.convs]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{twice[0]} is listed twice in convs: a kernel can be held once")
@@ -293,9 +293,9 @@ class NormPreserving:
         if start is not None:
             self._start(one_of("start", start, get_args(Start)))
 
-    def _leave_out_stalled(self, searched: bool) -> None:
+    def _leave_out_stalled(self, start: Start | None, searched: bool) -> None:
         """Pass over the convolutions whose projections stall where they are; refuse them if they were asked for."""
-        lost = [held for held in self.convs if self._is_lost(held)]
+        lost = [held for held in self.convs if self._is_lost(held, start)]
         if not lost:
             return
         why = (
@@ -311,10 +311,13 @@ class NormPreserving:
                 f"{type(self.model).__name__} has no convolution that could be held ({lost[0].name}: {why})"
             )
 
-    def _is_lost(self, held: TrunkConv) -> bool:
-        if not stalls(tuple(held.conv.weight.shape), held.conv.stride[0]):
+    def _is_lost(self, held: TrunkConv, start: Start | None) -> bool:
+        weight, stride = held.conv.weight, held.conv.stride[0]
+        if not stalls(tuple(weight.shape), stride):
             return False
-        low, high = self._values(held)
+        if start == "projected":
+            weight = project(weight, held.size, stride, self.relu, PASSES)
+        low, high = self._values(held, weight)
         return low < LOST * high
 
     @torch.no_grad()
@@ -515,14 +518,14 @@ class NormPreserving:
                 f"the state of NormPreserving must be {{'steps': a whole number}}, not {state!r:.80}"
             ) from None
 
-    def _values(self, held: TrunkConv) -> tuple[float, float]:
-        """The smallest and the largest singular value over the target, at 2k-1 frequencies each way.
+    def _values(self, held: TrunkConv, weight: Tensor) -> tuple[float, float]:
+        """The smallest and the largest singular value of the kernel over the target, at 2k-1 frequencies each way.
 
         Between these few the values change little, and a large kernel has an answer in a second.
         """
         _, conv, size = held
         h, w = (min(n, 2 * k - 1) for n, k in zip(size, conv.kernel_size, strict=True))
-        return spread(conv.weight, (h, w), conv.stride[0], self.relu)
+        return spread(weight, (h, w), conv.stride[0], self.relu)
 
     def _cancelled(self) -> str:
         """What the normalisations behind held convolutions do, as a sentence."""
@@ -543,7 +546,7 @@ class NormPreserving:
             d, c, kh, kw = held.conv.weight.shape
             sigma = scale * target((d, c, kh, kw), stride, self.relu)
             kernel = f"{c:>4}->{d:<4} {kh}x{kw} stride {stride}"
-            low, high = (value / scale for value in self._values(held))
+            low, high = (value / scale for value in self._values(held, held.conv.weight))
             lines.append(
                 f"  {held.name:{wide}}  {kernel}  output {f'{h}x{w}':<{broad}}  target {sigma:.3f}"
                 f"  now {low:.2f} to {high:.2f} of it"

@@ -59,9 +59,9 @@ def rank(weight_shape: tuple[int, ...], stride: int = 1) -> int:
 def stalls(weight_shape: tuple[int, ...], stride: int = 1) -> bool:
     """Whether alternating projections of a random kernel of this shape stall far from the target.
 
-    They do where the map at one frequency is square (c = d, or d = s²c with a stride s) and the kernel has more than
-    one tap both ways.  The determinant of the map is then a complex function of two frequencies.  It has zeros, and a
-    small change of the kernel moves them but takes none away.
+    Nearly all do where the map at one frequency is square (c = d, or d = s²c with a stride s) and the kernel has more
+    than one tap both ways.  The determinant of the map is then a complex function of two frequencies.  It has zeros,
+    and a small change of the kernel moves them but takes none away.  (A few kernels have none, and arrive.)
 
     Examples
     --------

@@ -632,14 +632,24 @@ def square():
     return nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
 
 
-def test_a_kernel_whose_projections_stall_is_refused_where_it_is():
+@pytest.mark.parametrize("start", [None, "projected"])
+def test_a_kernel_whose_projections_stall_is_refused_where_it_is(start):
     with pytest.raises(ValueError, match="0 cannot be held from where it is: its projections stall"):
-        NormPreserving(square(), convs=[("0", 8)])
+        NormPreserving(square(), convs=[("0", 8)], start=start)
     with pytest.raises(ValueError, match="no convolution that could be held.*delta-orthogonal"):
-        NormPreserving(square(), example=torch.zeros(1, 8, 8, 8))
+        NormPreserving(square(), example=torch.zeros(1, 8, 8, 8), start=start)
     mixed = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), *square())
-    held = NormPreserving(mixed, example=torch.zeros(1, 3, 8, 8))
+    held = NormPreserving(mixed, example=torch.zeros(1, 3, 8, 8), start=start)
     assert [t.name for t in held.convs] == ["0"] and [name for name, _ in held.passed_over] == ["1", "3"]
+
+
+def test_a_square_kernel_that_arrives_can_start_projected():
+    """With a stride some of them do; whether they will is seen only by projecting."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 32, 3, stride=2, padding=1)
+    with pytest.raises(ValueError, match="its projections stall"):
+        NormPreserving(conv, convs=[(conv, 8)])
+    assert distance(NormPreserving(conv, convs=[(conv, 8)], start="projected")) < 0.02
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])

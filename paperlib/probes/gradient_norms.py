@@ -138,7 +138,8 @@ class GradientNorms:
         Which tensor of a block's inputs and outputs is watched: an argument's position or name (an output's index or
         key), or a function of the arguments (of the output) that returns the tensor.  A pair of these is for inputs
         and for outputs.  By default it is the first one of a floating-point dtype: positional arguments come before
-        keyword arguments, and tuples, lists, dicts and dataclasses are searched in their order.
+        keyword arguments, and tuples, lists, dicts and dataclasses are searched in their order.  A tensor that a block
+        gets several times, as the query, the key and the value of self-attention, counts with all its paths.
 
     Attributes
     ----------
@@ -306,7 +307,7 @@ class GradientNorms:
             return None
         x = tensors.at((args, kwargs), path)
         watched = self._watched_input(step, i, x) if step else self._watched_in_graph(2 * i, x)
-        return None if watched is x else tensors.put((args, kwargs), path, watched)
+        return None if watched is x else tensors.replace((args, kwargs), x, watched)
 
     def _watched_input(self, step: Step, i: int, x: Tensor) -> Tensor:
         """What the block is to take for ``x``."""

@@ -63,6 +63,10 @@ def plot(rows: list[dict[str, Any]], ax: Any = None) -> Any:
     ax.axhline(1.0, color="0.6", linewidth=1, zorder=0)
     ax.plot([row["block"] for row in rows], [row["ratio"] for row in rows], marker="o", markersize=4, linewidth=1)
     ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    if high < 10 * low:  # there matplotlib would write 0.6 as 6 × 10⁻¹
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("{x:g}")
     ax.set_xlabel("block")
     ax.set_ylabel("‖∂E/∂output‖ / ‖∂E/∂input‖")
     if len(rows) <= 2 * SHOWN:

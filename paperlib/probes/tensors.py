@@ -62,6 +62,21 @@ def put(value: Any, path: Path, new: Tensor) -> Any:
     return changed
 
 
+def replace(value: Any, old: Tensor, new: Tensor) -> Any:
+    """``value`` with ``new`` at every place where ``old`` is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, other = torch.zeros(1), torch.zeros(1)
+    >>> replace((x, other, {"again": x}), x, torch.ones(1))
+    (tensor([1.]), tensor([0.]), {'again': tensor([1.])})
+    """
+    for path in [path for path, x in leaves(value) if x is old]:
+        value = put(value, path, new)
+    return value
+
+
 def find_input(select: Selector, names: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Path | None:
     """Where in ``(args, kwargs)`` the tensor is that ``select`` asks for; None if every tensor is of integers.
 

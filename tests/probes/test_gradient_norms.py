@@ -75,6 +75,29 @@ def test_both_are_the_same_where_no_path_leads_around():
     assert all(torch.allclose(found[0], other, rtol=1e-12) for other in found)
 
 
+class Attending(nn.Module):
+    """Self-attention on what the skip takes, too: the block gets one tensor three times."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True).double()
+
+    def forward(self, x):
+        return x + self.attention(query=x, key=x, value=x, need_weights=False)[0]
+
+
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_self_attention_gets_its_input_three_times_and_all_paths_count(requires_grad):
+    model, x = Attending(), batch().detach()[:, None].repeat(1, 3, 1)
+    x = x + torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+    apart, back = x.clone().requires_grad_(), 2 * model(x).detach()
+    own = torch.autograd.grad(model.attention(apart, apart, apart)[0], apart, back)[0].norm()
+    with GradientNorms(model, ["attention"], input_gradient="vjp") as probe:
+        model(x.clone().requires_grad_(requires_grad)).square().sum().backward()
+    assert torch.allclose(probe.norms()[0], torch.stack([own, back.norm()]), rtol=1e-9)
+
+
 def test_a_block_that_changes_its_input_in_place_hides_its_own_path():
     class Model(nn.Module):
         def __init__(self):

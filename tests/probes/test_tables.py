@@ -44,3 +44,12 @@ def test_plot(n, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match="plot needs matplotlib"):
         plot(made(n))
+
+
+def test_ratios_near_one_have_plain_numbers_beside_them():
+    matplotlib.use("Agg")
+    ax = plot(rows(["a", "b"], ["block"] * 2, [[2.0, 1.2], [1.0, 1.3]], [""] * 2))
+    ax.figure.canvas.draw()
+    written = [label.get_text() for which in ("major", "minor") for label in ax.yaxis.get_ticklabels(which=which)]
+    assert {"0.7", "1"} <= set(written) and not any("times" in text for text in written)
+    matplotlib.pyplot.close("all")

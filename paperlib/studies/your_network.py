@@ -1,0 +1,294 @@
+"""Chapter 6: the library in small networks of one's own, and layers of any kind beside a dense SVD."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paperlib._checks import one_of
+from paperlib.cifar import Cifar
+from paperlib.holding import NormPreserving
+from paperlib.parametrization import orthogonal
+from paperlib.probes import GradientNorms
+from paperlib.projection import project, spread
+from paperlib.spectrum import operator_norm, operator_norm_bound, singular_values
+
+Kind = Literal["free, PyTorch's start", "free, He's start", "held", "orthogonal"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+BEHIND = ("nothing", "a batch normalisation", "a batch normalisation, and a skip past it")
+"""What stands behind the convolution of :func:`ratios_by_scale`."""
+LAST = 10  # steps of a training that count as its end
+
+
+def small_images(data: Cifar) -> Tensor:
+    """The training images of a data set, standardised, and halved to 16×16 pixels.
+
+    Examples
+    --------
+    >>> from paperlib import cifar
+    >>> small_images(cifar.load("cifar10", "sample")).shape
+    torch.Size([1000, 3, 16, 16])
+    """
+    images = (data.train_images / 255 - data.mean[:, None, None]) / data.std[:, None, None]
+    return F.avg_pool2d(images, 2)
+
+
+# -- small networks without normalisation ------------------------------------------------------------------------
+def layer(c: int, d: int, stride: int = 1) -> nn.Sequential:
+    """A 3×3 convolution from ``c`` to ``d`` channels, without a bias, and a ReLU."""
+    return nn.Sequential(nn.Conv2d(c, d, 3, stride, padding=1, bias=False), nn.ReLU())
+
+
+def plain_network(depth: int = 10, width: int = 16) -> nn.Sequential:
+    """A chain of ``depth`` layers with neither skips nor normalisation, for images of ten classes.
+
+    The first one has a stride of 2, and so has the one in the middle, which doubles the channels.
+    """
+    middle = depth // 2
+    channels = [3] + [width] * middle + [2 * width] * (depth - middle)
+    layers = [layer(channels[i], channels[i + 1], 2 if i in (0, middle) else 1) for i in range(depth)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], 10))
+
+
+class UNet(nn.Module):
+    """A small U-Net without normalisation, from images to images with the same sides, which are divisible by 4.
+
+    Examples
+    --------
+    >>> UNet()(torch.zeros(1, 3, 16, 16)).shape
+    torch.Size([1, 3, 16, 16])
+    """
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.first = layer(3, width)
+        self.down = nn.ModuleList([layer(width, 2 * width, 2), layer(2 * width, 4 * width, 2)])
+        self.middle = layer(4 * width, 4 * width)
+        self.up = nn.ModuleList([layer(6 * width, 2 * width), layer(3 * width, width)])
+        self.last = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Each level on the way up gets the level of its size on the way down as further channels."""
+        beside = [self.first(images)]
+        for down in self.down:
+            beside.append(down(beside[-1]))
+        x = self.middle(beside.pop())
+        for up in self.up:
+            x = up(torch.cat([F.interpolate(x, scale_factor=2), beside.pop()], dim=1))
+        return self.last(x)
+
+
+def _prepared(kind: Kind, model: nn.Module) -> None:
+    for conv in [module for module in model.modules() if isinstance(module, nn.Conv2d)]:
+        if kind == "free, He's start":
+            nn.init.kaiming_normal_(conv.weight)
+        elif kind == "orthogonal":
+            orthogonal(conv, relu=True)
+
+
+def train(
+    kind: Kind, images: Tensor, labels: Tensor, seed: int, steps: int = 30, batch: int = 32, lr: float = 0.003
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train a :func:`plain_network` by Adam, and watch its layers at the beginning and at the end.
+
+    Parameters
+    ----------
+    kind : Kind
+        How the convolutions begin, and what keeps them there.
+    images : Tensor, (N, 3, 16, 16)
+        What to train on.
+    labels : Tensor, (N,)
+        Their classes.
+    seed : int
+        Of the weights and of the batches, which are the same for each kind.
+    steps : int
+        How many, more than ten.
+    batch : int
+        Images in each.
+    lr : float
+        The learning rate.
+
+    Returns
+    -------
+    tuple of pd.DataFrame
+        The layers: ``kind``, ``seed``, ``when`` ("before" for the first step, "after" for the last ten), ``layer``
+        (1, 2, ...) and ``log_ratio`` (their mean).  The losses: ``kind``, ``seed``, ``step`` (1, 2, ...), ``loss``.
+    """
+    torch.manual_seed(seed)
+    model = plain_network()
+    _prepared(one_of("kind", kind, KINDS), model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    with contextlib.ExitStack() as attached:
+        if kind == "held":
+            held = NormPreserving(model, every=2, example=images[:2], relu=True, start="delta-orthogonal")
+            attached.enter_context(held.attach(optimizer))
+        probe = attached.enter_context(GradientNorms(model))
+        generator, losses, found = torch.Generator().manual_seed(seed), [], {}
+        for step in range(1, steps + 1):
+            chosen = torch.randint(len(images), (batch,), generator=generator)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(images[chosen]), labels[chosen])
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            if step == 1:
+                found["before"] = probe.averages()
+            if step == steps - LAST:
+                probe.reset()
+        found["after"] = probe.averages()
+    layers = [{"when": when, "layer": r["block"], "log_ratio": r["log_ratio"]} for when in found for r in found[when]]
+    table = pd.DataFrame({"step": range(1, steps + 1), "loss": losses})
+    return pd.DataFrame(layers).assign(kind=kind, seed=seed), table.assign(kind=kind, seed=seed)
+
+
+def before_and_after(
+    images: Tensor, labels: Tensor, seeds: Iterable[int], kinds: Iterable[Kind] = KINDS, steps: int = 30
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """:func:`train` for each kind and seed: the layers of all networks, and all losses."""
+    runs = [train(kind, images, labels, seed, steps) for kind in kinds for seed in seeds]
+    return pd.concat([run[0] for run in runs], ignore_index=True), pd.concat(
+        [run[1] for run in runs], ignore_index=True
+    )
+
+
+def summary(layers: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
+    """What :func:`before_and_after` found, over the seeds: mean and standard deviation, by kind.
+
+    ``off_before`` and ``off_after`` say by what factor the gradient's norm changes in a layer, up or down, on
+    (geometric) average over the layers; ``loss`` is the mean of the last ten steps.  Each has its ``_sd``.
+    """
+    size = layers.log_ratio.abs().groupby([layers.kind, layers.when, layers.seed], sort=False).mean()
+    last = losses[losses.step > losses.step.max() - LAST]
+    columns = {
+        "off_before": np.exp(size.xs("before", level="when")),
+        "off_after": np.exp(size.xs("after", level="when")),
+        "loss": last.loss.groupby([last.kind, last.seed], sort=False).mean(),
+    }
+    parts: dict[str, pd.Series] = {}
+    for name, values in columns.items():
+        by_kind = values.groupby("kind", sort=False)
+        parts |= {name: by_kind.mean(), f"{name}_sd": by_kind.std()}
+    return pd.DataFrame(parts).loc[layers.kind.unique()]
+
+
+# -- a normalisation behind a held convolution -------------------------------------------------------------------
+class _Skipped(nn.Module):
+    """What the residual block behind a ProcResNet's transition does: a normalisation, and a skip past it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(nn.BatchNorm2d(channels), *layer(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+def _with_block(behind: str, scale: float, size: int, seed: int) -> tuple[nn.Sequential, nn.Module]:
+    """A network, and its block that begins with a convolution held at ``scale`` times the target."""
+    torch.manual_seed(seed)
+    conv = nn.Conv2d(16, 32, 3, padding=1, bias=False)
+    following: dict[str, list[nn.Module]] = {
+        BEHIND[0]: [nn.ReLU()],
+        BEHIND[1]: [nn.BatchNorm2d(32), nn.ReLU()],
+        BEHIND[2]: [_Skipped(32), nn.ReLU()],
+    }
+    block = nn.Sequential(conv, *following[behind])
+    model = nn.Sequential(layer(3, 16), block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+    NormPreserving(model, convs=[(conv, size)], relu=True, scale=scale, start="projected")
+    return model, block
+
+
+def ratios_by_scale(images: Tensor, labels: Tensor, scales: Iterable[float], seed: int = 0) -> pd.DataFrame:
+    """The gradient-norm ratio of a block whose convolution is held at some multiples of its target.
+
+    The networks differ in what stands behind the convolution in its block (:data:`BEHIND`), and have the same weights
+    for each scale.  They are not trained.
+
+    Parameters
+    ----------
+    images : Tensor, (N, 3, h, w)
+        A batch.
+    labels : Tensor, (N,)
+        Its classes.
+    scales : iterable of float
+        What the singular values are held at, over the target.
+    seed : int
+        Of the weights.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``behind``, ``scale``, ``ratio``.
+    """
+    rows = []
+    for behind in BEHIND:
+        for scale in scales:
+            model, block = _with_block(behind, scale, images.shape[-1], seed)
+            with GradientNorms(model, [block]) as probe:
+                F.cross_entropy(model(images), labels).backward()
+            rows.append({"behind": behind, "scale": scale, "ratio": probe.ratios().item()})
+    return pd.DataFrame(rows)
+
+
+# -- kernels and layers beside exact numbers ---------------------------------------------------------------------
+def square_kernels(shapes: Iterable[tuple[int, int, int, int]], size: int = 8, seed: int = 0) -> pd.DataFrame:
+    """The range of the singular values of kernels, as PyTorch makes them, projected, and made orthogonal.
+
+    ``shapes`` are ``(c, d, k, stride)``.  Columns: ``kernel``, ``treatment``, ``lowest`` and ``highest`` (over the
+    target, on an output of side ``size``).
+    """
+    rows = []
+    for c, d, k, stride in shapes:
+        torch.manual_seed(seed)
+        conv = nn.Conv2d(c, d, k, stride, padding=k // 2).double()
+        kernels = {
+            "start": conv.weight,
+            "1 projection": project(conv.weight, size, stride),
+            "50 projections": project(conv.weight, size, stride, passes=50),
+        }
+        kernels["orthogonal"] = orthogonal(conv).weight
+        name = f"{c} → {d}, {k}×{k}" + (f", stride {stride}" if stride > 1 else "")
+        for treatment, weight in kernels.items():
+            low, high = spread(weight, size, stride)
+            rows.append({"kernel": name, "treatment": treatment, "lowest": low, "highest": high})
+    return pd.DataFrame(rows)
+
+
+def exact_singular_values(layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """The singular values of the map that a layer is, by a dense decomposition of its Jacobian.
+
+    ``shape`` is that of one input, without the batch: ``(channels, *sides)``.
+    """
+    image = torch.zeros(1, *shape, dtype=next(layer.parameters()).dtype)
+    jacobian = torch.func.jacrev(layer)(image)
+    return torch.linalg.svdvals(jacobian.reshape(-1, image.numel()))
+
+
+def beside_dense(layers: Mapping[str, tuple[nn.Module, tuple[int, ...]]]) -> pd.DataFrame:
+    """What the library says of some layers, beside a dense decomposition of each.
+
+    ``layers`` maps a name to a layer and the shape of one input, without the batch.  Columns: ``layer``, ``input``,
+    ``values`` (how many singular values), ``dense`` (the largest one of the Jacobian), ``norm``
+    (:func:`paperlib.spectrum.operator_norm`), ``bound`` (:func:`paperlib.spectrum.operator_norm_bound`), and
+    ``difference``: the largest one of a singular value or of the norm from the dense decomposition, over the norm.
+    """
+    rows = []
+    for name, (each, shape) in layers.items():
+        size = shape[1:] or None
+        ours = singular_values(each, input_size=size).flatten().sort(descending=True).values
+        norm = operator_norm(each, input_size=size)
+        exact = exact_singular_values(each, shape)
+        difference = torch.maximum((ours - exact).abs().max(), (norm - exact.max()).abs()) / exact.max()
+        rows.append(
+            {"layer": name, "input": "×".join(map(str, shape)), "values": len(ours)}
+            | {"dense": exact.max().item(), "norm": norm.item()}
+            | {"bound": operator_norm_bound(each, input_size=size).item(), "difference": difference.item()}
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,106 @@
+"""Chapter 6: small networks and layers, each against what must be so."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from paperlib.studies import your_network as studies
+
+
+@pytest.fixture(scope="module")
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(32, 3, 16, 16, generator=generator), torch.randint(10, (32,), generator=generator)
+
+
+def convolutions(model):
+    return [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+
+
+def test_the_plain_network_has_so_many_layers_and_no_other_weights():
+    model = studies.plain_network(depth=6, width=4)
+    assert [tuple(c.weight.shape[:2]) for c in convolutions(model)] == [(4, 3), (4, 4), (4, 4), (8, 4), (8, 8), (8, 8)]
+    assert [c.stride[0] for c in convolutions(model)] == [2, 1, 1, 2, 1, 1]
+    assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
+
+
+def test_each_level_of_the_u_net_reaches_its_output():
+    torch.manual_seed(0)
+    model = studies.UNet(4)
+    model(torch.randn(1, 3, 16, 16)).square().sum().backward()
+    assert all(c.weight.grad.abs().max() > 0 for c in convolutions(model))
+
+
+@pytest.mark.parametrize("kind", studies.KINDS)
+def test_train_watches_the_first_step_and_the_last_ones(kind, batch):
+    layers, losses = studies.train(kind, *batch, seed=0, steps=12, batch=8)
+    assert losses.step.tolist() == list(range(1, 13)) and np.isfinite(losses.loss).all()
+    assert layers.groupby("when").layer.apply(list).to_dict() == {"before": [*range(1, 11)], "after": [*range(1, 11)]}
+    assert np.isfinite(layers.log_ratio).all()
+    assert (layers[layers.when == "before"].log_ratio.abs().max() > 0.5) == (kind == studies.KINDS[0])
+    again, _ = studies.train(kind, *batch, seed=0, steps=11, batch=8)
+    before = [table[table.when == "before"].log_ratio.tolist() for table in (layers, again)]
+    assert before[0] == before[1]
+
+
+def test_train_refuses_an_unknown_kind(batch):
+    with pytest.raises(ValueError, match="kind 'freed' is unknown"):
+        studies.train("freed", *batch, seed=0)
+
+
+def test_each_kind_sees_the_same_batches(batch, monkeypatch):
+    seen, loss = [], studies.F.cross_entropy
+    monkeypatch.setattr(studies.F, "cross_entropy", lambda out, labels: (seen.append(labels), loss(out, labels))[1])
+    for kind in studies.KINDS:
+        studies.train(kind, *batch, seed=1, steps=11, batch=4)
+    runs = [torch.cat(seen[i : i + 11]) for i in range(0, 44, 11)]
+    assert all(torch.equal(run, runs[0]) for run in runs)
+
+
+def test_the_summary_is_over_seeds():
+    layers = pd.DataFrame(
+        {"kind": "held", "seed": s, "when": w, "layer": i, "log_ratio": sign * np.log(2.0 + s)}
+        for s in (0, 2)
+        for w in ("before", "after")
+        for i, sign in ((1, 1), (2, -1))
+    )  # fmt: skip
+    losses = pd.DataFrame({"kind": "held", "seed": s, "step": t, "loss": t + s} for s in (0, 2) for t in range(1, 21))
+    (row,) = studies.summary(layers, losses).itertuples()
+    assert (row.off_before, row.off_after) == pytest.approx((3, 3))  # factors of 2 and 4, whichever way
+    assert row.off_before_sd == pytest.approx(np.std([2, 4], ddof=1))
+    assert (row.loss, row.loss_sd) == pytest.approx((16.5, np.sqrt(2)))
+
+
+def test_a_normalisation_cancels_the_scale_and_nothing_else_does(batch):
+    table = studies.ratios_by_scale(*batch, [0.5, 1, 2]).pivot(index="behind", columns="scale", values="ratio")
+    for behind, ratios in table.iterrows():
+        same = ratios.max() / ratios.min() < 1.001
+        assert same == (behind == "a batch normalisation"), behind
+    assert table.loc["nothing", 0.5] == pytest.approx(2 * table.loc["nothing", 1], rel=0.05)
+
+
+def test_orthogonal_kernels_are_exact_where_projected_ones_are_not():
+    table = studies.square_kernels([(8, 8, 3, 1)]).set_index("treatment")
+    assert abs(table.loc["orthogonal", ["lowest", "highest"]] - 1).max() < 1e-10
+    assert table.loc["50 projections", "lowest"] < 0.5
+
+
+def test_exact_singular_values_are_those_of_a_known_map():
+    """A convolution of one tap is one matrix at each pixel."""
+    conv = nn.Conv2d(2, 3, 1).double()
+    expected = torch.linalg.svdvals(conv.weight.detach().flatten(1)).repeat_interleave(9)
+    assert torch.allclose(studies.exact_singular_values(conv, (2, 3, 3)), expected, rtol=1e-12)
+
+
+def test_layers_agree_with_the_dense_decomposition_and_stay_below_the_bound():
+    torch.manual_seed(0)
+    layers = {
+        "circular": (nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular").double(), (2, 6, 6)),
+        "transposed": (nn.ConvTranspose2d(2, 3, 4, stride=2, padding=1).double(), (2, 4, 4)),
+        "linear": (nn.Linear(5, 4).double(), (5,)),
+    }
+    table = studies.beside_dense(layers)
+    assert (table.difference < 1e-9).all() and (table.bound >= table.norm * (1 - 1e-9)).all()
+    assert table["values"].tolist() == [72, 32, 4]
