@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from paperlib.projection import spread as spread
     from paperlib.projection import target as target
     from paperlib.spectrum import operator_norm as operator_norm
+    from paperlib.spectrum import operator_norm_bound as operator_norm_bound
     from paperlib.spectrum import singular_values as singular_values
     from paperlib.theorems import corollary_bound as corollary_bound
     from paperlib.theorems import linear_factors as linear_factors
@@ -38,6 +39,7 @@ _HOMES = {
     "linear_factors": "theorems",
     "near_identity_path": "theorems",
     "operator_norm": "spectrum",
+    "operator_norm_bound": "spectrum",
     "orthogonal": "parametrization",
     "project": "projection",
     "singular_values": "spectrum",
