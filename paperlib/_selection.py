@@ -96,6 +96,10 @@ def found(model: nn.Module, convs: Iterable[Any] | None, example: Any) -> tuple[
     if convs is None:
         find = getattr(model, "transition_convs", None)
         convs = find() if callable(find) else []
+    if isinstance(convs, str | nn.Module) or not isinstance(convs, Iterable):
+        raise ValueError(
+            f"convs must be a list of pairs (convolution or its name, side of its output), not {convs!r:.80}"
+        )
     convs = list(convs)
     if not convs:
         raise ValueError(

@@ -267,6 +267,8 @@ class NormPreserving:
                 f"projector must be an object such as Exact() or published.Projector(), not {projector!r:.80}"
             )
         self.relu = relu
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         self.model = unwrap(model)
         items, self.passed_over = found(self.model, convs, example)
         self.convs = [named(self.model, item) for item in items]

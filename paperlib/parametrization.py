@@ -121,6 +121,14 @@ class _NormPreservingKernel(nn.Module):
     def extra_repr(self) -> str:
         return f"stride={self.stride}, groups={self.groups}, singular values={self.sigma:.4g}"
 
+    def get_extra_state(self) -> Tensor:
+        """The singular values, which the parameters do not have; in float64, whatever the model's dtype."""
+        return torch.tensor(self.sigma, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over the singular values of another layer with its parameters."""
+        self.sigma = float(state)
+
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
         if self.start is None:
             raise ValueError(
@@ -179,6 +187,12 @@ def _convolution(layer: nn.Module, name: str) -> nn.Conv2d:
     if is_lazy(weight):
         raise ValueError(f"{name} has no shape yet: run the lazy layer on a batch first")
     conv_weight(weight)
+    kind = type(layer)
+    inherited = kind.forward is nn.Conv2d.forward and kind._conv_forward is nn.Conv2d._conv_forward
+    if not inherited or "forward" in vars(layer):
+        raise ValueError(
+            f"{kind.__name__} has a forward pass of its own, so it need not be the convolution with its weight"
+        )
     stride, dilation = layer.stride, layer.dilation
     if stride[0] != stride[1]:
         raise ValueError(f"the stride {stride} differs in the two directions: the target knows one stride for both")
@@ -236,10 +250,10 @@ def orthogonal(layer: nn.Conv2d, name: str = "weight", relu: bool = False, scale
     Raises
     ------
     ValueError
-        For anything but an ``nn.Conv2d`` with a trainable or frozen real kernel; for a kernel that is parametrised or
-        pruned already; for a stride that differs in the two directions, or is dilated; for one channel in and one
-        out, whose norm-preserving kernels have nothing to train; for a ``scale`` that is not above 0.  Also when a
-        kernel is assigned to ``layer.weight`` later.
+        For anything but an ``nn.Conv2d``, or a subclass with the same forward pass, with a trainable or frozen real
+        kernel; for a kernel that is parametrised or pruned already; for a stride that differs in the two directions,
+        or is dilated; for one channel in and one out, whose norm-preserving kernels have nothing to train; for a
+        ``scale`` that is not above 0.  Also when a kernel is assigned to ``layer.weight`` later.
 
     Notes
     -----

@@ -456,6 +456,8 @@ def operator_norm(
     >>> bool(operator_norm(layer, input_size=15) <= operator_norm_bound(layer, input_size=15))
     True
     """
+    if not isinstance(tolerance, int | float) or isinstance(tolerance, bool) or not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must be a number between 0 and 1, not {tolerance!r:.80}")
     asked = _asked(weight, padding)
     found = described(weight, size, stride, input_size, groups, dilation, asked or "")
     grid = frequencies(found, asked)

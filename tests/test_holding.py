@@ -694,3 +694,14 @@ def test_one_printed_line_has_what_describe_has_within_its_digits():
     held = NormPreserving(network(), convs=HELD, scale=2.0)
     for line, row in zip(str(held).splitlines()[1:], held.describe(), strict=True):
         assert line.endswith(f"now {row['lowest']:.2f} to {row['highest']:.2f} of it")
+
+
+@pytest.mark.parametrize("convs", [0, "0", nn.Conv2d(1, 1, 1)])
+def test_convs_that_are_no_list_are_refused(convs):
+    with pytest.raises(ValueError, match="convs must be a list of pairs"):
+        NormPreserving(network(), convs=convs)
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match="model must be a torch.nn.Module, not list"):
+        NormPreserving([nn.Conv2d(3, 8, 1)], example=torch.zeros(1, 3, 8, 8))

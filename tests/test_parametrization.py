@@ -430,3 +430,20 @@ def test_strides_that_never_fill_the_outputs_are_covered():
     """Both sides of d = p·c, at every number of phases."""
     for d, s in itertools.product((3, 4, 5, 8, 9, 10), (2, 3)):
         assert distance(conv(1, d, s + 1, s), (3, 3)) < 1e-12
+
+
+def test_a_layer_with_a_forward_pass_of_its_own_is_refused():
+    class Standardised(nn.Conv2d):
+        def forward(self, x):
+            return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
+
+    with pytest.raises(ValueError, match="Standardised has a forward pass of its own"):
+        orthogonal(Standardised(3, 8, 1))
+    assert orthogonal(type("Named", (nn.Conv2d,), {})(3, 8, 1)).weight.shape == (8, 3, 1, 1)
+
+
+@pytest.mark.parametrize("how", [{"scale": 2.0}, {"relu": True}])
+def test_the_state_holds_the_singular_values(how):
+    one, two = orthogonal(nn.Conv2d(3, 5, 3), **how), orthogonal(nn.Conv2d(3, 5, 3))
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(one.weight, two.weight)

@@ -199,3 +199,9 @@ def test_a_kernel_with_many_outputs_is_narrowed_without_a_change(d, c, k, size):
     assert found.item() == pytest.approx(exact.item(), rel=1e-9)
     (wanted,), (got,) = (torch.autograd.grad(x, w) for x in (exact, found))
     assert torch.allclose(got, wanted, atol=1e-4 * wanted.abs().max())
+
+
+@pytest.mark.parametrize("tolerance", [0, -1, 10, float("nan"), True, "small"])
+def test_a_tolerance_that_is_none_is_refused(tolerance):
+    with pytest.raises(ValueError, match="tolerance must be a number between 0 and 1"):
+        operator_norm(torch.ones(1, 1, 3, 3), 4, "zeros", tolerance=tolerance)

@@ -164,6 +164,9 @@ class GradientNorms:
     ``nn.TransformerEncoderLayer`` in evaluation a hook turns off the fast path.  A probe may stay attached to a model
     that is copied or pickled: the copy is not watched.
 
+    Within the transforms of ``torch.func`` (``vmap``, ``grad``, ``jacrev``, …), and for a backward pass with batched
+    gradients, nothing is recorded.
+
     With activation checkpointing in its reentrant form a block is recorded when it is computed again, as part of the
     last forward pass.
 
@@ -264,13 +267,15 @@ class GradientNorms:
 
     def detach(self) -> None:
         """Stop watching.  What was recorded stays readable."""
-        self._flush()
-        if self._hooks and _compiled(self._outermost):
-            torch.compiler.reset()
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
-        self._recorder.step = None
+        try:
+            self._flush()
+        finally:
+            if self._hooks and _compiled(self._outermost):
+                torch.compiler.reset()
+            for hook in self._hooks:
+                hook.remove()
+            self._hooks.clear()
+            self._recorder.step = None
 
     @property
     def seconds(self) -> float:
@@ -306,6 +311,9 @@ class GradientNorms:
                 step.why.setdefault(i, "its input holds no floating-point tensor")
             return None
         x = tensors.at((args, kwargs), path)
+        if step and tensors.transformed(x):
+            step.why.setdefault(i, tensors.TRANSFORMED)
+            return None
         watched = self._watched_input(step, i, x) if step else self._watched_in_graph(2 * i, x)
         return None if watched is x else tensors.replace((args, kwargs), x, watched)
 
@@ -336,6 +344,8 @@ class GradientNorms:
             raise TypeError(f"the output of block {self.names[i]!r} cannot be watched: {e}") from None
         x = None if path is None else tensors.at(out, path)
         if x is None or path is None or not x.requires_grad:
+            return None
+        if step and tensors.transformed(x):
             return None
         if step:
             self._recorder.watch(step, 2 * i + 1, x)

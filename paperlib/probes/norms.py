@@ -21,7 +21,7 @@ def norm(x: Tensor) -> Tensor:
     Parameters
     ----------
     x : Tensor
-        Any shape and floating dtype.
+        Any shape and floating dtype, or complex.
 
     Returns
     -------
@@ -33,6 +33,8 @@ def norm(x: Tensor) -> Tensor:
     >>> norm(torch.tensor([[3.0, 0.0], [0.0, -4.0]]))
     tensor(5.)
     """
+    if x.is_complex():
+        x = torch.view_as_real(x.resolve_conj())
     dense = x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
     if dense and 0 < x.numel() < 2**31 and x.is_floating_point() and fused.available(x.device):
         return fused.euclidean_norm(x)

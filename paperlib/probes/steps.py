@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from paperlib.probes.norms import norm
+from paperlib.probes.tensors import transformed
 
 _NAN = float("nan")
 _REMEMBERED = 64  # forward passes of compiled code whose backward pass may still come
@@ -168,6 +169,9 @@ class Recorder:
 
     def _note(self, step: Step, slot: int, grad: Tensor) -> None:
         if step.closed or step.norms[slot] is not None:
+            return
+        if transformed(grad):  # of a batched backward pass
+            step.why.setdefault(slot // 2, "its gradient came in a batch of several, which have no one norm")
             return
         if not step.reached:
             step.reached, step.backward = True, backward_pass()

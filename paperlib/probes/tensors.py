@@ -2,7 +2,7 @@
 
 Blocks take and return tensors, but also tuples, lists, dicts and dataclasses of them, and take them by keyword.  The
 tensors of such a value have an order: positional arguments before keyword arguments, and within a container as they
-stand in it.  By default the first floating-point tensor is taken.
+stand in it.  By default the first tensor of real or complex numbers is taken.
 """
 
 from __future__ import annotations
@@ -13,9 +13,25 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
 
 Selector = None | int | str | Callable[..., Any]
 Path = tuple[Any, ...]
+TRANSFORMED = "it was called within a transform of torch.func, where nothing is recorded"
+
+
+def transformed(x: Tensor) -> bool:
+    """Whether ``x`` belongs to a transform of ``torch.func`` or to a batch of gradients, and means nothing outside.
+
+    Examples
+    --------
+    >>> import torch
+    >>> seen = []
+    >>> _ = torch.func.vmap(lambda x: seen.append(transformed(x)) or x)(torch.ones(2))
+    >>> seen, transformed(torch.ones(2))
+    ([True], False)
+    """
+    return is_functorch_wrapped_tensor(x) or is_legacy_batchedtensor(x)
 
 
 def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
@@ -132,7 +148,7 @@ def _first(value: Any, path: Path = ()) -> Path | None:
     any_tensor = False
     for where, x in leaves(value, path):
         any_tensor = True
-        if x.is_floating_point():
+        if x.is_floating_point() or x.is_complex():
             return where
     if not any_tensor:
         raise TypeError("there is no tensor")

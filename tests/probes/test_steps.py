@@ -227,3 +227,59 @@ def test_a_copy_of_a_watched_model_is_free_of_it():
         with GradientNorms(other) as second:
             loss(other, batch(1)).backward()
     assert torch.allclose(second.norms(), expected(batch(1)), rtol=1e-9)
+
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(3)))
+
+
+def test_a_batched_backward_pass_is_left_as_it_is_and_not_recorded():
+    net, x = small(), torch.randn(2, 4)
+    wanted = torch.autograd.functional.jacobian(net, x, vectorize=True)
+    with GradientNorms(net, net) as probe:
+        assert torch.equal(torch.autograd.functional.jacobian(net, x, vectorize=True), wanted)
+        with pytest.raises(RuntimeError, match="nothing was recorded"):
+            probe.ratios()
+        net(x).sum().backward()
+        assert torch.isfinite(probe.ratios()).all()
+
+
+@pytest.mark.parametrize("transform", ["per sample", "jacrev", "jvp"])
+def test_within_a_transform_nothing_is_recorded_and_the_next_step_is_sound(transform):
+    net, x = small(), torch.randn(5, 4)
+    params = dict(net.named_parameters())
+
+    def loss(p, v):
+        return torch.func.functional_call(net, p, (v,)).square().sum()
+
+    def call():
+        if transform == "per sample":
+            return torch.func.vmap(torch.func.grad(loss), (None, 0))(params, x)["0.0.weight"]
+        if transform == "jacrev":
+            return torch.func.jacrev(net)(x)
+        return torch.func.jvp(net, (x,), (torch.ones_like(x),))[1]
+
+    wanted = call()
+    with GradientNorms(net, net) as probe:
+        assert torch.equal(call(), wanted)
+        net(x).sum().backward()
+        assert torch.isfinite(probe.ratios()).all()
+
+
+def test_hooks_are_removed_even_if_the_last_step_cannot_be_read():
+    net = small()
+    with pytest.raises(ZeroDivisionError), GradientNorms(net, net, combine=lambda pairs: 1 / 0):
+        net(torch.randn(2, 4)).sum().backward()
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+def test_complex_gradients_have_norms():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64), nn.Linear(4, 4, dtype=torch.complex64))
+    x = torch.randn(3, 4, dtype=torch.complex64, requires_grad=True)
+    with GradientNorms(net, net) as probe:
+        y = net[0](x)
+        net(x).abs().square().sum().backward()
+    assert probe.norms()[0, 0].item() == pytest.approx(torch.linalg.vector_norm(x.grad).item(), rel=1e-5)
+    assert y.is_complex() and torch.isfinite(probe.ratios()).all()
