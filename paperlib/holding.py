@@ -270,7 +270,7 @@ class NormPreserving:
         self.model = unwrap(model)
         items, self.passed_over = found(self.model, convs, example)
         self.convs = [named(self.model, item) for item in items]
-        if start is None and isinstance(self.projector, Exact):
+        if start != "delta-orthogonal" and isinstance(self.projector, Exact):
             self._leave_out_stalled(searched=example is not None)
         names = [held.name for held in self.convs]
         if twice := [name for name in names if names.count(name) > 1]:
