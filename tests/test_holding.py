@@ -642,6 +642,15 @@ def test_a_kernel_whose_projections_stall_is_refused_where_it_is():
     assert [t.name for t in held.convs] == ["0"] and [name for name, _ in held.passed_over] == ["1", "3"]
 
 
+def test_a_start_by_projection_does_not_change_a_kernel_that_stalls():
+    mixed = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), *square())
+    before = mixed[1].weight.clone()
+    held = NormPreserving(mixed, example=torch.zeros(1, 3, 8, 8), start="projected")
+    assert [t.name for t in held.convs] == ["0"] and torch.equal(mixed[1].weight, before)
+    with pytest.raises(ValueError, match="0 cannot be held from where it is: its projections stall"):
+        NormPreserving(square(), convs=[("0", 8)], start="projected")
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_it_can_start_delta_orthogonal_and_stays_there(scale):
     model = square()

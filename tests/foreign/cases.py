@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 import torchvision.models as tv
+from foreign import models
 from torch import nn
 from torchvision.models import convnext, maxvit, regnet, resnet, segmentation, swin_transformer, vgg
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-
-from foreign import models
 
 
 class Case(NamedTuple):
@@ -50,18 +49,24 @@ def small_vgg(batch_norm: bool) -> nn.Module:
 
 
 def small_alexnet() -> nn.Module:
+    """torchvision's AlexNet with a quarter of the channels, and a small classifier behind them."""
     net = tv.alexnet(num_classes=10)
-    net.classifier = nn.Sequential(nn.Linear(256 * 36, 32), nn.ReLU(inplace=True), nn.Linear(32, 10))
+    for i, layer in enumerate(net.features):
+        if isinstance(layer, nn.Conv2d):
+            c, d = max(3, layer.in_channels // 4), layer.out_channels // 4
+            net.features[i] = nn.Conv2d(c, d, layer.kernel_size, layer.stride, layer.padding)
+    net.classifier = nn.Sequential(nn.Linear(64 * 36, 32), nn.ReLU(inplace=True), nn.Linear(32, 10))
     return net
 
 
-def bottlenecks(**settings: Any) -> nn.Module:
-    return resnet.ResNet(resnet.Bottleneck, [2, 1, 1, 1], num_classes=10, **settings)
+def bottlenecks(width: int, **settings: Any) -> nn.Module:
+    """A ResNet of five bottlenecks, so wide inside (the first ones of a ResNet-50: 64)."""
+    return resnet.ResNet(resnet.Bottleneck, [2, 1, 1, 1], num_classes=10, width_per_group=width, **settings)
 
 
-def backbone(**layers: str) -> nn.Module:
-    net = bottlenecks(width_per_group=8, replace_stride_with_dilation=[False, True, True])
-    return IntermediateLayerGetter(net, return_layers={layer: name for name, layer in layers.items()})
+def backbone(last: str = "out") -> nn.Module:
+    layers = tv.mobilenet_v3_small(dilated=True).features
+    return IntermediateLayerGetter(layers, {"3": "low", "12": last})
 
 
 def small_fpn() -> nn.Module:
@@ -96,9 +101,9 @@ def small_maxvit() -> nn.Module:
 
 TORCHVISION = {
     "resnet18": (tv.resnet18, 32),
-    "resnet50": (bottlenecks, 32),
-    "resnext50": (functools.partial(bottlenecks, groups=32, width_per_group=4), 32),
-    "wide_resnet50": (functools.partial(bottlenecks, width_per_group=128), 32),
+    "resnet50": (functools.partial(bottlenecks, 16), 32),
+    "resnext50": (functools.partial(bottlenecks, 2, groups=16), 32),
+    "wide_resnet50": (functools.partial(bottlenecks, 32), 32),
     "vgg11": (functools.partial(small_vgg, False), 32),
     "vgg11_bn": (functools.partial(small_vgg, True), 32),
     "alexnet": (small_alexnet, 64),
@@ -117,18 +122,30 @@ TORCHVISION = {
     "swin": (small_swin, 32),
     "maxvit": (small_maxvit, 32),
     "resnet_fpn": (small_fpn, 32),
-    "fcn": (lambda: segmentation.FCN(backbone(out="layer4"), segmentation.fcn.FCNHead(2048, 5)), 32),
-    "deeplabv3": (
-        lambda: segmentation.DeepLabV3(backbone(out="layer4"), segmentation.deeplabv3.DeepLabHead(2048, 5)), 32,
-    ),
-    "lraspp": (lambda: segmentation.LRASPP(backbone(low="layer1", high="layer4"), 256, 2048, 5), 32),
+    "fcn": (lambda: segmentation.FCN(backbone(), segmentation.fcn.FCNHead(576, 5)), 32),
+    "deeplabv3": (lambda: segmentation.DeepLabV3(backbone(), segmentation.deeplabv3.DeepLabHead(576, 5)), 32),
+    "lraspp": (lambda: segmentation.LRASPP(backbone("high"), 24, 576, 5), 32),
 }  # fmt: skip
-# Those whose blocks the library is to be told, because no type of module repeats in them as a chain of blocks.
-TOLD: dict[str, tuple[str, ...]] = {}
+
+
+def _each(name: str, ends: str) -> tuple[str, ...]:
+    return tuple(name + end for end in ends.split())
+
+
+# Blocks that are named, because they do not lie in a container where their type repeats.
+NAMED = {
+    "vgg11": _each("features.", "0 3 6 8 11 13"),
+    "vgg11_bn": _each("features.", "0 4 8 11 15 18"),
+    "alexnet": _each("features.", "0 3 6 8 10"),
+    "googlenet": _each("inception", "3a 3b 4a 4b 4c 4d 4e 5a 5b"),
+    "inception_v3": _each("Mixed_", "5b 5c 5d 6a 6b 6c 6d 6e 7a 7b 7c"),
+}
 
 
 def _torchvision() -> list[Case]:
-    found = [Case(name, "torchvision", make, images(side), TOLD.get(name)) for name, (make, side) in TORCHVISION.items()]
+    found = [
+        Case(name, "torchvision", make, images(side), NAMED.get(name)) for name, (make, side) in TORCHVISION.items()
+    ]
     video = functools.partial(tv.video.r3d_18, num_classes=5)
     return [*found, Case("r3d_18", "torchvision", video, lambda: torch.randn(2, 3, 4, 16, 16))]
 
@@ -176,7 +193,7 @@ def _transformers() -> list[Case]:
 
         return make
 
-    text = {"vocab_size": 50}
+    text = {"vocab_size": 50, "use_cache": False}  # with a cache a block cannot be called again by itself
     bert = text | {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     gpt = text | {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 16, "resid_pdrop": 0.0, "embd_pdrop": 0.0}

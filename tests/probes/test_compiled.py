@@ -67,6 +67,37 @@ def test_one_graph_and_the_numbers_of_the_eager_model(how, input_gradient):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+class State(nn.Module):
+    """Takes its input by keyword, as part of a list, and returns a dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, *, states):
+        return {"hidden": torch.tanh(self.linear(states[0])), "size": 6}
+
+
+class States(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = nn.ModuleList(State() for _ in range(3))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(states=[x])["hidden"]
+        return x
+
+
+def test_blocks_that_take_a_list_and_return_a_dict_are_in_one_graph_too():
+    expected, counter = eager(model=States()), CompileCounterWithBackend("aot_eager")
+    run = torch.compile(States(), backend=counter, fullgraph=True)
+    with GradientNorms(run) as probe:
+        run(batch()).square().sum().backward()
+    assert torch.allclose(probe.norms(), expected, rtol=1e-5) and counter.frame_count == 1
+
+
 @pytest.mark.slow
 def test_inductor():
     model = Residual()
