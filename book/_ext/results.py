@@ -13,9 +13,10 @@ LINK = re.compile(r"""\bhref\s*=\s*["']([^"']+)["']""")
 
 
 def copy(app, exception):
-    """Copy findings, the scorecard and the compatibility table to ``results/`` beside the pages; their tables stay in the repository.
+    """Copy findings, the scorecard and the table of compatibility to ``results/`` beside the pages.
 
-    Raises ``ExtensionError``, which ends the build, if a page links to a result that is not there then.
+    The findings' own tables stay in the repository.  Raises ``ExtensionError``, which ends the build, if a page links
+    to a result that is not there then.
     """
     if exception is None and app.builder.format == "html":
         out = Path(app.outdir)
