@@ -396,7 +396,7 @@ def test_an_example_that_does_not_fit_is_explained():
     model = torchvision.models.resnet18()
     for example, said in (
         (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "floating-point tensor.*uint8"),
-        ((1, 3, 64, 64), "not tuple"),
+        ((1, 3, 64, 64), "not a tuple of"),
         (torch.zeros(1, 4, 64, 64), r"cannot be run on the example of shape \(1, 4, 64, 64\)"),
     ):
         with pytest.raises(ValueError, match=said):

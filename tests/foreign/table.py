@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from itertools import groupby
 from pathlib import Path
@@ -31,9 +30,9 @@ def entries(row: dict[str, Any]) -> dict[str, Entry]:
     return {column: Entry(**row["columns"][column]) for column in COLUMNS}
 
 
-def amount(figure: float) -> str:
+def amount(figure: float | None) -> str:
     """How far something is off: a power of ten where that is rounding, else in percent."""
-    if figure == 0:
+    if not figure:
         return "equal"
     return f"exact ({figure:.0e})" if figure <= 1e-5 else f"{100 * figure:.2g} %"
 
@@ -61,22 +60,27 @@ def _escaped(sentence: str) -> str:
 
 
 def _cell(column: str, entry: Entry) -> str:
-    counts, figure = entry.counts, math.nan if entry.figure is None else entry.figure
     if entry.outcome != "agrees":
         return entry.outcome
     if column == "hold":
-        return f"{counts['held']} of {counts['held'] + sum(entry.sentences.values())}, {amount(figure)}"
+        return f"{entry.counts['held']} of {entry.counts['held'] + _left_out(entry)}, {amount(entry.figure)}"
     if column in ("spectrum", "orthogonal"):
-        said = "no convolution" if column == "spectrum" else "no Conv2d"
-        done = f"≤ {figure:.2f}" if column == "spectrum" else amount(figure)
-        return f"{counts['kinds']}, {done}" if counts["kinds"] else f"none of {sum(entry.sentences.values())}" if (
-            entry.sentences
-        ) else said  # fmt: skip
-    if not counts["blocks"]:
+        return _layers(column, entry)
+    if not entry.counts["blocks"]:
         return "no ratio"
-    graphs = {counts[name] for name in ("graphs without", "graphs with")} if column == "compiled" else set()
-    which = f", {counts['graphs without']}→{counts['graphs with']} graphs" if len(graphs) > 1 else ""
-    return amount(figure) + which
+    without, within = (entry.counts.get(f"graphs {how}", 0) for how in ("without", "with"))
+    return amount(entry.figure) + f", {without}→{within} graphs" * (without != within)
+
+
+def _left_out(entry: Entry) -> int:
+    return sum(entry.sentences.values())
+
+
+def _layers(column: str, entry: Entry) -> str:
+    kinds = entry.counts["kinds"]
+    if not kinds:
+        return f"none of {_left_out(entry)}" if entry.sentences else "none there"
+    return f"{kinds}, ≤ {entry.figure:.2f}" if column == "spectrum" else f"{kinds}, {amount(entry.figure)}"
 
 
 def markdown(record: dict[str, Any]) -> str:
