@@ -52,12 +52,12 @@ class Exact:
 
     Parameters
     ----------
-    passes : int
-        How many alternating projections each time (the paper: 1).  More of them come nearer to the target, and take
-        as many times as long.
     method : {"eigh", "newton-schulz", "scaled-newton-schulz", "quintic"}, optional
         How to take the inverse square root, see :func:`paperlib.polar.inverse_sqrt`; by default it depends on the
         device.
+    passes : int
+        How many alternating projections each time (the paper: 1).  More of them come nearer to the target, and take
+        as many times as long.
 
     Raises
     ------

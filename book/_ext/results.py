@@ -8,26 +8,24 @@ from urllib.parse import unquote, urlsplit
 from sphinx.errors import ExtensionError
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-TABLES = ("scorecard.json", "compatibility.json")
 LINK = re.compile(r"""\bhref\s*=\s*["']([^"']+)["']""")
 
 
 def copy(app, exception):
-    """Copy findings, the scorecard and the table of compatibility to ``results/`` beside the pages.
+    """Copy findings and the scorecard to ``results/`` beside the pages; their tables stay in the repository.
 
-    The findings' own tables stay in the repository.  Raises ``ExtensionError``, which ends the build, if a page links
-    to a result that is not there then.
+    Raises ``ExtensionError``, which ends the build, if a page links to a result that is not there then.
     """
     if exception is None and app.builder.format == "html":
         out = Path(app.outdir)
-        for path in [*map(RESULTS.joinpath, TABLES), *RESULTS.glob("claims/**/finding.json")]:
+        for path in [RESULTS / "scorecard.json", *RESULTS.glob("claims/**/finding.json")]:
             target = out / "results" / path.relative_to(RESULTS)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
         if gone := missing(out):
             raise ExtensionError(
                 f"pages link to results that the book does not have: {'; '.join(gone)}. Commit the record (the book "
-                f"takes {', '.join(TABLES)} and the findings), or mend the link"
+                "takes scorecard.json and the findings), or mend the link"
             )
 
 

@@ -31,10 +31,12 @@ def entries(row: dict[str, Any]) -> dict[str, Entry]:
 
 
 def amount(figure: float | None) -> str:
-    """How far something is off: a power of ten where that is rounding, else in percent."""
+    """How far something is off: a tick for nothing, a power of ten where that is rounding, else in percent."""
     if not figure:
-        return "equal"
-    return f"exact ({figure:.0e})" if figure <= 1e-5 else f"{100 * figure:.2g} %"
+        return "✓"
+    if figure <= 1e-5:
+        return f"{figure:.0e}"
+    return f"{100 * figure:.2g} %" if figure < 0.1 else f"{100 * figure:.0f} %"
 
 
 class _Notes:
@@ -48,7 +50,7 @@ class _Notes:
         for sentence in sentences:
             same = re.sub(r"\d+ groups", "several groups", sentence)
             found.append(self.numbers.setdefault(same, len(self.numbers) + 1))
-        return f"<sup>{', '.join(map(str, sorted(set(found))))}</sup>" if found else ""
+        return f"<sup>{','.join(map(str, sorted(set(found))))}</sup>" if found else ""
 
     def lines(self) -> list[str]:
         return [f"{number}. {_escaped(sentence)}" for sentence, number in self.numbers.items()]
@@ -80,7 +82,7 @@ def _layers(column: str, entry: Entry) -> str:
     kinds = entry.counts["kinds"]
     if not kinds:
         return f"none of {_left_out(entry)}" if entry.sentences else "none there"
-    return f"{kinds}, ≤ {entry.figure:.2f}" if column == "spectrum" else f"{kinds}, {amount(entry.figure)}"
+    return f"{kinds} ✓" if column == "spectrum" else f"{kinds}, {amount(entry.figure)}"
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -88,14 +90,14 @@ def markdown(record: dict[str, Any]) -> str:
     notes, lines = _Notes(), []
     for package, rows in groupby(record["rows"], key=lambda row: row["package"]):
         version = record["versions"].get(package)
-        lines += [f"### {TITLES[package]}{f' {version}' * bool(version)}", ""]
+        lines += [f"### {TITLES[package]}{f' {version}' * bool(version)}", "", ":::{container} compact"]
         lines += ["| network | blocks | " + " | ".join(COLUMNS) + " |", "|---" * (2 + len(COLUMNS)) + "|"]
         for row in rows:
             found = entries(row)
-            blocks = f"{found['probe'].counts.get('blocks', 0)}{', named' * row['named']}"
+            blocks = f"{found['probe'].counts['blocks']}" + r" \*" * row["named"]
             cells = [_cell(column, entry) + notes.marks(entry.sentences) for column, entry in found.items()]
             lines.append(f"| {row['network']} | {blocks} | " + " | ".join(cells) + " |")
-        lines.append("")
+        lines += [":::", ""]
     return "\n".join([*lines, "### What the library says", "", *notes.lines()])
 
 
