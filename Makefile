@@ -10,11 +10,11 @@ LOCKED := training book watch dev workflow
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run paper gpu evidence test lint book notebooks bench lock clean
+.PHONY: help run paper gpu evidence compatibility test lint book notebooks bench lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: $(INSTALLED)  ## train one network and leave an executed notebook (PRESET=smoke, ARGS="-p depth 20")
 	$(BIN)/python -m paperlib run -p preset $(PRESET) $(ARGS)
@@ -27,6 +27,9 @@ gpu: $(INSTALLED)  ## test and time a GPU, then make the paper's runs for so lon
 
 evidence: $(INSTALLED)  ## measure again what needs no training; status 1 if an outcome changes (ARGS="T1 C1")
 	$(BIN)/python -m paperlib evidence $(ARGS)
+
+compatibility: $(INSTALLED)  ## measure the library on other people's networks, for half an hour (needs timm and transformers)
+	PYTHONPATH=tests $(BIN)/python -m foreign.make
 
 test: $(INSTALLED)  ## run every test, docstring and notebook, in two processes (WORKERS=2)
 	$(BIN)/python -m pytest --nbval -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -197,7 +197,9 @@ class NormPreserving:
     start : {"projected", "delta-orthogonal"}, optional
         What the held kernels are made at once: ``"projected"`` moves each to the target near it, by 50 alternating
         projections; ``"delta-orthogonal"`` draws each anew by :func:`paperlib.projection.delta_orthogonal`, whatever
-        it was.  By default they are left as they are until the first projection.
+        it was.  By default they are left as they are until the first projection.  Unless the start is
+        ``"delta-orthogonal"``, a kernel whose projections stall is not held: one that an ``example`` leads to is passed
+        over, and one that ``convs`` names is refused.
     passes : int
         Alternating projections each time (the paper: 1).
 

@@ -283,12 +283,24 @@ def model_inputs(example: Any) -> tuple[tuple[Any, ...], dict[str, Any], list[Te
     kwargs = dict(example) if isinstance(example, Mapping) else {}
     args, kwargs = tree_map(copied, (tuple(args), kwargs))
     if not images:
-        what = str(example.dtype) if isinstance(example, Tensor) else f"{type(example).__name__} {example!r:.60}"
         raise ValueError(
             "example must be a floating-point tensor, a batch of images (N, channels, H, W), "
-            f"or a tuple or mapping of arguments with such a tensor among them, not {what}"
+            f"or a tuple or mapping of arguments with such a tensor among them, not {_said(example)}"
         )
     return args, kwargs, images
+
+
+def _said(example: Any) -> str:
+    """What an example is, on one line: of tensors the dtype and the shape, and not their numbers."""
+    if isinstance(example, Tensor):
+        return f"{example.dtype} of shape {tuple(example.shape)}"
+    if isinstance(example, Mapping):
+        parts = [f"{name}: {_said(value)}" for name, value in example.items()]
+    elif isinstance(example, tuple | list):
+        parts = [_said(value) for value in example]
+    else:
+        return f"{type(example).__name__} {' '.join(repr(example).split()):.60}"
+    return f"a {type(example).__name__} of ({', '.join(parts)})"
 
 
 class _Run(NamedTuple):

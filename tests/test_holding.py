@@ -396,7 +396,7 @@ def test_an_example_that_does_not_fit_is_explained():
     model = torchvision.models.resnet18()
     for example, said in (
         (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "floating-point tensor.*uint8"),
-        ((1, 3, 64, 64), "not tuple"),
+        ((1, 3, 64, 64), "not a tuple of"),
         (torch.zeros(1, 4, 64, 64), r"cannot be run on the example of shape \(1, 4, 64, 64\)"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -650,6 +650,15 @@ def test_a_square_kernel_that_arrives_can_start_projected():
     with pytest.raises(ValueError, match="its projections stall"):
         NormPreserving(conv, convs=[(conv, 8)])
     assert distance(NormPreserving(conv, convs=[(conv, 8)], start="projected")) < 0.02
+
+
+def test_a_start_by_projection_does_not_change_a_kernel_that_stalls():
+    mixed = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), *square())
+    before = mixed[1].weight.clone()
+    held = NormPreserving(mixed, example=torch.zeros(1, 3, 8, 8), start="projected")
+    assert [t.name for t in held.convs] == ["0"] and torch.equal(mixed[1].weight, before)
+    with pytest.raises(ValueError, match="0 cannot be held from where it is: its projections stall"):
+        NormPreserving(square(), convs=[("0", 8)], start="projected")
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])

@@ -355,6 +355,15 @@ def test_several_arguments():
             trunk_convs(model, wrong)
 
 
+def test_an_example_without_images_is_described_in_one_line():
+    """A language model's words: their dtype and shape, and not their numbers."""
+    words = torch.ones(2, 8, dtype=torch.int64)
+    with pytest.raises(ValueError, match="among them, not ") as raised:
+        trunk_convs(nn.Embedding(10, 4), {"words": words, "more": (words, 3)})
+    said = "a dict of (words: torch.int64 of shape (2, 8), more: a tuple of (torch.int64 of shape (2, 8), int 3))"
+    assert str(raised.value).endswith(f"not {said}") and "\n" not in str(raised.value)
+
+
 # -- the model is left alone, whatever it is wrapped in ----------------------------------------------------------
 def test_the_model_is_left_as_it_was():
     model = torchvision.models.resnet18()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -27,6 +28,15 @@ class _Hook:
 
     def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:  # copy.deepcopy asks here, too
         return _Hook, ()
+
+
+# Where a block's own code cuts a graph in two, torch calls the block's hooks by themselves.  It would compile each of
+# them as a graph of its own, in which the gradient is lost.  They are to be ordinary Python there; as a part of a
+# larger graph they are compiled as before.  torch has no public function for it, and without it nothing else changes.
+with contextlib.suppress(ImportError, AttributeError):
+    from torch._C._dynamo.eval_frame import _FrameAction, _FrameExecStrategy, set_code_exec_strategy
+
+    set_code_exec_strategy(_Hook.__call__.__code__, _FrameExecStrategy(_FrameAction.SKIP, _FrameAction.SKIP))
 
 
 class _Around:

@@ -70,7 +70,7 @@ def put(value: Any, path: Path, new: Tensor) -> Any:
     if isinstance(value, tuple):
         items = [put(item, tuple(rest), new) if i == key else item for i, item in enumerate(value)]
         return value._make(items) if hasattr(value, "_make") else tuple(items)  # a named tuple keeps its names
-    changed = copy.copy(value)
+    changed = type(value)(value) if type(value) in (dict, list) else copy.copy(value)  # which cannot be compiled
     if isinstance(value, Mapping | list):
         changed[key] = put(value[key], tuple(rest), new)
     else:

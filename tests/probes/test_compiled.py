@@ -62,9 +62,39 @@ def test_one_graph_and_the_numbers_of_the_eager_model(how, input_gradient):
             assert torch.allclose(probe.norms(), expected[seed], rtol=1e-5)
         graphs = counter.frame_count
         assert probe.averages()[0]["steps"] == probe.forwards == 3
-    # A hook of the model itself is compiled apart from it, where the probe does not know that it will be.
-    assert graphs == (2 if how == "before attaching" else 1)
+    assert graphs == 1
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+class State(nn.Module):
+    """Takes its input by keyword, as part of a list, and returns a dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, *, states):
+        return {"hidden": torch.tanh(self.linear(states[0])), "size": 6}
+
+
+class States(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = nn.ModuleList(State() for _ in range(3))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(states=[x])["hidden"]
+        return x
+
+
+def test_blocks_that_take_a_list_and_return_a_dict_are_in_one_graph_too():
+    expected, counter = eager(model=States()), CompileCounterWithBackend("aot_eager")
+    run = torch.compile(States(), backend=counter, fullgraph=True)
+    with GradientNorms(run) as probe:
+        run(batch()).square().sum().backward()
+    assert torch.allclose(probe.norms(), expected, rtol=1e-5) and counter.frame_count == 1
 
 
 @pytest.mark.slow
@@ -147,6 +177,46 @@ def test_blocks_that_are_compiled_one_by_one(how):
                 model(batch(seed)).square().sum().backward()
                 assert torch.allclose(probe.norms(), expected[seed], rtol=1e-5)
         assert all(type(block._compiled_call_impl).__name__ != "_Around" for block in blocks)
+
+
+class Cut(nn.Module):
+    """Its own code cuts the graph in two."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x):
+        x = self.linear(x)
+        torch._dynamo.graph_break()
+        return torch.tanh(x)
+
+
+@pytest.mark.parametrize("kind", [Cut, lambda: nn.GRU(6, 6)])  # no GRU is compiled
+@pytest.mark.parametrize("input_gradient", ["total", "vjp"])
+def test_blocks_in_which_the_graph_breaks(kind, input_gradient):
+    def network():
+        torch.manual_seed(0)
+        return Chain(kind() for _ in range(3))
+
+    expected = eager(model=network(), input_gradient=input_gradient)
+    run = torch.compile(network(), backend="aot_eager")
+    with GradientNorms(run, input_gradient=input_gradient) as probe:
+        for _ in range(2):
+            run(batch()).square().sum().backward()
+            assert torch.allclose(probe.norms(), expected, rtol=1e-5)
+
+
+class Chain(nn.Module):
+    def __init__(self, blocks):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x):
+        for block in self.blocks:
+            out = block(x)
+            x = out[0] if isinstance(out, tuple) else out
+        return x
 
 
 def test_a_graph_that_breaks():
