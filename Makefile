@@ -28,7 +28,7 @@ gpu: $(INSTALLED)  ## test and time a GPU, then make the paper's runs for so lon
 evidence: $(INSTALLED)  ## measure again what needs no training; status 1 if an outcome changes (ARGS="T1 C1")
 	$(BIN)/python -m paperlib evidence $(ARGS)
 
-compatibility: $(INSTALLED)  ## measure the library on other people's networks, for half an hour (needs timm and transformers)
+compatibility: $(INSTALLED)  ## measure other people's networks, half an hour (needs timm, transformers)
 	PYTHONPATH=tests $(BIN)/python -m foreign.make
 
 test: $(INSTALLED)  ## run every test, docstring and notebook, in two processes (WORKERS=2)
