@@ -411,7 +411,8 @@ def operator_norm(
     never below it.
 
     The derivative is that of the norm at the singular vectors that were found.  Where the two largest singular values
-    are nearly the same, it may be that of any mixture of their vectors.
+    are nearly the same, it may be that of any mixture of their vectors.  There is no second derivative; asking for one
+    is an error.
 
     Parameters
     ----------
@@ -474,7 +475,32 @@ def operator_norm(
     if norm == 0:
         return 0 * kernel.sum()
     # uᵀ A v with u and v fixed: its derivative in A is the norm's own.
-    return ((left / norm).to(kernel) * found.apply(right.to(kernel), kernel)).sum()
+    return _FirstDerivative.apply(((left / norm).to(kernel) * found.apply(right.to(kernel), kernel)).sum())
+
+
+class _FirstDerivative(torch.autograd.Function):
+    """``x``, whose second derivatives are refused: with u and v fixed a part of them would be missing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _NoDerivative.apply(grad)
+
+
+class _NoDerivative(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        raise RuntimeError(
+            "operator_norm has no second derivative where it is found by an iteration: "
+            "operator_norm_bound, and operator_norm of a circular convolution, have one"
+        )
 
 
 def _narrowed(found: Convolution, kernel: Tensor) -> Tensor:

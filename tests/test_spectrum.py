@@ -205,3 +205,19 @@ def test_a_kernel_with_many_outputs_is_narrowed_without_a_change(d, c, k, size):
 def test_a_tolerance_that_is_none_is_refused(tolerance):
     with pytest.raises(ValueError, match="tolerance must be a number between 0 and 1"):
         operator_norm(torch.ones(1, 1, 3, 3), 4, "zeros", tolerance=tolerance)
+
+
+def test_a_second_derivative_is_right_or_refused():
+    w = torch.randn(4, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    for padding in ("circular", "zeros"):
+        (first,) = torch.autograd.grad((operator_norm(w, 8, padding) - 1).square(), w, create_graph=True)
+        if padding == "zeros":
+            with pytest.raises(RuntimeError, match="operator_norm has no second derivative"):
+                first.square().sum().backward()
+        else:
+            first.square().sum().backward()
+
+    def penalty(x):
+        return (operator_norm_bound(x, 8) - 1).square()
+
+    assert torch.autograd.gradgradcheck(penalty, (w,), atol=1e-4)
