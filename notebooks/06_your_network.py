@@ -207,7 +207,7 @@ with held.attach(optimizer), GradientNorms(resnet) as probe:
 print(held)
 
 # %% [markdown]
-# The three 1 × 1 convolutions are exact: `now 1.00 to 1.00 of it`. The first convolution is not, because its kernel has several taps, and one projection of those is no exact one. It comes nearer with each projection.
+# The three 1 × 1 convolutions are exact: from the smallest to the largest, their singular values are now at `1.00 to 1.00` of the target. The first convolution is not, because its kernel has several taps, and one projection of those is no exact one. It comes nearer with each projection.
 # `start="projected"` brings it there at once:
 
 # %% tags=["nbval-ignore-output"]

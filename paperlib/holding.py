@@ -243,8 +243,9 @@ class NormPreserving:
     ...         optimizer.step()
     >>> print(held)
     NormPreserving(Sequential, every=2) holds 2 of 2 convolutions:
-      0     3->16   3x3 stride 1  output 32x32  target 2.309  now 1.00 to 1.00 of it
-      2    16->32   1x1 stride 2  output 16x16  target 1.414  now 1.00 to 1.00 of it
+      convolution  kernel/stride  output  target   now over it
+      0              3->16 3x3/1   32x32   2.309  1.00 to 1.00
+      2             16->32 1x1/2   16x16   1.414  1.00 to 1.00
     """
 
     def __init__(
@@ -543,18 +544,18 @@ class NormPreserving:
         total = sum(isinstance(m, nn.Conv2d) for m in self.model.modules())
         title = f"NormPreserving({type(self.model).__name__}, every={self.every})"
         lines = [f"{title} holds {len(self.convs)} of {total} convolutions:"]
-        wide = max(len(held.name) for held in self.convs)
-        broad = max(len(f"{h}x{w}") for _, _, (h, w) in self.convs)
+        rows = [("convolution", "kernel/stride", "output", "target", "now over it")]
         for held, scale in zip(self.convs, self.scale, strict=True):
             (h, w), stride = held.size, held.conv.stride[0]
             d, c, kh, kw = held.conv.weight.shape
             sigma = scale * target((d, c, kh, kw), stride, self.relu)
-            kernel = f"{c:>4}->{d:<4} {kh}x{kw} stride {stride}"
             low, high = (value / scale for value in self._values(held, held.conv.weight))
-            lines.append(
-                f"  {held.name:{wide}}  {kernel}  output {f'{h}x{w}':<{broad}}  target {sigma:.3f}"
-                f"  now {low:.2f} to {high:.2f} of it"
-            )
+            kernel = f"{c}->{d} {kh}x{kw}/{stride}"
+            rows.append((held.name, kernel, f"{h}x{w}", f"{sigma:.3f}", f"{low:.2f} to {high:.2f}"))
+        wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for name, *others in rows:
+            cells = [f"{cell:>{n}}" for cell, n in zip(others, wide[1:], strict=True)]
+            lines.append("  ".join(["", f"{name:{wide[0]}}", *cells]))
         if self.normalised:
             lines.append(f"  {self._cancelled()}")
         lines += [f"  passed over: {those}" for those in by_reason(self.passed_over)]
