@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from paperlib._checks import sides
+from paperlib.geometry import has_own_forward
 from paperlib.trunk import TrunkConv, explain_trunk
 
 
@@ -22,10 +23,8 @@ def why_not(conv: nn.Module) -> str | None:
         return "it is lazy and has no weight yet: run the model on a batch first"
     if conv.weight.is_meta:
         return "its weight is on the meta device and has no values"
-    kind = type(conv)
-    inherited = kind.forward is nn.Conv2d.forward and kind._conv_forward is nn.Conv2d._conv_forward
-    if not inherited or "forward" in vars(conv):
-        return f"it is a {kind.__name__} with a forward of its own, which may be another map than a Conv2d's"
+    if has_own_forward(conv, nn.Conv2d):
+        return f"it is a {type(conv).__name__} with a forward of its own, which may be another map than a Conv2d's"
     if conv.groups != 1:
         return f"it has {conv.groups} groups"
     if conv.stride[0] != conv.stride[1]:

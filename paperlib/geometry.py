@@ -186,16 +186,29 @@ def current_weight(layer: Any) -> Tensor:
         return layer.weight
 
 
+def has_own_forward(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a layer derived from ``kind`` computes something of its own, so that its weight does not say what.
+
+    Examples
+    --------
+    >>> layer = nn.Conv2d(1, 1, 1)
+    >>> has_own_forward(layer, nn.Conv2d), has_own_forward(type("Mine", (nn.Conv2d,), {})(1, 1, 1), nn.Conv2d)
+    (False, False)
+    >>> layer.forward = lambda x: 2 * x
+    >>> has_own_forward(layer, nn.Conv2d)
+    True
+    """
+    names = ("forward", "_conv_forward")
+    return "forward" in vars(layer) or any(getattr(type(layer), n, None) is not getattr(kind, n, None) for n in names)
+
+
 def _kind(layer: Any) -> type[nn.Module]:
     """Which of the seven layers it is; ValueError for anything else, and for one that computes something else."""
     for kind in (*_ORDINARY, *_TRANSPOSED, nn.Linear):
         if isinstance(layer, kind):
             if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
                 raise ValueError(f"{type(layer).__name__} has no weight yet: run it once on an input")
-            own = [
-                n for n in ("forward", "_conv_forward") if getattr(type(layer), n, None) is not getattr(kind, n, None)
-            ]
-            if own or "forward" in vars(layer):
+            if has_own_forward(layer, kind):
                 raise ValueError(
                     f"{type(layer).__name__} has a forward pass of its own, so it need not be the {kind.__name__} "
                     "that it is derived from: give its weight and size instead"

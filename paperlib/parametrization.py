@@ -48,6 +48,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from paperlib._checks import conv_weight
+from paperlib.geometry import has_own_forward
 from paperlib.projection import target
 
 
@@ -187,11 +188,9 @@ def _convolution(layer: nn.Module, name: str) -> nn.Conv2d:
     if is_lazy(weight):
         raise ValueError(f"{name} has no shape yet: run the lazy layer on a batch first")
     conv_weight(weight)
-    kind = type(layer)
-    inherited = kind.forward is nn.Conv2d.forward and kind._conv_forward is nn.Conv2d._conv_forward
-    if not inherited or "forward" in vars(layer):
+    if has_own_forward(layer, nn.Conv2d):
         raise ValueError(
-            f"{kind.__name__} has a forward pass of its own, so it need not be the convolution with its weight"
+            f"{type(layer).__name__} has a forward pass of its own, so it need not be the convolution with its weight"
         )
     stride, dilation = layer.stride, layer.dilation
     if stride[0] != stride[1]:

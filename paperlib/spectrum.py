@@ -490,11 +490,7 @@ class _FirstDerivative(torch.autograd.Function):
         return _NoDerivative.apply(grad)
 
 
-class _NoDerivative(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.view_as(x)
-
+class _NoDerivative(_FirstDerivative):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         raise RuntimeError(
