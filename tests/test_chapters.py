@@ -1,4 +1,4 @@
-"""What every chapter has: a card, its findings first, named figures that the prose refers to, lines that fit, an end."""
+"""What every chapter has: a card, its findings first, figures that the prose refers to, lines that fit, an end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sphinx extension: the chapters of the appendix are called A, B, …, and so are their sections, figures and equations."""
+"""Sphinx extension: the chapters of the appendix are A, B, …, and so are their sections, figures and equations."""
 
 from __future__ import annotations
 
@@ -28,10 +28,8 @@ def letter(app: Any, env: BuildEnvironment) -> list[str]:
         for figures in env.toc_fignumbers.get(page, {}).values():
             for label, number in figures.items():
                 figures[label] = (name, *number[1:])
-        for titled in (
-            env.titles[page],
-            *env.tocs[page].findall(lambda node: "secnumber" in getattr(node, "attributes", {})),
-        ):
+        numbered = env.tocs[page].findall(lambda node: "secnumber" in getattr(node, "attributes", {}))
+        for titled in (env.titles[page], *numbered):
             if number := titled.get("secnumber"):
                 titled["secnumber"] = [name, *number[1:]]
     return pages
