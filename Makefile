@@ -47,10 +47,9 @@ book: $(INSTALLED)  ## build the book into _build/html, warnings being errors
 	$(BIN)/jupyter-book build . -n -W --keep-going
 	$(BIN)/python tools/check_book.py _build/html
 
-notebooks: $(INSTALLED)  ## write the notebooks from their sources and execute them
+notebooks: $(INSTALLED)  ## write the notebooks from their sources, execute them and store what they take
 	$(BIN)/python tools/notebook_pairs.py update
-	PAPERLIB_PRESET=desk PAPERLIB_RUNS="$(CURDIR)/results" \
-		$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	$(BIN)/python tools/execute_notebooks.py
 
 bench: $(INSTALLED)  ## run the benchmarks
 	for b in benchmarks/*.py; do $(BIN)/python "$$b" || exit; done

@@ -1,0 +1,169 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Why residual networks can become extremely deep
+#
+# A network of a thousand layers trains when each of its blocks adds its output to its input {cite}`he2016b`. Take these skips away, start the
+# same layers in the usual way, and a network of a hundred layers already fails. {cite:t}`zaeemzadeh2020` explain the difference by
+# the norm of the gradient ([arXiv 1805.07477](https://arxiv.org/abs/1805.07477)). On its way back from the loss the gradient passes every block.
+# If each block changes its norm by some factor, the factors multiply, and the gradient vanishes or explodes. A block with an identity
+# skip, they say, is nearly *norm-preserving*, the more so the deeper the network is.
+#
+# This book builds what the paper describes, measures it, and says of each claim whether it holds. Every page runs.
+
+# %% tags=["hide-input"]
+# %matplotlib inline
+import math
+from collections import Counter
+
+import pandas as pd
+from IPython.display import HTML, Markdown
+
+from paperlib import records, scorecard
+from paperlib.figures import norm_preservation as draw
+from paperlib.scorecard import page
+from paperlib.store import results_root
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient on its way back through three trained networks of 164 layers, from the loss on the right to the image on the left. Without skips it is lost half way. Runs on a part of CIFAR-10, one seed each.", "name": "fig-front"}, "image": {"alt": "The norm of the gradient on a logarithmic scale, block by block. The two residual networks stay near 1. Without skips the norm falls steeply and steadily on its way to the input."}}
+shown = ("plain-164", "resnet-164", "procresnet-166")
+runs = [
+    run
+    for run in records.read_all(results_root())
+    if run.network in shown
+    and run.status == "finished"
+    and run.config.preset == "desk"
+    and (run.config.schedule, run.config.seed) == ("steps", 0)
+]
+last = pd.concat(
+    run.blocks[run.blocks.epoch == run.blocks.epoch.max()].assign(
+        run=run.label
+    )
+    for run in runs
+)
+draw.real_gradients(last)
+
+# %% [markdown]
+# ## Four findings
+
+# %% tags=["remove-input"]
+card = scorecard.build(results_root())
+rows = {row.claim: row for row in card.rows}
+change = last.groupby("run").log_ratio.sum() / math.log(10)
+plain, skips = (
+    change[[r.label for r in runs if (r.network[:5] == "plain") == p]]
+    for p in (True, False)
+)
+
+
+def number(claim, name):
+    """A number of a claim's finding."""
+    (found,) = [
+        n for n in rows[claim].evidence[0].numbers if n.name == name
+    ]
+    return found
+
+
+def off(network):
+    """By how much the formula is off before the first update, in words."""
+    found = number(
+        "S0", f"median |ln r − ln prediction|, {network} (bfloat16)"
+    )
+    return f"{math.expm1(found.mean):.1%} (n = {found.n})"
+
+
+trained = [
+    row
+    for row in card.rows
+    if row.claim[:2] in ("F3", "F4", "TI") and row.claim != "TIIp"
+]  # TIIp counts parameters
+tried = [
+    row
+    for row in trained
+    if any(e.preset == "desk" for e in row.evidence)
+]
+said = Counter(
+    next(e.outcome for e in row.evidence if e.preset == "desk")
+    for row in tried
+)
+outcomes = ", ".join(
+    f"{n} {outcome}" for outcome, n in said.most_common()
+)
+slopes = [
+    number("T1", f"slope of δ in {x}")
+    for x in ("log(2L)/L, twist, geometric", "L, twist, arc")
+]
+
+Markdown(
+    f"""
+1. **Skips keep the gradient, and a chain without them loses it.** In {{numref}}`fig-front` the norm changes by a factor of
+   $10^{{{-plain.item():.0f}}}$ from the loss to the image without skips. With them it is at most a factor of {10 ** skips.abs().max():.0f}.
+   [Chapter 1](01_norm_preservation.ipynb) says why.
+2. **The theory holds, and the truth is better than the theorem.** Blocks that change the norm by no more than $1 \\pm \\delta$
+   exist, with $\\delta$ in proportion to $(\\log 2L / L)^{{{slopes[0].mean:.2f}}}$ for the paper's construction of $L$ blocks: *{rows["T1"].verdict}*.
+   Cut in equal steps, the same map has $\\delta$ in proportion to $L^{{{slopes[1].mean:.2f}}}$, and no construction can do better.
+3. **Before the first update each block's ratio can be predicted without measuring anything.** A formula without a free parameter is off
+   by {off("resnet-164")} in the median for ResNet-164 and {off("procresnet-166")} for ProcResNet-166. The verdict waits for depth 1001.
+   [Chapter 5](05_results.ipynb) derives it.
+4. **What the paper sees in trained networks is mostly not seen in short trainings.** {len(tried)} claims about training were tried with networks that
+   learn from a part of CIFAR-10 for some minutes: {outcomes}. That decides nothing about the paper's 300 epochs, of which
+   this book has three networks of depth 20.
+
+Each number's seeds, machine, commit and command stand in the [scorecard](00_scorecard.ipynb).
+"""
+)
+
+# %% [markdown]
+# ## What holds
+#
+# The [scorecard](00_scorecard.ipynb) has a row for each claim, with its rule, its record and what would change the verdict. In short:
+
+# %% tags=["remove-input"]
+HTML(page.quotable(card))
+
+# %% [markdown]
+# ## How to read it
+#
+# | part | chapter | what it shows |
+# |---|---|---|
+# | The answer | [Scorecard](00_scorecard.ipynb) | which of the paper's claims hold |
+# | I. Theory | [1](01_norm_preservation.ipynb) | why skips keep the gradient's norm: Theorems 1 and 2 and Corollary 1 built, measured, and taken to where they break |
+# | | [2](02_projection.ipynb) | the singular values of a convolution, and the projection that makes them equal |
+# | II. Experiments | [3](03_channel_grid.ipynb) | one convolution with its ReLU, for many numbers of channels |
+# | | [4](04_cifar.ipynb) | one training run on CIFAR, chosen by parameters, with every block's ratio |
+# | | [5](05_results.ipynb) | Section 4 of the paper from records, and whether norm preservation explains the accuracy |
+# | III. Practice | [6](06_your_network.ipynb) | the library in a network of your own |
+# | Appendix | [A](02b_published.ipynb) | where the published code differs from the paper's equations |
+#
+# Each chapter opens with what it shows and what was found. The openings alone take a quarter of an hour, the theory an afternoon. You should
+# know how to train a network in PyTorch. The [glossary](../book/notation.md) explains the book's words, and the library's pages describe
+# [`build`](../book/api/models.md), [`project`](../book/api/projection.md), [`GradientNorms`](../book/api/probes.md) and all the rest.
+#
+# ## How to run it
+#
+# From a checkout of the repository, with Python 3.10 or newer:
+#
+# ```bash
+# make run      # chapter 4, from first to last cell
+# make test     # the library's tests, and every page
+# ```
+#
+# Both make an environment first. In that environment a chapter is a command with parameters, and a reviewer has one, too:
+#
+# ```bash
+# papermill notebooks/04_cifar.ipynb out.ipynb -p depth 164
+# pytest --nbval
+# ```
+#
+# The first trains a network of 164 layers and leaves an executed copy of the chapter. The second runs every notebook and compares
+# what it prints with what is stored. [Reproducibility](reproducibility.ipynb) says what each page takes, where every number comes
+# from, and how it is made again.

