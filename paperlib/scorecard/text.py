@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
+from collections import Counter
 
 from paperlib.claims._wording import spelled
 from paperlib.claims.cards import OURS
@@ -55,10 +56,8 @@ def _open(rows: list[Row], cost: str) -> str:
         return "No claim is left to be tested."
     small = [row for row in untested if row.evidence]
     there = f"{spelled(len(small)) if small else 'none'} of the {spelled(len(untested))} open claims"
-    outcomes: dict[str, list[str]] = {}
-    for row in small:
-        outcomes.setdefault(row.evidence[0].outcome, []).append(_titled(row))
-    told = "; ".join(f"{outcome}: {listed(names)}" for outcome, names in outcomes.items())
+    outcomes = Counter(row.evidence[0].outcome for row in small)
+    told = ", ".join(f"{spelled(count)} {outcome}" for outcome, count in outcomes.most_common())
     was = "was" if len(small) < 2 else "were"
     return _capital(
         f"{there} {was} measured at a smaller size, which decides nothing{f' ({told})' * bool(told)}, and the "
