@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -41,6 +42,24 @@ def test_a_card_opens_the_chapter(chapter):
     assert card, "the first cell holds the title, a short introduction and the card"
     assert re.findall(r"^- \*\*(.+?):\*\* \S", card.group(1), re.MULTILINE) == ENTRIES
     assert chapter.name in card.group(1), "the command names the notebook"
+
+
+def seconds(said: str) -> float:
+    """A time in words, such as "about half a minute"."""
+    words = {"half a minute": 30, "a minute": 60, "a quarter of an hour": 900, "half an hour": 1800}
+    if found := next((value for phrase, value in words.items() if phrase in said), None):
+        return found
+    number, unit = re.search(r"(\d+) (second|minute|hour)s?", said).groups()
+    return int(number) * {"second": 1, "minute": 60, "hour": 3600}[unit]
+
+
+def test_the_time_on_the_card_is_the_one_on_record(chapter):
+    said = re.search(r"^- \*\*Takes:\*\* (.+)$", cells(chapter)[0].source, re.MULTILINE).group(1)
+    with (ROOT / "results" / "execution.csv").open(encoding="utf-8") as file:
+        (row,) = [row for row in csv.DictReader(file) if row["page"] == chapter.stem]
+    assert f"`{row['preset']}`" in said
+    measured = float(row["time (s)"])
+    assert measured / 2 <= seconds(said) <= 2 * measured
 
 
 def test_what_was_found_comes_before_the_first_section(chapter):
