@@ -51,7 +51,7 @@ def ratios_over_epochs(table: pd.DataFrame) -> dict[str, Any]:
     Returns
     -------
     dict
-        What JSON can hold.  ``networks`` is a list, by architecture and depth, and empty for an empty table.
+        What JSON can hold.  ``networks`` is a list, by architecture, the deepest first, and empty for an empty table.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def ratios_over_epochs(table: pd.DataFrame) -> dict[str, Any]:
     networks = [
         _network(of(table, arch, depth), arch, depth)
         for arch in TITLES
-        for depth in sorted(set(table.depth[table.arch == arch]))
+        for depth in sorted(set(table.depth[table.arch == arch]), reverse=True)
     ]
     return {"drawing": "epochs", "limit": LIMIT, "networks": networks}
 
