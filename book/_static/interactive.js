@@ -89,7 +89,7 @@
   const line = (svg, kind, x1, y1, x2, y2) => add(svg, "line", {class: kind, x1, y1, x2, y2});
   const text = (svg, x, y, anchor, words, kind = "tick") =>
     add(svg, "text", {x, y, "text-anchor": anchor, class: kind}, words);
-  const LEFT = 42;  // of the axes
+  const LEFT = 48;  // of the axes
   function tick(svg, y, words, right) {
     line(svg, words === "1" ? "one" : "grid", LEFT, y, right - 4, y);
     text(svg, LEFT - 7, y + 4, "end", words);
@@ -103,9 +103,9 @@
     const place = frame(figure, ["Squares (t1, t2, …) are transitions. Hollow marks are off the scale."]);
     const network = choice(place.controls, "Network", networks.map(n => [n.name.split("-")[0], n.name]));
     const net = () => networks[network.value];
+    const play = add(place.controls, "button", {type: "button", class: "interactive-play"}, "Play");
     const when = e => e ? `epoch ${e}` : "before training";
     const epoch = slider(place.controls, "Epoch", () => net().epochs, 0, when, () => { stop(); draw(); });
-    const play = add(place.controls, "button", {type: "button", class: "interactive-play"}, "Play");
     let timer = 0;
 
     function stop() {

@@ -21,7 +21,7 @@ pytestmark = [
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Figures</title>
 <meta name="viewport" content="width=device-width"><link rel="stylesheet" href="{css}">{script}</head>
 <body><main><h1>Figures</h1>{figures}</main></body></html>"""
-GROUND = {"light": "#fff", "dark": "#14181e"}  # of the theme's pages
+GROUND = {"light": "#fff", "dark": "#121212"}  # of the theme's pages
 INSTEAD = "The figure above shows a part of this."
 
 
@@ -96,7 +96,7 @@ def figure(page, label):
 
 
 def said(page, label):
-    return figure(page, label).locator('[aria-live="polite"]').inner_text()
+    return figure(page, label).locator('[aria-live="polite"]').text_content()
 
 
 # -- chapter 5 ---------------------------------------------------------------------------------------------------
@@ -223,6 +223,7 @@ def test_in_print_the_sentence_stands_there(open_page):
     assert [p.is_visible() for p in page.get_by_text(INSTEAD).all()] == [True] * 3
     assert not page.locator("svg").first.is_visible() and not page.locator("input").first.is_visible()
     assert not page.locator(".interactive-summary").first.is_visible()
+    assert not page.locator(".interactive-key").first.is_visible()
 
 
 def test_a_phone_has_letters_of_the_same_size_and_nothing_beyond_its_edge(open_page):

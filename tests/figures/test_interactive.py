@@ -213,7 +213,7 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize(("theme", "page"), [("light", "#ffffff"), ("dark", "#14181e")])
+@pytest.mark.parametrize(("theme", "page"), [("light", "#ffffff"), ("dark", "#121212")])
 def test_colours_can_be_told_from_their_ground(theme, page):
     style = (STATIC / "interactive.css").read_text()
     blocks = re.findall(r'^html(?:\[data-theme="dark"\])? \{(.*?)^\}', style, re.MULTILINE | re.DOTALL)
