@@ -11,6 +11,8 @@ devices (:mod:`paperlib.processes`).
 
 ``measure`` measures claims of the paper (:mod:`paperlib.claims`) and saves what it finds.
 
+``spectra`` measures the blocks of Theorem 1 at many depths and saves the table that chapter 1 shows.
+
 ``scorecard`` shows from the findings on record which claims hold (:mod:`paperlib.scorecard`); ``evidence`` measures the
 claims again that need no training, and tells what changes (:mod:`paperlib.evidence`).
 
@@ -49,6 +51,7 @@ from paperlib import (
 from paperlib.config import ResolvedRun, RunConfig
 from paperlib.errors import PaperlibError
 from paperlib.store import files, results_root, runs_root
+from paperlib.studies import norm_preservation
 from paperlib.sweep import drive, state
 from paperlib.sweep import plan as planning
 
@@ -58,6 +61,7 @@ INTERRUPTED = {
     "train": "run the same command again to go on from the last checkpoint",
     "grid": "finished cells are kept; run the same command again to go on",
     "measure": "what was finished is saved; measure the other claims again",
+    "spectra": "run the same command again",
     "scorecard": "run the same command again",
     "evidence": "what was finished is saved; run the same command again",
     "plan": "run the same command again",
@@ -187,6 +191,14 @@ def measure(names: list[str], preset: str, seeds: int | None, root: Path) -> int
     return 0
 
 
+def spectra(root: Path) -> int:
+    """Measure the singular values of Theorem 1's blocks, and save the table."""
+    record = norm_preservation.measure_spectra()
+    folder = record.save(norm_preservation.spectra_folder(root))
+    print(f"{len(record.blocks):,} blocks  ({record.provenance.seconds:.0f} s, {folder})")
+    return 0
+
+
 # -- scorecard and evidence ----------------------------------------------------------------------------------------
 def show_scorecard(root: Path, path: Path | None) -> int:
     """Print the scorecard of the findings below ``root``, and write it as JSON."""
@@ -260,6 +272,8 @@ def _claims_parsers(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--seeds", type=int, help="how many (default: 5, or all that the preset trains or that are recorded)"
     )
     one.add_argument("--out", type=Path, help="root of the findings (default: PAPERLIB_RUNS or runs)")
+    one = add("spectra", "measure the blocks of Theorem 1 at many depths, for chapter 1, and save the table")
+    one.add_argument("--out", type=Path, help="root of the table (default: PAPERLIB_RUNS or runs)")
     one = add("scorecard", "show which of the paper's claims hold, from the findings on record")
     one.add_argument("--root", type=Path, help="root of the findings (default: the committed ones, results)")
     one.add_argument("--json", type=Path, help="where to write it (default: scorecard.json in the root)")
@@ -331,6 +345,8 @@ def main(arguments: list[str] | None = None) -> int:
             root = runs_root() if options.out is None else options.out
             names = options.claims or [name for name in claims.CLAIMS if name not in _trained()]
             return measure(names, options.preset, options.seeds, root)
+        if options.command == "spectra":
+            return spectra(options.out or runs_root())
         if options.command == "scorecard":
             return show_scorecard(options.root or results_root(), options.json)
         if options.command == "evidence":

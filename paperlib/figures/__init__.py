@@ -4,6 +4,9 @@ There is one module per chapter: ``norm_preservation`` (chapter 1), ``projection
 ``channel_grid`` (3), ``runs`` (4), whose functions are imported from here, ``section4`` (5) and ``your_network`` (6).
 Each function names the columns that it reads; ``title`` stands over the plot.
 
+``interactive`` is the exception: its functions return what the book's script draws, for three figures that a reader can
+change.
+
 Examples
 --------
 >>> import pandas as pd

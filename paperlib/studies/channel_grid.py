@@ -64,6 +64,24 @@ def ratios(measurements: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
     )
 
 
+def over_rates(grids: dict[float, pd.DataFrame]) -> pd.DataFrame:
+    """The ratios of some grids at every stage.
+
+    ``grids`` maps a learning rate to a table of measurements.  Columns: ``lr``, ``step``, and those of :func:`ratios`.
+
+    Examples
+    --------
+    >>> runs = pd.DataFrame({"variant": "free", "c": 2, "d": 4, "step": [0, 9], "log_ratio": np.log([1.0, 4.0])})
+    >>> over_rates({0.1: runs})[["lr", "step", "ratio"]].round(6).values.tolist()
+    [[0.1, 0.0, 1.0], [0.1, 9.0, 4.0]]
+    """
+    parts = [
+        ratios(table, step).assign(lr=lr, step=step) for lr, table in grids.items() for step in sorted(set(table.step))
+    ]
+    found = pd.concat(parts, ignore_index=True)
+    return found[["lr", "step", *found.columns.drop(["lr", "step"])]]
+
+
 def by_cell(measurements: pd.DataFrame, variant: str, step: int | None = None) -> pd.Series:
     """The gradient-norm ratio of one variant after ``step`` steps (by default at the last stage), by cell (c, d).
 

@@ -217,3 +217,12 @@ def test_all_alive_leaves_out_a_cell_with_one_dead_run_of_any_variant():
     table.loc[one, "log_ratio"] = math.inf
     assert studies.all_alive(table).tolist() == [(2, 4)]
     assert studies.all_alive(table, step=0).tolist() == [(2, 4), (8, 4)]
+
+
+def test_ratios_over_rates_are_those_of_each_grid_and_stage():
+    one = pd.DataFrame({"variant": "free", "c": 2, "d": 4, "step": [0, 9], "log_ratio": [0.0, 1.0]})
+    found = studies.over_rates({0.1: one, 0.01: one.assign(log_ratio=[2.0, math.inf])})
+    assert list(found.columns[:3]) == ["lr", "step", "variant"]
+    assert found[["lr", "step"]].values.tolist() == [[0.1, 0], [0.1, 9], [0.01, 0], [0.01, 9]]
+    assert found.ratio[:3].tolist() == pytest.approx([1.0, math.e, math.e**2])
+    assert found[["alive", "dead"]].iloc[3].tolist() == [0, 1]

@@ -36,11 +36,13 @@ from paperlib.studies.norm_preservation.path import (
 )
 from paperlib.studies.norm_preservation.rates import DEPTHS, slopes
 from paperlib.studies.norm_preservation.smooth_maps import example_maps, plane_maps
+from paperlib.studies.norm_preservation.spectra import Spectra, measure_spectra, read_spectra, spectra_folder
 
 __all__ = [
-    "DEPTHS", "PAPER_DECAY", "SPECTRA", "Branch", "accumulated_decay", "backward_norms", "bad_critical_point",
-    "block_spectra", "bound_in_training", "carried_grid", "corollary_tightness", "critical_points", "dead_block",
-    "descent_rates", "descents", "example_maps", "gaussian_matrix", "lemma1", "lemma_lipschitz", "mirrored_descents",
-    "noisy_data", "plane_maps", "pure_scaling", "scalar_landscape", "slopes", "theorem1_errors", "theorem1_rates",
+    "DEPTHS", "PAPER_DECAY", "SPECTRA", "Branch", "Spectra", "accumulated_decay", "backward_norms",
+    "bad_critical_point", "block_spectra", "bound_in_training", "carried_grid", "corollary_tightness",
+    "critical_points", "dead_block", "descent_rates", "descents", "example_maps", "gaussian_matrix", "lemma1",
+    "lemma_lipschitz", "measure_spectra", "mirrored_descents", "noisy_data", "plane_maps", "pure_scaling",
+    "read_spectra", "scalar_landscape", "slopes", "spectra_folder", "theorem1_errors", "theorem1_rates",
     "theorem2_rates", "two_layer_blocks", "two_layer_fit",
 ]  # fmt: skip
