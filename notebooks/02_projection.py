@@ -22,7 +22,7 @@
 #
 # - **Shows:** the singular values of a convolution, the projection that sets them, what it assumes about gradients, and what it costs
 # - **Decides:** claims T3, P1, P2 and O1a to O1d ([scorecard](00_scorecard.ipynb))
-# - **Needs:** two CPU cores, about 1 GB of memory
+# - **Needs:** two CPU cores, about 2 GB of memory
 # - **Fetches:** nothing; the images are the CIFAR-10 sample that comes with the library
 # - **Takes:** about half a minute at `desk` ([measured](../book/reproducibility.md))
 # - **Run it:** `papermill notebooks/02_projection.ipynb out.ipynb`
@@ -40,14 +40,8 @@ from IPython.display import Markdown
 from paperlib import augmentation, cifar, claims, models, records
 from paperlib.energy import output_gradients
 from paperlib.figures import projection as draw
-from paperlib.projection import (
-    delta_orthogonal,
-    project,
-    rank,
-    spread,
-    target,
-)
-from paperlib.spectrum import operator_norm, singular_values
+from paperlib.projection import delta_orthogonal, project, target
+from paperlib.spectrum import singular_values
 from paperlib.store import results_root
 from paperlib.studies import projection as studies
 
@@ -108,9 +102,8 @@ Markdown(
 # %%
 kernel = studies.he_kernel(64, 3, 3)  # 3 to 64 channels, 3 × 3 taps
 values = singular_values(kernel, 32)
-print(
-    f"{values.numel():,} values, {values.min():.2f} to {values.max():.2f}"
-)
+low, high = values.min(), values.max()
+print(f"{values.numel():,} values, from {low:.2f} to {high:.2f}")
 
 # %% tags=["remove-input"]
 agreement = studies.theorem3()
@@ -308,7 +301,7 @@ Markdown(
 # %% [markdown]
 # In a real training the gradient's norm is what counts. {numref}`fig-transitions` is from six trainings of ProcResNet-166 on a part of CIFAR-10: three in which the transitions were {term}`held`, and three in which they were {term}`free`.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Held, the three transitions of ProcResNet-166 keep the gradient's norm better than free, and the first one does from the beginning. Above 1 the gradient shrinks on its way back. Lines: medians over the seeds, with all of them in the band.", "name": "fig-transitions"}, "image": {"alt": "Three panels, one a transition. At the first one the free kernel begins far above 1 and falls below it, while the held one begins at 1 and falls less. At the two others both begin at 1, and the free one falls further."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Held, the three transitions of ProcResNet-166 end nearer to norm preservation than free, and the first one also begins there. Above 1 the gradient shrinks on its way back. Lines: medians over the seeds, with all of them in the band.", "name": "fig-transitions"}, "image": {"alt": "Three panels, one a transition. At the first one the free kernel begins far above 1 and falls below it, while the held one begins at 1 and falls less. At the two others both begin at 1, and the free one falls further."}}
 runs = [
     r
     for r in records.read_all(results_root())
@@ -337,8 +330,8 @@ Markdown(
     f"But held kernels do not stay at 1 either: after {last} epochs "
     f"the first transition is at {ratio[True, last]:.2f} (free: "
     f"{ratio[False, last]:.2f}), so the gradient grows there. Its "
-    "kernel still has the singular values that it should have, so the "
-    "other assumption must be at fault."
+    "kernel still has singular values near the target. So the other "
+    "assumption has to be looked at."
 )
 
 # %% [markdown]
@@ -465,7 +458,9 @@ Markdown(
 folder = results_root().parent / "benchmarks" / "results"
 measured = json.loads((folder / "projection.json").read_text())
 slope = measured["growth_exponents"]["ours"][-1]
-root = measured["inverse_sqrt_milliseconds"]["544 of 3x3"]
+*_, before, widest = (row["channels"] for row in measured["growth"])
+grams, root = next(iter(measured["inverse_sqrt_milliseconds"].items()))
+count = grams.split()[0]
 Markdown(
     "**How the library computes it.** No kernel is ever transformed. "
     "The projected kernel is the kernel convolved with the $c \\times "
@@ -476,11 +471,12 @@ Markdown(
     "two ordinary matrix products. "
     "For the inverse square roots an eigen-decomposition is fastest "
     f"on a CPU ({root['eigh']:.1f} milliseconds for the first "
-    f"transition's {544} matrices, where Newton–Schulz takes "
+    f"transition's {count} matrices, where Newton–Schulz takes "
     f"{root['newton-schulz']:.1f}). On CUDA the library takes the "
     "quintic, which never has to wait for an answer. "
     "With more channels the time grows, in the end, with nearly their "
-    f"third power: the exponent is {slope:.1f} from 256 to 512."
+    f"third power: the exponent is {slope:.1f} from {before} to "
+    f"{widest}."
 )
 
 # %% [markdown]
@@ -521,6 +517,8 @@ table.set_index(["claim", "measured"])[["mean ± sd", "seeds"]]
 # (a) $r = 16$, $\sigma^2 = 64/16 = 4$. (b) $r = \min(16, 64) = 16$, no direction of the gradient is lost, and $\sigma^2 = 1$. (c) The kernel reads all $2^2$ positions, $r = \min(64, 4 \cdot 3) = 12$ and $\sigma^2 = 64/12 = 16/3$. (d) $r = 64$, and the ReLU doubles $\sigma^2 = 1$ to 2.
 #
 # ```python
+# from paperlib.projection import rank
+#
 # squares = [
 #     target((64, 16, 3, 3)) ** 2,
 #     target((16, 64, 1, 1)) ** 2,
@@ -554,6 +552,8 @@ table.set_index(["claim", "measured"])[["mean ± sd", "seeds"]]
 # Each output pixel is $W$ times the patch of the image under the kernel. So the output's squared norm is at most $\lVert W \rVert^2$ times the sum of the squared norms of all patches, in which each pixel of the image is counted at most $k^2$ times. The averaging kernel of exercise 1 has $\lVert W \rVert = 1/3$, and its convolution has norm 1, on constant images: here the factor $k = 3$ is attained.
 #
 # ```python
+# from paperlib.spectrum import operator_norm
+#
 # norm = torch.linalg.matrix_norm(average.flatten(1), 2)
 # assert torch.isclose(3 * norm, operator_norm(average, 6))
 # random = studies.he_kernel(16, 16, 3)
@@ -566,7 +566,7 @@ table.set_index(["claim", "measured"])[["mean ± sd", "seeds"]]
 #
 # :::{admonition} Solution
 # :class: dropdown
-# (a) The Gram matrix takes $2dc^2 = 4c^3$, ten steps take $60c^3$, and the last product $4c^3$: together $68c^3$. The SVD takes $32c^3$. So the iteration does more work, and can be faster only where matrix products run at a higher speed than the steps of an SVD, as on a GPU. (b) While it is small it grows by half in each step, and $\log 100 / \log 1.5$ is about 11. Then four or five quadratic steps follow.
+# (a) The Gram matrix takes $2dc^2 = 4c^3$, ten steps take $60c^3$, and the last product $4c^3$: together $68c^3$. The SVD takes $32c^3$. So the iteration does more work, and can be faster only where matrix products run at a higher speed than the steps of an SVD, as on a GPU. (b) While it is small it grows by half in each step, and $\log 100 / \log 1.5 \approx 11$. The last few steps are quadratic: 15 steps together.
 #
 # ```python
 # def iteration(d, c, steps=10):
@@ -577,7 +577,7 @@ table.set_index(["claim", "measured"])[["mean ± sd", "seeds"]]
 # z, count = 0.01, 0
 # while 1 - z > 1e-6:
 #     z, count = z * (3 - z**2) / 2, count + 1
-# assert count == 16
+# assert count == 15
 # ```
 # :::
 #

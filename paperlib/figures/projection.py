@@ -77,7 +77,7 @@ def polar_convergence(errors: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``method``, ``step``, ``error``.  A line ends where only rounding is left.
     """
-    with panel((WIDTH, 3.7), title) as (figure, ax):
+    with panel((WIDTH, 3.9), title) as (figure, ax):
         for method, rows, style in lines(errors, "method"):
             exact = rows.error.to_numpy() < 1e-14
             rows = rows.iloc[: exact.argmax() + 1] if exact.any() else rows
@@ -85,7 +85,7 @@ def polar_convergence(errors: pd.DataFrame, title: str = "") -> Figure:
         ax.set_yscale("log")
         ax.set_xlim(left=0)
         ax.set(xlabel="steps", ylabel="largest |singular value − 1|")
-        ax.legend(loc="lower right")
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
