@@ -50,6 +50,7 @@ from paperlib.theorems import (
     linear_factors,
     linear_map,
     near_identity_path,
+    theorem2_delta,
 )
 
 # %% tags=["remove-input"] mystnb={"markdown_format": "myst"}
@@ -75,9 +76,9 @@ bound = state.bound
 Markdown(
     "> **Found.** Any smooth, invertible map that is no mirror image "
     "can be cut into $L$ blocks that change the gradient's norm by "
-    "at most $\\delta$, and $\\delta$ falls with a slope of "
-    f"−{-slope:.2f} in $L$, which is faster than the paper's "
-    f"$\\log(2L)/L$ (T1: {verdict['T1']}). "
+    "at most $\\delta$, and $\\delta$ falls like $1/L$ (slope "
+    f"−{-slope:.2f} on logarithmic scales), faster than the "
+    f"$\\log(2L)/L$ of the paper (T1: {verdict['T1']}). "
     "For linear blocks the paper leaves out a condition: gradient "
     f"descent reached {(positive.excess <= limit).sum()} of "
     f"{len(positive)} targets with "
@@ -129,7 +130,9 @@ Markdown(
 )
 
 # %% [markdown]
-# A factor that is harmless in one block is not in fifty. So in a deep network each factor has to be close to 1, and the closer the more blocks there are. (This is one run of each network, short and on little data. The plain chain was trained in float32, because in bfloat16 it diverged. And it depends on its start: plain chains of ten thousand layers, begun as isometries, have been trained {cite}`xiao2018`.) Why do blocks with a skip have factors so close to 1?
+# A factor that is harmless in one block is not in fifty. So in a deep network each factor has to be close to 1, and the closer the more blocks there are. Why do blocks with a skip have such factors?
+#
+# (This is one run of each network, short and on little data. The plain chain was trained in float32, because in bfloat16 it diverged. How it fares depends on its start: plain chains of ten thousand layers, begun as isometries, have been trained {cite}`xiao2018`.)
 #
 # ## A block near the identity keeps the norm
 #
@@ -212,7 +215,7 @@ bool((y - maps["twist"](x)).abs().max() < 1e-12)
 # $\lVert h_1 - \mathrm{Id} \rVert_{\mathrm{Lip}} \le \tilde\alpha a_1$ and $\lVert h_i - \mathrm{Id} \rVert_{\mathrm{Lip}} \le \tilde\alpha \tilde\beta\, (a_i - a_{i-1})$.
 # :::
 #
-# *Why.* Write $h_i - \mathrm{Id} = (g_i - g_{i-1}) \circ g_{i-1}^{-1}$. The derivative of the bracket at $x$ is $\kappa'(a_i x) - \kappa'(a_{i-1} x)$, which is at most $\tilde\alpha (a_i - a_{i-1})$ in the unit ball. The map behind it, $g_{i-1}^{-1}$, has the Lipschitz constant $\tilde\beta$.
+# *Why.* Write $h_i - \mathrm{Id} = (g_i - g_{i-1}) \circ g_{i-1}^{-1}$. The derivative of the bracket at $x$ is $\kappa'(a_i x) - \kappa'(a_{i-1} x)$, and in the unit ball its norm is at most $\tilde\alpha (a_i - a_{i-1})$. The other map is $g_{i-1}^{-1}(y) = \kappa^{-1}(a_{i-1} y)/a_{i-1}$, with the same Lipschitz constant as $\kappa^{-1}$. For the first block, $g_0$ is the identity, the limit of $\kappa(tx)/t$ for $t \to 0$.
 
 # %% tags=["remove-input"]
 pairs = pd.concat(
@@ -262,7 +265,7 @@ spectra = studies.block_spectra(maps["twist"], 32, ("geometric", "arc"))
 draw.block_spectra(spectra)
 
 # %% [markdown]
-# **No better rate is possible.** However $F$ is cut, the derivatives of the $L$ blocks multiply to that of $F$. If $F$ stretches some direction by $K$, one of the blocks stretches by at least $K^{1/L}$. Hence
+# **No better rate is possible.** However $F$ is cut, the derivatives of the $L$ blocks multiply to that of $F$. If $F$ stretches some direction by $K$, one of the blocks stretches by at least $K^{1/L}$, and likewise where $F$ shrinks. Hence
 #
 # $$
 # \delta \;\ge\; \max\big( \lVert F' \rVert^{1/L} - 1,\; 1 - \lVert F'^{-1} \rVert^{-1/L} \big) ,
@@ -328,14 +331,13 @@ Markdown(
 # `corollary_bound` multiplies the norms. For convolutions these are the norms of the operators on the image, which are the subject of [chapter 2](02_projection.ipynb).
 
 # %%
-branch, size, shape = studies.two_layer_blocks()[
-    "conv, 6 channels, zeros"
-]
-print(branch)
-print(f"bound: {corollary_bound(branch, size).item():.2f}")
+blocks = studies.two_layer_blocks()
+branch, size, _ = blocks["conv, 6 channels, zeros"]
+delta = corollary_bound(branch, size).item()
+print(f"conv 3×3, ReLU, conv 3×3, at the usual start: δ ≤ {delta:.2f}")
 
 # %% [markdown]
-# How tight is the bound? In {numref}`fig-corollary` random blocks are scaled until their bound is 1/4, and measured.
+# A bound above 1 says nothing, so this block would have to start with smaller weights. How tight is the bound? In {numref}`fig-corollary` random blocks are scaled until their bound is 1/4, and measured.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Random two-layer ReLU blocks use about half of the corollary's bound or more in the worst direction, and a random gradient feels little of it. One dot a seed.", "name": "fig-corollary"}, "image": {"alt": "One row per kind of block. The worst direction uses a large part of the bound, most of it where the two matrices are tied; a random gradient uses little."}}
 tight = found["C1"].frames["tightness"]
@@ -364,7 +366,9 @@ Markdown(
 # %% [markdown]
 # ### Where the corollary breaks
 #
-# **Training may leave the neighbourhood.** The corollary says nothing once the bound exceeds 1. The paper says "as long as the norm of the weights are small", and goes on: "This is the case in practice, since the weights of the network are regularized either explicitly", by weight decay, "or implicitly by the optimization algorithm". That is a statement about trainings, and can be tried. Eight blocks $x + W_2\,\mathrm{ReLU}(W_1 x + b)$ learn a twist in 16 dimensions: without weight decay, with the paper's, and with a hundred times the paper's. {numref}`fig-training` shows that only the strongest weight decay keeps the bound near its start.
+# **Training may leave the neighbourhood.** The paper says that the corollary holds "as long as the norm of the weights are small", and goes on: "This is the case in practice, since the weights of the network are regularized either explicitly", by weight decay, "or implicitly by the optimization algorithm". That is a statement about trainings.
+#
+# It can be tried. Eight blocks $x + W_2\,\mathrm{ReLU}(W_1 x + b)$ learn a twist in 16 dimensions: without weight decay, with the paper's, and with a hundred times the paper's. {numref}`fig-training` shows that only the strongest weight decay keeps the bound near its start.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The corollary's bound and the measured δ of eight blocks, before and after training, for three weight decays. At 1 (dashed) the bound says nothing any more.", "name": "fig-training"}, "image": {"alt": "Three panels. Without weight decay and with the paper's, the bounds rise well above their first values during training. With the largest weight decay they stay low."}}
 ends = training[training.step.isin([start, late])]
@@ -387,8 +391,9 @@ Markdown(
     f"After {late:,} steps it is {bound[none, late]:.2f} without "
     f"weight decay, {bound[paper, late]:.2f} with the paper's "
     f"{paper:g}, and {bound[strong, late]:.2f} with {strong:g}, "
-    f"where the fit is worse (a risk of {state.risk[strong, late]:.4f} "
-    f"instead of {state.risk[none, late]:.4f}). The measured $\\delta$ "
+    "where the fit is worse (a mean squared error of "
+    f"{state.risk[strong, late]:.4f} instead of "
+    f"{state.risk[none, late]:.4f}). The measured $\\delta$ "
     f"goes from {state.delta[none, start]:.2f} to "
     f"{state.delta[none, late]:.2f}, {state.delta[paper, late]:.2f} "
     f"and {state.delta[strong, late]:.2f}. "
@@ -413,14 +418,15 @@ dead = studies.dead_block()
 within = "below 1e-12" if dead["reachable"] < 1e-12 else "above it"
 Markdown(
     "In an example of that kind the gradient is "
-    f"{dead['gradient']:.0f} at a risk of {dead['risk']:.2f}, while "
-    f"the least risk that such weights can reach is {within}."
+    f"{dead['gradient']:.0f} at a mean squared error of "
+    f"{dead['risk']:.2f}, while the least error that such weights can "
+    f"reach is {within}."
 )
 
 # %% [markdown]
 # ## Linear blocks need one more condition
 #
-# For linear maps the paper proves more, and forgets a condition. Data $y = Rx + \xi$ with independent noise $\xi$ are fitted by $L$ linear blocks, $\hat y = (I + A_L) \cdots (I + A_1)\, x$. The mean squared error is least where the product is $R$, so the question is how near to the identity the factors of a matrix can be.
+# For linear maps the paper proves more, and leaves out a condition. Data $y = Rx + \xi$ with independent noise $\xi$ are fitted by $L$ linear blocks, $\hat y = (I + A_L) \cdots (I + A_1)\, x$. Their mean squared error, the *risk*, is least where the product is $R$, so the question is how near to the identity the factors of a matrix can be.
 #
 # :::{prf:theorem} Linear residual networks (the paper's Theorem 2, after {cite}`hardt2017`)
 # :label: thm-linear
@@ -439,9 +445,9 @@ Markdown(
 # %%
 R = studies.gaussian_matrix()
 factors = linear_factors(R, L=1024)
-eye = torch.eye(16, dtype=torch.float64)
+delta = gradient_delta(torch.eye(16) + factors).max().item()
 print("product is R:", torch.allclose(compose(factors), R))
-print(f"L δ = {1024 * gradient_delta(eye + factors).max().item():.3f}")
+print(f"δ = {delta:.6f}, least possible: {theorem2_delta(R, 1024):.6f}")
 
 # %% tags=["remove-input"]
 linear = studies.theorem2_rates(R)
@@ -455,8 +461,7 @@ Markdown(
     f"A_l \\rVert$ falls with a slope of −{-steep.item():.2f} in $L$ "
     "(from 128 blocks), and the published bound is "
     f"{end.published / end.distance:.1f} times what is needed. "
-    f"$\\delta$ is {(linear.delta / linear.lower).max():.4f} times the "
-    "smallest possible one.\n\n"
+    "\n\n"
     "**Does training find these factors?** Nearly. Gradient descent "
     "from zero on 4,000 noisy points of a map in eight dimensions, "
     f"for {descent.L.min()} to {descent.L.max()} blocks, ends with "
@@ -486,13 +491,13 @@ off = (negative.excess / negative.floor - 1).abs()
 kinds = mirrored.target.str.rsplit(", ", n=1).str[0].nunique()
 Markdown(
     "This is so for every matrix that was tried. On record are "
-    f"{spectra} spectra in several dimensions, with random singular "
+    f"{kinds} spectra in several dimensions, with random singular "
     "vectors, and each target beside its mirror image. Of "
     f"{len(positive)} targets with a positive determinant, descent "
     f"reached {(positive.excess <= limit).sum()}; of their "
     f"{len(negative)} mirror images it reached "
     f"{(negative.excess <= limit).sum()}, "
-    f"and there the excess risk ended within {100 * off.max():.2g} % "
+    f"and there the excess risk ended within {100 * off.max():.2g}% "
     f"of $\\sigma_{{\\min}}(R)^2$."
 )
 

@@ -64,18 +64,19 @@ decided = {verdict[name] for name in names[3:]}
 Markdown(
     "> **Found.** A convolution has the singular values of small "
     f"matrices, one for each frequency (T3: {verdict['T3']}), and the "
-    "iteration that "
-    "sets all of them to one value converges quadratically once it is "
+    "iteration that sets all of them to one value converges "
+    "quadratically once it is "
     f"close (P2: {verdict['P2']}). "
-    "Cropped back to its taps, the kernel is exact no more: a "
-    f"convolution from 3 to 64 channels is up to {off[roomy, 1]:.0%} "
-    f"off after one projection and {off[roomy, 100]:.0e} after 100, "
-    f"while one from 8 to 8 channels is still {off[square, most]:.0%} "
-    f"off after {most:,} (P1: {verdict['P1']}). "
-    f"On a CPU the paper's iteration takes {share['iteration']:.0f} % "
+    "Cropped back to its taps, the kernel is exact no more: the "
+    "singular values of a convolution from 3 to 64 channels are up to "
+    f"{off[roomy, 1]:.0%} off the target after one projection and "
+    f"{off[roomy, 100]:.0e} after 100, while those of one from 8 to 8 "
+    f"channels are still {off[square, most]:.0%} off after {most:,} "
+    f"(P1: {verdict['P1']}). "
+    f"On a CPU the paper's iteration takes {share['iteration']:.0f}% "
     f"of the training time and {over_svd.median():.1f} times as long "
-    "as a singular value decomposition with the same shortcuts; "
-    "the paper's statements are about a GPU (O1a to O1d: "
+    "as a singular value decomposition (SVD) with the same shortcuts, "
+    "but the paper's statements are about a GPU (O1a to O1d: "
     f"{', '.join(sorted(decided))})."
 )
 
@@ -99,22 +100,22 @@ Markdown(
 #
 # `singular_values` works frequency by frequency. Its check knows nothing of frequencies: it pushes every unit vector through PyTorch's convolution, collects the results as a matrix, and decomposes that.
 
-# %%
-kernel = studies.he_kernel(64, 3, 3)  # 3 to 64 channels, 3 × 3 taps
-values = singular_values(kernel, 32)
-low, high = values.min(), values.max()
-print(f"{values.numel():,} values, from {low:.2f} to {high:.2f}")
-
 # %% tags=["remove-input"]
 agreement = studies.theorem3()
 worst = agreement.difference.max()
 strided = agreement.stride.gt(1).sum()
 Markdown(
     f"For {len(agreement)} kinds of kernel, {strided} of them with a "
-    "stride, the two differ by "
+    "stride, the two results differ by "
     f"{'less than 1e-12' if worst < 1e-12 else f'{worst:.0e}'} of the "
     "largest value."
 )
+
+# %%
+kernel = studies.he_kernel(64, 3, 3)  # 3 to 64 channels, 3 × 3 taps
+values = singular_values(kernel, 32)
+low, high = values.min(), values.max()
+print(f"{values.numel():,} values, from {low:.2f} to {high:.2f}")
 
 # %% [markdown]
 # Two shortcuts make this fast. The kernel is real, so $P^{(-u,-v)}$ is the conjugate of $P^{(u,v)}$, and half of the frequencies are enough. A 1 × 1 kernel has the same matrix at each frequency, so that one is enough.
@@ -437,15 +438,15 @@ decides = (
     else f"This was measured on {device.name}, and decides the claims."
 )
 Markdown(
-    f"The paper's iteration takes {share['iteration']:.2g} % of the "
+    f"The paper's iteration takes {share['iteration']:.2g}% of the "
     f"training time, and an SVD at every frequency {share['svd']:.2g} "
     f"%. The iteration takes {of_svd['']:.1f} times as long as the SVD "
     f"where neither has a shortcut, and {of_svd[', shortcuts']:.1f} "
     "times where both have them. "
     f"The shortcuts make the SVD {saved:.0f} times as fast. This "
-    f"library's projection takes {share['library']:.2g} %.\n\n"
+    f"library's projection takes {share['library']:.2g}%.\n\n"
     f"At depth {deep.depth.max()} the same projections take "
-    f"{deeper.iloc[-1]:.2g} % in the place of {deeper.iloc[0]:.2g} % "
+    f"{deeper.iloc[-1]:.2g}% in the place of {deeper.iloc[0]:.2g}% "
     f"at depth {deep.depth.min()}, since three transitions are "
     f"projected at any depth.{again}\n\n"
     f"{decides} The times were taken on a busy machine, where "
@@ -468,7 +469,7 @@ Markdown(
     "from, the autocorrelation of the kernel, has few taps, and so has "
     "what survives of it after the crop. So the frequencies see small "
     "matrices only, and the larger number of channels enters through "
-    "two ordinary matrix products. "
+    "two ordinary matrix products.\n\n"
     "For the inverse square roots an eigen-decomposition is fastest "
     f"on a CPU ({root['eigh']:.1f} milliseconds for the first "
     f"transition's {count} matrices, where Newton–Schulz takes "

@@ -164,7 +164,7 @@ def overhead(table: pd.DataFrame, limit: float | None = None, title: str = "") -
         rows = range(len(table))
         ax.plot(table.percent, rows, "o", color=PALETTE[0], ms=8)
         for row, value in zip(rows, table.percent, strict=True):
-            number = f"{value:.2g} %" if value < 100 else f"{value:.0f} %"
+            number = f"{value:.2g}%" if value < 100 else f"{value:.0f}%"
             ax.annotate(number, (value, row), (9, 0), textcoords="offset points", va="center", fontsize=9)
         ax.set_xscale("log")
         ax.set_xlim(table.percent.min() / 3, table.percent.max() * 6)
@@ -173,7 +173,7 @@ def overhead(table: pd.DataFrame, limit: float | None = None, title: str = "") -
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         if limit is not None:
             ax.axvline(limit, color=PALETTE[3], ls="--", lw=1.3, zorder=1)
-            ax.annotate(f"the paper's {limit:g} %", (limit, -0.5), (4, 2), textcoords="offset points",
+            ax.annotate(f"the paper's {limit:g}%", (limit, -0.5), (4, 2), textcoords="offset points",
                         color=PALETTE[3], fontsize=9, va="bottom")  # fmt: skip
         ax.set_xlabel("per cent of the training time")
     return figure

@@ -97,6 +97,6 @@ def test_overhead_writes_each_number(limit):
     assert dots.get_xdata().tolist() == [0.234, 318.2]
     assert ax.get_xlabel() == "per cent of the training time"
     written = [t.get_text() for t in ax.texts]
-    assert written[:2] == ["0.23 %", "318 %"]
-    assert written[2:] == (["the paper's 8 %"] if limit else [])
+    assert written[:2] == ["0.23%", "318%"]
+    assert written[2:] == (["the paper's 8%"] if limit else [])
     assert [t.get_text() for t in ax.get_yticklabels()] == ["ours", "svd"]
