@@ -263,7 +263,7 @@ Markdown(
 # %% [markdown]
 # **Why a square kernel stalls.** For $c = d$ the determinant of $P^{(u,v)}$ is a smooth complex function of two frequencies, and for a random kernel it has zeros. At such a frequency a singular value vanishes, and small changes of the kernel only move the zero elsewhere. {numref}`fig-maps` shows them after 200 projections. A square kernel has to start on the right side, with one orthogonal matrix in its middle tap and zeros around it: a *delta-orthogonal* kernel {cite}`xiao2018`. It is exactly norm-preserving, and when it is disturbed a single projection repairs it.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The smallest singular value at each frequency, after 200 projections: near the target everywhere from 16 to 32 channels, while the random square kernel keeps its zeros.", "name": "fig-maps"}, "image": {"alt": "Two colour maps over the frequencies: nearly white for 16 → 32, and with dark spots for 16 → 16."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The smallest singular value at each frequency, after 200 projections: near the target everywhere from 16 to 32 channels, while the random square kernel keeps its zeros.", "name": "fig-maps"}, "image": {"alt": "Two colour maps over the frequencies: even for 16 → 32, and with two spots where it falls to nearly 0 for 16 → 16."}}
 after = {
     name: project(starts[name], 32, passes=200)
     for name in ("16 → 32", "16 → 16")
