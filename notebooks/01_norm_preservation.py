@@ -11,27 +11,27 @@
 # ---
 
 # %% [markdown]
-# # Why depth keeps the gradient's norm
+# # Why skips keep the gradient's norm
 #
-# In the paper's experiments a plain chain of 164 layers becomes unstable after a few epochs. The same layers with a skip around every few of them train. (This chain, so initialised:
-# with kernels that begin as isometries, plain networks of ten thousand layers have been trained {cite}`xiao2018`.) The paper {cite}`zaeemzadeh2020` explains what skips do by two theorems and a
-# corollary about residual blocks $x_{l+1} = x_l + F_l(x_l)$: whatever the network is to represent, it can do so in small steps, the more blocks the smaller, and a
-# block that takes a small step hardly changes the gradient's norm. The theorems say that such blocks *exist*, so here they are built. Each statement is followed by
-# the idea of its proof, a check by numbers, and the place where it breaks.
+# On its way back from the loss, the gradient passes every {term}`block` of a network, and each block multiplies its norm by some factor. Over many blocks the factors multiply, so that the gradient vanishes or explodes unless nearly all of them are close to 1. A plain chain of layers does not have such factors by itself; with a skip around every few layers it does.
 #
-# | | |
-# |---|---|
-# | **needs** | two CPU cores |
-# | **fetches** | nothing |
-# | **takes** | about a minute |
+# The paper {cite}`zaeemzadeh2020` explains this by two theorems and a corollary about residual blocks $x_{l+1} = x_l + F_l(x_l)$. Whatever a network is to represent, it can do so in small steps, the more blocks the smaller, and a block that takes a small step hardly changes the gradient's norm. The theorems say that such blocks *exist*. So this chapter builds them, measures them, and looks for the point where each statement breaks.
 #
-# Everything that is computed here is in float64 and seeded. The training runs of the first figure, the small trainings of the corollary, the table of targets and the table at the end are read from records.
+# :::{card} About this chapter
+# :class-card: chapter-card
+#
+# - **Shows:** why a block near the identity keeps the gradient's norm, how any smooth map is built from such blocks, and what the paper's theorems leave out
+# - **Decides:** claims T1, C1 and T2 ([scorecard](00_scorecard.ipynb))
+# - **Needs:** two CPU cores, about 1 GB of memory
+# - **Fetches:** nothing
+# - **Takes:** about half a minute at `desk` ([measured](../book/reproducibility.md))
+# - **Run it:** `papermill notebooks/01_norm_preservation.ipynb out.ipynb`
+# :::
 
-# %%
+# %% tags=["hide-input"]
 # %matplotlib inline
 import math
 
-import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Markdown
@@ -39,69 +39,133 @@ from IPython.display import Markdown
 from paperlib import claims, records
 from paperlib.config import RunConfig
 from paperlib.figures import norm_preservation as draw
+from paperlib.models import title
 from paperlib.store import results_root
 from paperlib.studies import norm_preservation as studies
-from paperlib.theorems import RotationStretch, linear_factors, linear_map
+from paperlib.theorems import (
+    ball,
+    compose,
+    corollary_bound,
+    gradient_delta,
+    linear_factors,
+    linear_map,
+    near_identity_path,
+    theorem2_delta,
+)
+
+# %% tags=["remove-input"] mystnb={"markdown_format": "myst"}
+names = ("T1", "C1", "T2")
+found = {
+    finding.claim: finding
+    for finding in claims.read_all(results_root(), only=names)
+}
+verdict = {name: claims.spoken(found[name]) for name in names}
+slope = found["T1"].quantities["slope of δ in L, twist, arc"].mean
+mirrored = found["T2"].frames["mirrored"]
+limit = claims.CLAIMS["T2"].REACHED
+positive, negative = (
+    mirrored[sign * mirrored.determinant > 0] for sign in (1, -1)
+)
+training = found["C1"].frames["training"]
+state = training.groupby(["decay", "step"])[
+    ["bound", "delta", "risk", "exponent"]
+].mean()
+start, early, late = state.index.unique("step")
+none, paper, strong = state.index.unique("decay")
+bound = state.bound
+Markdown(
+    "> **Found.** Any smooth, invertible map that is no mirror image "
+    "can be cut into $L$ blocks that change the gradient's norm by "
+    "at most $\\delta$, and $\\delta$ falls like $1/L$ (slope "
+    f"−{-slope:.2f} on logarithmic scales), faster than the "
+    f"$\\log(2L)/L$ of the paper (T1: {verdict['T1']}). "
+    "For linear blocks the paper leaves out a condition: gradient "
+    f"descent reached {(positive.excess <= limit).sum()} of "
+    f"{len(positive)} targets with "
+    f"a positive determinant and {(negative.excess <= limit).sum()} of "
+    f"their {len(negative)} mirror images (T2: {verdict['T2']}). "
+    "A block's weights bound its $\\delta$ in every case that was "
+    f"measured (C1: {verdict['C1']}), but training can loosen "
+    f"the bound: {late:,} steps without weight decay took it from "
+    f"{bound[none, start]:.2f} to {bound[none, late]:.2f}."
+)
 
 # %% [markdown]
-# ## The question
+# ## A plain chain loses the gradient, a residual one does not
 #
-# Three networks of 164 layers (166 with the transitions of the third) were trained on part of CIFAR-10 ([chapter 4](04_cifar.ipynb)): one without skips, one with, and one whose remaining transitions were held
-# norm-preserving as well. The first was trained in float32, since in bfloat16 it diverged. In the last epoch the gradient of the loss was measured at the input of every block.
+# In {numref}`fig-question` the gradient's norm falls by many powers of ten on its way back through a chain without skips, and changes little where there are skips. Three networks of 164 layers (166 with the {term}`transitions <transition>` of the third) were trained on part of CIFAR-10, as [chapter 4](04_cifar.ipynb) does it: one without skips, one with skips, and one whose remaining transitions were {term}`held` {term}`norm-preserving` as well. In the last epoch the gradient of the loss was measured at the input of every block.
 
-# %% mystnb={"figure": {"caption": "The gradient's norm on its way back through three trained networks of 164 layers, from the loss on the right to the input on the left. Runs on a small part of CIFAR-10, one seed each.", "name": "fig-question"}, "image": {"alt": "On a logarithmic scale the two residual networks stay near 1. Without skips the norm falls steeply and steadily on its way to the input, and rises again in the first two blocks."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient's norm on its way back through three trained networks, from the loss on the right to the input on the left: without skips most of it is lost.", "name": "fig-question"}, "image": {"alt": "On a logarithmic scale the two residual networks stay near 1. Without skips the norm falls steeply and steadily on its way to the input, and rises again in the first two blocks."}}
 runs = [
     r
     for r in records.read_all(results_root())
     if r.network in ("plain-164", "resnet-164", "procresnet-166")
     and r.status == "finished"
-    and (r.config.preset, r.config.schedule, r.config.seed) == ("desk", "steps", 0)
+    and r.config.preset == "desk"
+    and (r.config.schedule, r.config.seed) == ("steps", 0)
 ]
 last = pd.concat(
-    [r.blocks[r.blocks.epoch == r.blocks.epoch.max()].assign(run=r.label) for r in runs]
-)
-draw.real_gradients(last, "In this chain without skips, the gradient is gone half way")
-
-# %%
-for r in runs:
-    ratios = last[last.run == r.label].log_ratio
-    print(
-        f"{r.label}: a block changes the norm by a factor of {math.exp(ratios.abs().median()):.2f} (median), "
-        f"all of them by 10^{-ratios.sum() / math.log(10):+.1f}; preset {r.config.preset}, {r.provenance.device.name}, commit {r.provenance.last.commit[:7]}"
+    r.blocks[r.blocks.epoch == r.blocks.epoch.max()].assign(
+        run=title(r.config.arch, r.config.depth), arch=r.config.arch
     )
-    print("   ", r.provenance.command)
+    for r in runs
+)
+draw.real_gradients(last)
+
+# %% tags=["remove-input"]
+typical = last.groupby("arch").log_ratio.apply(
+    lambda ratio: math.exp(ratio.abs().median())
+)
+back = last.sort_values("block", ascending=False)
+back["norm"] = -back.groupby("arch").log_ratio.cumsum() / math.log(10)
+lowest = back.groupby("arch").norm.min()
+furthest = back[back.arch != "plain"].norm.abs().max()
+Markdown(
+    "A typical block (the median) changes the norm by a factor of "
+    f"{typical['plain']:.2f} without a skip, and of "
+    f"{typical['resnet']:.2f} with one. On its way the gradient of "
+    f"the plain chain falls to $10^{{{lowest['plain']:.0f}}}$ of what "
+    "it was. Those of the two others stay within a factor of "
+    f"{10**furthest:.0f}."
+)
 
 # %% [markdown]
-# The two residual networks are not told apart by this picture, after so few steps and from one seed each; [chapter 4](04_cifar.ipynb) looks at them. The one without skips is another matter.
+# A factor that is harmless in one block is not in fifty. So in a deep network each factor has to be close to 1, and the closer the more blocks there are. Why do blocks with a skip have such factors?
 #
-# A factor that is harmless in one block is not in fifty: the factors multiply. To train deep networks, each block's factor has to be close to 1, and the closer the more
-# blocks there are. Why should blocks with a skip behave like that?
+# (This is one run of each network, short and on little data. The plain chain was trained in float32, because in bfloat16 it diverged. How it fares depends on its start: plain chains of ten thousand layers, begun as isometries, have been trained {cite}`xiao2018`.)
 #
-# ## One block
+# ## A block near the identity keeps the norm
 #
-# Let $J$ be the derivative of a block's output with respect to its input. The gradient passes it as $J^\top$, and changes its norm by a factor between the smallest
-# and the largest singular value of $J$. With an identity skip $J = I + M$.
+# A block keeps the gradient's norm if its derivative is close to the identity matrix. Let $J$ be the derivative of a block's output with respect to its input. On its way back the gradient is multiplied by $J^\top$, which changes its norm by a factor between the smallest and the largest singular value of $J$. With an identity skip $J = I + M$, where $M$ is the derivative of the branch.
 #
-# :::{prf:lemma} Near the identity, norms are kept
+# :::{prf:lemma} Near the identity, norms are kept (the paper's Lemma 1)
 # :label: lemma-identity
 # For every square $M$: $\;1 - \sigma_{\max}(M) \le \sigma_{\min}(I+M) \le \sigma_{\max}(I+M) \le 1 + \sigma_{\max}(M)$.
 # :::
 #
-# *Why.* $\lVert v + Mv \rVert$ differs from $\lVert v \rVert$ by at most $\lVert Mv \rVert$. (The paper states it "for any non-singular matrix", and its proof uses the Neumann series. Neither is needed: the lemma is true for more matrices than the paper claims.)
-#
-# *Check.* Six kinds of $M$, all of norm 0.6:
+# *Why.* By the triangle inequality $\lVert v + Mv \rVert$ differs from $\lVert v \rVert$ by at most $\lVert Mv \rVert$. (The paper asks for a non-singular matrix and uses the Neumann series. Neither is needed.)
 
-# %%
-studies.lemma1().set_index("M").round(3)
+# %% tags=["remove-input"]
+kinds = studies.lemma1().set_index("M")
+skew = kinds.largest["skew-symmetric"]
+Markdown(
+    f"Of several matrices $M$ of norm {kinds.upper.max() - 1:g}, the "
+    "multiples of $I$ attain the two ends, "
+    f"{kinds.smallest['a negative multiple of I']:g} and "
+    f"{kinds.largest['a multiple of I']:g}. A random one reaches "
+    f"{kinds.smallest['random']:.2f} and "
+    f"{kinds.largest['random']:.2f}, and a skew-symmetric one "
+    f"stretches every vector by {skew:.2f}."
+)
 
 # %% [markdown]
-# So a residual branch whose derivative has norm at most $\delta$ keeps the gradient's norm within a factor $1 \pm \delta$. Multiples of $I$ attain the two ends. *Where it is loose:* a skew-symmetric $M$ only stretches, by $\sqrt{1 + 0.6^2}$, and a rotation keeps all
-# norms and may be as far as 2 from the identity. Being near the identity is sufficient, not necessary. In the following, $\delta = \max |\sigma(J) - 1|$ is what the
-# gradient feels, and $\lVert J - I \rVert$ what the theorems bound.
+# Two measures of a block follow, and they are not the same. The gradient feels $\delta = \max |\sigma(J) - 1|$, the largest distance of a singular value of $J$ from 1. The theorems bound $\lVert J - I \rVert$, which is at least $\delta$ by the lemma. It can be much larger: a rotation keeps every norm, so that $\delta = 0$, and half a turn has $\lVert J - I \rVert = 2$. Being near the identity is sufficient, but not necessary.
 #
-# ## Any smooth map, in small steps
+# ## Any smooth map can be cut into such blocks
 #
-# :::{prf:theorem} Norm-preserving blocks exist, after {cite}`zaeemzadeh2020,bartlett2018`
+# The paper's Theorem 1 says that a chain of residual blocks can represent any smooth, invertible map while each block keeps the gradient's norm, the better the more blocks there are.
+#
+# :::{prf:theorem} Norm-preserving blocks exist (the paper's Theorem 1, after {cite}`bartlett2018`)
 # :label: thm-nonlinear
 # Let $F$ be differentiable and invertible on the unit ball, with $\lVert F'(x) - F'(y) \rVert \le \alpha \lVert x - y \rVert$, an inverse with Lipschitz constant $\beta$, and $\det F' > 0$. Then $F$ is a composition of $L$ blocks
 # $x_{l+1} = x_l + F_l(x_l)$ with
@@ -112,460 +176,465 @@ studies.lemma1().set_index("M").round(3)
 # $$
 # :::
 #
-# *Idea of the proof.* Find a path of maps $G_t$ from the identity, $G_0$, to $F = G_1$, cut it at $0 = t_0 < t_1 < \dots < t_L = 1$, and let block $l$ lead from one cut to the
-# next: $G_{t_l} \circ G_{t_{l-1}}^{-1}$. Chained, all inner maps cancel. If the path is smooth, a short piece of it is near the identity. The path comes from zooming into
-# the map. Take $F(0) = 0$ and split its derivative there into a rotation and a stretch, $F'(0) = QP$. What remains, $\kappa = F'(0)^{-1} F$, looks like the identity close to 0. So $\kappa(tx)/t$, which is
-# $\kappa$ seen in a ball of radius $t$, leads from the identity to $\kappa$, and with the linear part
+# *Idea of the proof.*
+#
+# 1. Find a path of maps $G_t$ that leads from the identity $G_0$ to $F = G_1$, and cut it at times $0 = t_0 < t_1 < \dots < t_L = 1$. Let block $l$ be the piece from one cut to the next, $G_{t_l} \circ G_{t_{l-1}}^{-1}$. In the whole chain all inner maps cancel, and $F$ is left. If the path is smooth, a short piece of it is close to the identity.
+# 2. The path comes from zooming into the map. Shift $F$ so that $F(0) = 0$. Near 0 it looks like its derivative there, so that $\kappa = F'(0)^{-1} F$ looks like the identity. Take $\kappa$ in a small ball of radius $t$ and enlarge it to the unit ball: this is $\kappa(tx)/t$. For $t \to 0$ it is the identity, and for $t = 1$ it is $\kappa$.
+# 3. The linear part $F'(0)$ is a rotation times a stretch, $F'(0) = QP$ (the polar decomposition; $\det F' > 0$ makes $Q$ a rotation). Its powers $Q^t P^t$ lead from the identity to it. Together:
 #
 # $$
 # G_t(x) = Q^t P^t \, \frac{\kappa(tx)}{t} .
 # $$ (eq-path)
 #
-# Two maps serve as examples. The *twist* $A e^{\omega \lVert x \rVert^2 J} x$ turns spheres, larger ones by more; the other, $A(x + \varepsilon B^\top \tanh Bx)$, is itself a residual
-# block with tied weights, behind a matrix. Here is the path in two dimensions.
+# Two maps serve as examples. The *twist* $T e^{\omega \lVert x \rVert^2 S} x$, with a matrix $T$ and quarter turns $S$, turns spheres, and larger ones by more. The *tanh map* $T(x + \varepsilon W^\top \tanh Wx)$ is itself a residual block with tied weights, followed by a matrix. {numref}`fig-path` shows the path for two such maps of the plane.
 
-# %% mystnb={"figure": {"caption": "A grid on the unit disk carried along the path from the identity to F, for two maps of the plane. Each block of the network takes one step along it.", "name": "fig-path"}, "image": {"alt": "Two rows of six small pictures: a square grid on a disk is gradually turned, sheared and bent."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A grid on the unit disk, carried from the identity to F along the path, for two maps of the plane. Each block of the network takes one short step along it.", "name": "fig-path"}, "image": {"alt": "Two rows of three pictures: a square grid on a disk is gradually turned and sheared in the first, and bent in the second."}}
 draw.carried_grid(
-    studies.carried_grid(studies.plane_maps(), [0, 0.2, 0.4, 0.6, 0.8, 1]),
-    "A grid on its way from the identity to F",
+    studies.carried_grid(studies.plane_maps(), [0, 0.5, 1])
 )
 
 # %% [markdown]
-# *Check.* In eight dimensions: `near_identity_path(f, L)` returns the blocks, and each one is called on what the one before returned.
+# In eight dimensions `near_identity_path` returns the blocks. Each one is called on what the one before returned, and in the end $F$ is there, up to rounding:
 
 # %%
 maps = studies.example_maps()
-errors = studies.theorem1_errors(maps, [16, 64])
-worst = errors.groupby(["map", "schedule"], sort=False)[
-    ["forward", "backward", "jacobian"]
-].max()
-worst.map(lambda x: "below 1e-12" if x < 1e-12 else f"{x:.0e}")
+blocks = near_identity_path(maps["twist"], L=16)
+x = y = ball(8, 32)
+for block in blocks:
+    y = block(y)
+bool((y - maps["twist"](x)).abs().max() < 1e-12)
 
 # %% [markdown]
-# Chains of 16 and 64 blocks compose to $F$, their inverses lead back, and the product of their derivatives is that of $F$. The three *schedules* differ in where the path is cut:
+# ## How near to 1: like 1/L, without the logarithm
 #
-# * **geometric** is the decomposition that the paper refers to {cite}`bartlett2018`. Half of the blocks make $\kappa$, with radii $a_i = (1-\rho)^{m-i}$, $\rho = \log(2m)/m$, in geometric progression; the other half make the linear part.
-# * **uniform** takes $a_i = i/m$ instead.
-# * **equal arcs** follows {eq}`eq-path`, where bending, turning and stretching go together, in steps of equal length.
-#
-# What bounds a step is the following. Let $\tilde\alpha, \tilde\beta$ be the constants of $\kappa$.
+# How near to the identity the blocks are depends on where the path is cut, and the paper's way is not the best. Let $\tilde\alpha$ and $\tilde\beta$ be the constants $\alpha$ and $\beta$ of $\kappa$, and cut it at the radii $a_1 < a_2 < \dots < a_m = 1$.
 #
 # :::{prf:lemma} The length of a step
 # :label: lemma-step
-# For $0 < a_1 < \dots < a_m = 1$ and $g_i(x) = \kappa(a_i x)/a_i$, the blocks $h_i = g_i \circ g_{i-1}^{-1}$ satisfy
+# With $g_i(x) = \kappa(a_i x)/a_i$, the blocks $h_i = g_i \circ g_{i-1}^{-1}$ satisfy
 # $\lVert h_1 - \mathrm{Id} \rVert_{\mathrm{Lip}} \le \tilde\alpha a_1$ and $\lVert h_i - \mathrm{Id} \rVert_{\mathrm{Lip}} \le \tilde\alpha \tilde\beta\, (a_i - a_{i-1})$.
 # :::
 #
-# *Why.* $h_i - \mathrm{Id} = (g_i - g_{i-1}) \circ g_{i-1}^{-1}$. The derivative of the bracket is $\kappa'(a_i x) - \kappa'(a_{i-1} x)$, at most $\tilde\alpha (a_i - a_{i-1})$ in the ball, and $g_{i-1}^{-1}$
-# has Lipschitz constant $\tilde\beta$.
+# *Why.* Write $h_i - \mathrm{Id} = (g_i - g_{i-1}) \circ g_{i-1}^{-1}$. The derivative of the bracket at $x$ is $\kappa'(a_i x) - \kappa'(a_{i-1} x)$, and in the unit ball its norm is at most $\tilde\alpha (a_i - a_{i-1})$. The other map is $g_{i-1}^{-1}(y) = \kappa^{-1}(a_{i-1} y)/a_{i-1}$, with the same Lipschitz constant as $\kappa^{-1}$. For the first block, $g_0$ is the identity, the limit of $\kappa(tx)/t$ for $t \to 0$.
 
-# %%
-pd.concat(
-    [
-        studies.lemma_lipschitz(f, [0.1, 0.3, 0.6, 1.0]).assign(map=name)
-        for name, f in maps.items()
-    ]
-).set_index(["map", "block"]).round(3)
-
-# %% [markdown]
-# With the geometric radii the largest step is $\tilde\alpha\tilde\beta \log(2m)/m$: the rate of the theorem. How do the blocks behave?
-
-# %% mystnb={"figure": {"caption": "The largest change of a gradient's norm by a block, against the number of blocks. Dashed: log(2L)/L. In the grey region no decomposition can be.", "name": "fig-rates"}, "image": {"alt": "Two panels on logarithmic scales. The geometric schedule follows the dashed curve; uniform and equal arcs fall in parallel to the edge of the grey region."}}
-rates = studies.theorem1_rates(maps, points=32)
-draw.rates(rates, "Norm preservation improves with depth")
-
-# %%
-fits = {
-    symbol: studies.slopes(rates, column, ["map", "schedule"])
-    for symbol, column in (("‖J − I‖", "distance"), ("δ", "delta"))
-}
-pd.concat(
-    {symbol: fit.set_index(["map", "schedule"]) for symbol, fit in fits.items()}, axis=1
-).round(2)
-
-# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-paper_s = (
-    fits["δ"]
-    .set_index(["map", "schedule"])["in log(2L)/L"]
-    .xs("geometric", level="schedule")
+# %% tags=["remove-input"]
+pairs = pd.concat(
+    studies.lemma_lipschitz(f, [0.1, 0.3, 0.6, 1.0])
+    for f in maps.values()
 )
-others = fits["δ"][fits["δ"].schedule != "geometric"]["in L"]
+share = (pairs.measured / pairs.bound).max()
 Markdown(
-    f"The table has the slopes of straight lines through the logarithms, for {rates.L[rates.L >= 16].min()} to {rates.L.max():,} blocks. With the paper's schedule the slope of δ against "
-    f"$\\log(2L)/L$ is {' and '.join(f'{x:.2f}' for x in paper_s)} for the two maps, where 1 is the theorem's rate: the rate of the theorem is the rate of its construction. With the other two "
-    f"schedules the slope in $L$ itself is between −{-others.min():.2f} and −{-others.max():.2f}, where −1 is the rate $1/L$."
+    "Measured on random pairs of points, the blocks of the two maps "
+    f"above reach at most {share:.0%} of these bounds."
 )
 
 # %% [markdown]
-# **The logarithm can be removed.** {prf:ref}`lemma-step` allows equal radii, and then every step is at most $\tilde\alpha\tilde\beta/m$. The geometric progression spends most of its
-# blocks near radius 0, where $\kappa$ is nearly linear and there is nothing to do, and takes its largest step at the end.
+# Three ways to cut are compared:
+#
+# * **Geometric** radii $a_i = \big(1 - \tfrac{\log 2m}{m}\big)^{m-i}$ for one half of the blocks, and the linear part in the other. This is the decomposition that the paper refers to {cite}`bartlett2018`. Its largest step is $\tilde\alpha\tilde\beta \log(2m)/m$: the rate of the theorem.
+# * **Uniform** radii $a_i = i/m$, with the linear part as before. By {prf:ref}`lemma-step` no step is longer than $\tilde\alpha\tilde\beta/m$, so the logarithm is gone.
+# * **Equal arcs** follow {eq}`eq-path`, where bending, turning and stretching go together, in steps of equal length.
+#
+# {numref}`fig-rates` has the result: the geometric cuts follow the dashed curve of the theorem, and the two others fall faster.
 
-# %% mystnb={"figure": {"caption": "The singular values of the derivative of each of 32 blocks, over the unit ball. Equal arcs share the work equally.", "name": "fig-spectra-blocks"}, "image": {"alt": "Three panels of bars around 1. Geometric: hardly visible at first, then growing up to the middle of the chain; uniform: growing less; equal arcs: all alike."}}
-draw.block_spectra(studies.block_spectra(maps["twist"], 32))
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The largest change of a gradient's norm by a block falls with the number of blocks, like log(2L)/L (dashed) with the paper's cuts and like 1/L with the others. No decomposition reaches the grey region.", "name": "fig-rates"}, "image": {"alt": "Two panels on logarithmic scales. The geometric cuts follow the dashed curve; uniform radii and equal arcs fall in parallel to the edge of the grey region."}}
+rates = studies.theorem1_rates(maps, points=32)
+draw.rates(rates)
+
+# %% tags=["remove-input"]
+fit = studies.slopes(rates, "delta", ["map", "schedule"])
+theirs = fit[fit.schedule == "geometric"]["in log(2L)/L"]
+others = fit[fit.schedule != "geometric"]["in L"]
+deepest = rates[rates.L == rates.L.max()].set_index(["schedule", "map"])
+over = deepest.delta / deepest.lower
+Markdown(
+    "Straight lines through the logarithms, for "
+    f"{rates.L[rates.L >= 16].min()} to {rates.L.max():,} blocks, say "
+    "the same. With the paper's cuts the slope of $\\delta$ in "
+    f"$\\log(2L)/L$ is {' and '.join(f'{x:.2f}' for x in theirs)} for "
+    "the two maps, where 1 is the theorem's rate. With the other two "
+    f"the slope in $L$ itself is between −{-others.min():.2f} and "
+    f"−{-others.max():.2f}, where −1 is the rate $1/L$."
+)
 
 # %% [markdown]
-# **And no better rate is possible.** However $F$ is cut, the derivatives of the $L$ blocks multiply to that of $F$. If $F$ stretches some direction by $k$, one of them stretches by $k^{1/L}$, so
+# The reason for the logarithm is in {numref}`fig-spectra-blocks`. The first half of the paper's blocks makes $\kappa$, the second the linear part. The geometric progression spends most of the first half near radius 0, where $\kappa$ is nearly linear and there is nothing to do, and takes the largest step last.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of the derivative of each of 32 blocks, over the unit ball. With the paper's cuts some blocks do all the bending; with equal arcs all do the same.", "name": "fig-spectra-blocks"}, "image": {"alt": "Two panels of bars around 1. Geometric: hardly visible at first, then growing up to the middle of the chain, then all alike; equal arcs: all alike."}}
+spectra = studies.block_spectra(maps["twist"], 32, ("geometric", "arc"))
+draw.block_spectra(spectra)
+
+# %% [markdown]
+# **No better rate is possible.** However $F$ is cut, the derivatives of the $L$ blocks multiply to that of $F$. If $F$ stretches some direction by $K$, one of the blocks stretches by at least $K^{1/L}$, and likewise where $F$ shrinks. Hence
 #
 # $$
-# \delta \;\ge\; \max\big( \lVert F' \rVert^{1/L} - 1,\; 1 - \lVert F'^{-1} \rVert^{-1/L} \big) \;\approx\; \frac{\log k}{L} .
+# \delta \;\ge\; \max\big( \lVert F' \rVert^{1/L} - 1,\; 1 - \lVert F'^{-1} \rVert^{-1/L} \big) ,
 # $$ (eq-lower)
 #
-# This is the edge of the grey region. How close do the schedules come to it?
+# and the first of the two is about $\log K / L$. This is the edge of the grey region in {numref}`fig-rates`.
 
-# %%
-deepest = rates[rates.L == rates.L.max()]
-over = deepest.assign(
-    **{
-        "δ / lower bound": deepest.delta / deepest.lower,
-        "proven bound / ‖J − I‖": deepest.bound / deepest.distance,
-    }
-).set_index(["map", "schedule"])[["δ / lower bound", "proven bound / ‖J − I‖"]]
-over.round(2)
-
-# %% tags=["hide-input"]
-arc = over["δ / lower bound"].xs("arc", level="schedule")
+# %% tags=["remove-input"]
 Markdown(
-    f"At {rates.L.max():,} blocks, equal arcs are a factor of {arc['twist']:.2f} above it for the twist, and of {arc['tanh']:.2f} for the other map."
+    f"At {rates.L.max():,} blocks, equal arcs are above it by a factor "
+    f"of {over['arc', 'twist']:.2f} for the twist and of "
+    f"{over['arc', 'tanh']:.2f} for the tanh map; "
+    f"the paper's cuts by {over['geometric', 'twist']:.1f} and "
+    f"{over['geometric', 'tanh']:.1f}."
 )
 
 # %% [markdown]
-# The last column compares with the proven bounds, all constants explicit (`theorem1_bound`). They hold for every block, and are tight up to a small factor where $\tilde\alpha$ and $\tilde\beta$ are, as for the twist.
+# ### Where Theorem 1 breaks
 #
-# What the gradient sees of all this: its norm on the way back through 128 blocks, and through 128 layers $x \mapsto W \tanh x$ of the same width at a usual initialisation.
+# **The constant.** The paper writes $\delta = C \log(2L)/L$ with a constant that is "independent of network size and architecture". Could $C$ depend on $\alpha$ and $\beta$ alone, and the bound hold for every $L$? No. The map $F(x) = Kx$ has $\alpha = 0$ and $\beta = 1/K$, both small when $K$ is large, and by {eq}`eq-lower` each of $L$ blocks has to stretch by $K^{1/L}$.
 
-# %% mystnb={"figure": {"caption": "Random gradients on their way back: median and range over 64 of them. The plain layers have Gaussian weights that keep a gradient's squared norm on average where tanh is nearly linear.", "name": "fig-back"}, "image": {"alt": "The band of the residual blocks stays around 1. That of the plain layers falls, and widens more and more."}}
-draw.backward_norms(studies.backward_norms(maps["twist"], 128))
+# %% tags=["remove-input"]
+scaling = studies.pure_scaling().iloc[-1]
+Markdown(
+    f"With $K = {scaling.K:.0f}$ the constants are {scaling.alpha:g} "
+    f"and {scaling.beta:g}, and sixteen blocks still need $\\delta = "
+    f"{scaling.delta:.2f}$. "
+    "So either the constant depends on $\\lVert F'(0) \\rVert$, too, "
+    "or the statement is for numbers of blocks that are large against "
+    "$\\log K$."
+)
 
 # %% [markdown]
-# The residual blocks arrive where they must: at the ratios that $F$ itself has. They spread this change evenly over all blocks.
+# **Orientation.** Small steps do not lead to a mirror image (exercise 3). The paper's third assumption excludes it, "without loss of generality", as it says, since one more layer can turn the sign. `near_identity_path` refuses such a map with one sentence.
 #
-# ### Where it breaks
-#
-# **The constant.** The paper's two constants are "independent of network size and architecture". Can $\delta \le c \log(2L)/L$ hold for every $L$ with a $c$ that depends on these two alone? $F(x) = Kx$ has $\alpha = 0$ and $\beta = 1/K$, both small for a large $K$,
-# and still each of $L$ blocks has to stretch by $K^{1/L}$, by {eq}`eq-lower`. Either the constant depends on $\lVert F'(0) \rVert$, too, or the statement is for $L$ above a bound that does, large against $\log K$. (A common factor $K$ can also be left to the last layer.)
+# **Which blocks.** The theorem's blocks are arbitrary functions, and a network's are two or three layers. How well can two layers, $W_2\,\mathrm{ReLU}(W_1 x + b)$, be the last of 16 blocks of a twist? Let $W_1$ be random and $W_2$ the best one.
 
-# %%
-studies.pure_scaling().set_index("K").round(3)
+# %% tags=["remove-input"]
+layers = studies.two_layer_fit().set_index("width")
+wide = layers.index.max()
+Markdown(
+    f"With {wide:,} hidden units and biases, the error is "
+    f"{layers['with biases'][wide]:.0%} of what the block adds. "
+    f"Without biases it is {layers.without[wide]:.0%}, "
+    "and no width helps: such a block is homogeneous, $f(\\lambda x) = "
+    "\\lambda f(x)$ for $\\lambda > 0$, and so is any chain of them, "
+    "which a twist is not. (In a real network batch normalisation "
+    "brings biases.)"
+)
 
 # %% [markdown]
-# **Orientation.** A mirror image is not reached by small steps: a composition of blocks nearer than 1 to the identity has a positive determinant. The paper's third assumption excludes it, "without loss of generality", as it says: the sign can be left to one more layer. The library excludes it, too.
-
-# %%
-try:
-    linear_factors(torch.diag(torch.tensor([-1.0, 1.0, 1.0])), L=100)
-except ValueError as error:
-    print(f"ValueError: {error}")
-
-# %% [markdown]
-# **Which blocks.** The theorem's blocks are arbitrary functions; a network's are two or three layers. How well can $W_2\,\mathrm{ReLU}(W_1 x + b)$ be one of them? Random $W_1$ and the best $W_2$, for the last of
-# 16 blocks of a twist in four dimensions; the error is relative to the residual's own size.
-
-# %%
-studies.two_layer_fit().set_index("width").round(2)
-
-# %% [markdown]
-# Well, if it is wide enough and has biases. Without them such a block is homogeneous, $f(\lambda x) = \lambda f(x)$ for $\lambda > 0$, and so is any chain of them: no width makes a twist of it. The form
-# $x + W_2\,\rho(W_1 x)$ of the next statement has no biases; batch norm brings them back in a real network.
+# ## A block's weights bound its δ
 #
-# ## One block with weights
+# For a block of two layers, the norms of its weights say how far it is from keeping the gradient's norm.
 #
-# :::{prf:corollary} A bound from the weights
+# :::{prf:corollary} A bound from the weights (the paper's Corollary 1)
 # :label: cor-weights
 # For a block $x + W_2\,\rho(W_1 x)$ with $|\rho'| \le c_\rho$, the gradient's norm is kept within $1 \pm \delta$ with $\delta = c_\rho \lVert W_1 \rVert_2 \lVert W_2 \rVert_2$.
 # :::
 #
-# *Why.* The branch's derivative is $W_2\, \mathrm{diag}(\rho')\, W_1$; apply {prf:ref}`lemma-identity`. Every further activation brings its own $c_\rho$, every further layer its norm.
+# *Why.* The branch's derivative is $W_2\, \mathrm{diag}(\rho')\, W_1$. Its norm is at most the product of the three norms, and {prf:ref}`lemma-identity` does the rest. Every further activation brings its own $c_\rho$, and every further layer its norm.
 #
-# *Check.* `corollary_bound(block)` multiplies the norms; for convolutions these are the norms of the operators on the feature map ([chapter 2](02_projection.ipynb)). Random weights, five seeds, scaled to a bound of 1/4:
-
-# %% mystnb={"figure": {"caption": "How much of the corollary's bound random two-layer ReLU blocks use, one dot per seed.", "name": "fig-corollary"}, "image": {"alt": "One row per kind of block. The worst direction uses a large part of the bound, most of it where the two matrices are tied; a random gradient uses little."}}
-tight = studies.corollary_tightness()
-draw.tightness(tight, "How tight the corollary is")
+# `corollary_bound` multiplies the norms. For convolutions these are the norms of the operators on the image, which are the subject of [chapter 2](02_projection.ipynb).
 
 # %%
-tight.groupby("block", sort=False)[["bound", "ratio", "random", "reshaped"]].agg(
-    {
-        "bound": "mean",
-        "ratio": ["min", "max"],
-        "random": "mean",
-        "reshaped": "mean",
-    }
-).round(3)
+blocks = studies.two_layer_blocks()
+branch, size, _ = blocks["conv, 6 channels, zeros"]
+delta = corollary_bound(branch, size).item()
+print(f"conv 3×3, ReLU, conv 3×3, at the usual start: δ ≤ {delta:.2f}")
 
-# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+# %% [markdown]
+# A bound above 1 says nothing, so this block would have to start with smaller weights. How tight is the bound? In {numref}`fig-corollary` random blocks are scaled until their bound is 1/4, and measured.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Random two-layer ReLU blocks use about half of the corollary's bound or more in the worst direction, and a random gradient feels little of it. One dot a seed.", "name": "fig-corollary"}, "image": {"alt": "One row per kind of block. The worst direction uses a large part of the bound, most of it where the two matrices are tied; a random gradient uses little."}}
+tight = found["C1"].frames["tightness"]
+draw.tightness(tight)
+
+# %% tags=["remove-input"]
 used = tight.groupby("block", sort=False).ratio.mean()
-felt = (tight.random / tight.bound).groupby(tight.block, sort=False).mean()
-free = used.drop("dense, 64, tied")
-conv = tight[tight.block.str.startswith("conv")]
+felt = (tight.random / tight.bound).groupby(tight.block).mean()
+convs = tight[tight.block.str.startswith("conv")]
+bounded = (tight.measured <= tight.bound).all()
+holds = "holds in every case" if bounded else "fails"
 Markdown(
-    f"The bound {'holds in every case' if (tight.measured <= tight.bound).all() else 'fails'}. In the worst direction {free.min():.0%} to {free.max():.0%} of it is used on average, and "
-    f"{used['dense, 64, tied']:.0%} where $W_2 = W_1^\\top$: there, what $W_1$ amplifies is not lost behind it. A random gradient feels much less: {felt['dense, 16']:.0%} of the bound at the smallest width, "
-    f"{felt['dense, 64']:.0%} at the next and {felt['dense, 256']:.1%} at the largest. The last column shows what the norm of the reshaped $d \\times ck^2$ kernel would have given for convolutions: in "
-    f"{(conv.reshaped < conv.measured).sum()} of {len(conv)} cases less than what was measured, so it is no bound."
+    "The bound "
+    f"{holds}. "
+    f"Most of it, {used['dense, 64, tied']:.0%}, is used where $W_2 = "
+    "W_1^\\top$: there, what the first matrix "
+    "amplifies is not lost in the second. A random gradient feels "
+    f"{felt['dense, 16']:.0%} of the bound at 16 dimensions and "
+    f"{felt['dense, 256']:.0%} at 256. "
+    "A shortcut that is often taken for convolutions, the norm of the "
+    "kernel reshaped to a matrix, would be no bound: it is below what "
+    f"was measured in {(convs.reshaped < convs.measured).sum()} of "
+    f"{len(convs)} cases."
 )
 
 # %% [markdown]
-# ### Where it breaks
+# ### Where the corollary breaks
 #
-# **It describes a neighbourhood, and training may leave it.** The paper says so with an "if" and an "as long as": "if we bound the optimizer to search only in the space of functions with small norms, we can ensure that the
-# network will remain norm preserving throughout the training", and "norm-preservation is enforced throughout the training process, as long as the norm of the weights are small". It goes on: "This is the case in
-# practice, since the weights of the network are regularized either explicitly", by weight decay, "or implicitly by the optimization algorithm". That is a statement about trainings, and can be tried. Eight blocks
-# $x + W_2\,\mathrm{ReLU}(W_1 x + b)$ learn a twist in 16 dimensions: without weight decay, with the paper's, and with a hundred times the paper's.
+# **Training may leave the neighbourhood.** The paper says that the corollary holds "as long as the norm of the weights are small", and goes on: "This is the case in practice, since the weights of the network are regularized either explicitly", by weight decay, "or implicitly by the optimization algorithm". That is a statement about trainings.
+#
+# It can be tried. Eight blocks $x + W_2\,\mathrm{ReLU}(W_1 x + b)$ learn a twist in 16 dimensions: without weight decay, with the paper's, and with a hundred times the paper's. {numref}`fig-training` shows that only the strongest weight decay keeps the bound near its start.
 
-# %% mystnb={"figure": {"caption": "The corollary's bound and the measured δ of eight blocks at the start and after two durations of training, for three weight decays. The one in the middle is the paper's. At 1 (dashed) the bound says nothing any more.", "name": "fig-training"}, "image": {"alt": "Without weight decay and with the paper's, the bounds rise well above their first values during training. With the largest weight decay they stay low."}}
-trained = claims.read(claims.place(results_root(), "C1", "desk")).frames["training"]
-draw.bounds_in_training(trained, paper=studies.PAPER_DECAY)
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The corollary's bound and the measured δ of eight blocks, before and after training, for three weight decays. At 1 (dashed) the bound says nothing any more.", "name": "fig-training"}, "image": {"alt": "Three panels. Without weight decay and with the paper's, the bounds rise well above their first values during training. With the largest weight decay they stay low."}}
+ends = training[training.step.isin([start, late])]
+draw.bounds_in_training(ends, paper=studies.PAPER_DECAY)
 
-# %%
-state = trained.groupby(["decay", "step"])[
-    ["bound", "delta", "risk", "exponent"]
-].mean()
-state.round({"bound": 3, "delta": 3, "risk": 4, "exponent": 3})
-
-# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-start, early, late = state.index.unique("step")
-none, paper, strong = state.index.unique("decay")
-bound, exponent = state.bound, state.exponent
-
-
-def kept(step):
-    """Which of the three kept the mean bound where it began, in words."""
-    below = [
-        f"{d:g}" for d in (none, paper, strong) if bound[d, step] <= bound[d, start]
-    ]
-    return (
-        f"only {below[0]} has"
-        if len(below) == 1
-        else f"{' and '.join(below)} have"
-        if below
-        else "none of them has"
-    )
-
-
+# %% tags=["remove-input"] mystnb={"markdown_format": "myst"}
+exponent = state.exponent
 setting = RunConfig(preset="paper").resolve_on("cpu")
 per_epoch = math.ceil(setting.train_images / setting.batch_size)
-rates_of_the_paper = [
-    setting.lr_at(e) for e in range(1, setting.epochs + 1) for _ in range(per_epoch)
+steps_of_the_paper = [
+    setting.lr_at(epoch)
+    for epoch in range(1, setting.epochs + 1)
+    for _ in range(per_epoch)
 ]
-theirs = studies.accumulated_decay(
-    setting.weight_decay, rates_of_the_paper, setting.momentum
+adds_up = studies.accumulated_decay(
+    setting.weight_decay, steps_of_the_paper, setting.momentum
 )
 Markdown(
-    f"The bound, as a mean over the blocks, begins at {bound[none, start]:.3f}.\n\n"
-    f"* Without weight decay it stands at {bound[none, early]:.3f} after {early} steps, and at {bound[none, late]:.3f} after {late:,}.\n"
-    f"* With the paper's {paper:g} it stands at {bound[paper, early]:.3f} and {bound[paper, late]:.3f}.\n"
-    f"* With {strong:g}, a hundred times the paper's, it stands at {bound[strong, early]:.3f} and {bound[strong, late]:.3f}; the fit is worse, at a risk of {state.risk[strong, late]:.4f} "
-    f"instead of {state.risk[none, late]:.4f}.\n\n"
-    f"After {early} steps {kept(early)} kept the bound where it began, and after {late:,} steps {kept(late)}. The optimizer alone did not keep the weights small here, and nor did the paper's "
-    f"weight decay in so short a training. The measured δ, {state.delta[none, start]:.3f} at the start, ends at {state.delta[none, late]:.3f}, {state.delta[paper, late]:.3f} and {state.delta[strong, late]:.3f}.\n\n"
-    f"This does not tell what the authors' networks did, since weight decay takes time. By itself it shrinks a weight by a factor of $e^{{-x}}$, where $x$ is the column `exponent`. With {paper:g} it "
-    f"is {exponent[paper, late]:.2f} at the end here. Over the paper's {setting.epochs} epochs it adds up to {theirs:.1f} (rates {setting.lr:g}, {setting.lr / 10:g} and {setting.lr / 100:g}, batches of "
-    f"{setting.batch_size}, momentum {setting.momentum:g}), between what {strong:g} gives here after {early} steps, {exponent[strong, early]:.1f}, and after {late:,}, {exponent[strong, late]:.1f}. That the "
-    f"weights stay small is a condition, as the paper says; whether it is met has to be measured in each training."
+    f"The mean bound of the blocks begins at {bound[none, start]:.2f}. "
+    f"After {late:,} steps it is {bound[none, late]:.2f} without "
+    f"weight decay, {bound[paper, late]:.2f} with the paper's "
+    f"{paper:g}, and {bound[strong, late]:.2f} with {strong:g}, "
+    "where the fit is worse (a mean squared error of "
+    f"{state.risk[strong, late]:.4f} instead of "
+    f"{state.risk[none, late]:.4f}). The measured $\\delta$ "
+    f"goes from {state.delta[none, start]:.2f} to "
+    f"{state.delta[none, late]:.2f}, {state.delta[paper, late]:.2f} "
+    f"and {state.delta[strong, late]:.2f}. "
+    "So the optimiser alone did not keep the weights small here, and "
+    "nor did the paper's weight decay in so short a training.\n\n"
+    "This does not tell what happened in the authors' networks, since "
+    "weight decay takes time. By itself it shrinks a weight by a "
+    f"factor of $e^{{-z}}$. Here $z = {exponent[paper, late]:.2f}$ at "
+    f"the end with the paper's {paper:g}; over the paper's "
+    f"{setting.epochs} epochs "
+    f"it adds up to {adds_up:.1f}, and {strong:g} gives "
+    f"{exponent[strong, late]:.1f} here. That the weights stay small "
+    "is a condition, and whether it is met has to be measured in each "
+    "training."
 )
 
 # %% [markdown]
-# **Not every critical point is good.** The paper adds: "It is also known that, under certain conditions, any critical point achieved during optimization of ResNets is a global minimizer". The conditions matter. It is known for linear blocks, of which more below, and for arbitrary functions as blocks {cite}`bartlett2018`; it is not so for
-# two-layer blocks of a fixed size, which the corollary is about. If $W_1 x < 0$ on all data, ReLU switches the block off:
+# **Not every critical point is good.** The paper adds that "under certain conditions, any critical point achieved during optimization of ResNets is a global minimizer". This is known for linear blocks near the identity {cite}`hardt2017` and for arbitrary functions as blocks {cite}`bartlett2018`. It is not so for the corollary's blocks: if $W_1 x < 0$ on all data, ReLU switches the block off, its gradient is zero, and other weights of the same size could fit the data exactly.
 
-# %%
+# %% tags=["remove-input"]
 dead = studies.dead_block()
-print(
-    f"gradient {dead['gradient']:.0f}, risk {dead['risk']:.2f}; with other weights of the same size the risk could be below 1e-12: {dead['reachable'] < 1e-12}"
+within = "below 1e-12" if dead["reachable"] < 1e-12 else "above it"
+Markdown(
+    "In an example of that kind the gradient is "
+    f"{dead['gradient']:.0f} at a mean squared error of "
+    f"{dead['risk']:.2f}, while the least error that such weights can "
+    f"reach is {within}."
 )
 
 # %% [markdown]
-# ## Linear blocks
+# ## Linear blocks need one more condition
 #
-# For linear maps more can be said. Data $y = Rx + \xi$ with independent noise are fitted by $L$ layers, $\hat y = (I + A_L) \cdots (I + A_1) x$.
+# For linear maps the paper proves more, and leaves out a condition. Data $y = Rx + \xi$ with independent noise $\xi$ are fitted by $L$ linear blocks, $\hat y = (I + A_L) \cdots (I + A_1)\, x$. Their mean squared error, the *risk*, is least where the product is $R$, so the question is how near to the identity the factors of a matrix can be.
 #
-# :::{prf:theorem} Linear residual networks, after {cite}`zaeemzadeh2020,hardt2017`
+# :::{prf:theorem} Linear residual networks (the paper's Theorem 2, after {cite}`hardt2017`)
 # :label: thm-linear
-# Let $\det R > 0$, $\gamma = \max |\log \sigma(R)|$ and $L \ge 3\gamma$. The mean squared error has a global minimum at which every layer keeps the gradient's norm within $1 \pm \delta$,
-# $\delta = c/L$, $c = 2\big(\sqrt\pi + \sqrt{3\gamma}\big)^2$.
+# Let $\det R > 0$, $\gamma = \max |\log \sigma(R)|$ and $L \ge 3\gamma$. The mean squared error has a global minimum at which every block keeps the gradient's norm within $1 \pm \delta$, with
+# $\delta = C/L$ and $C = 2\big(\sqrt\pi + \sqrt{3\gamma}\big)^2$.
 # :::
 #
-# *A shorter proof, with a sharper constant.* Split $R = QP$ into a rotation and a stretch and give each layer an $L$-th of both:
+# *A shorter proof, with a sharper constant.* Split $R = QP$ into a rotation and a stretch, and give each block an $L$-th of both:
 #
 # $$
 # I + A_l = Q^{l/L} \, P^{1/L} \, Q^{-(l-1)/L} .
 # $$ (eq-factors)
 #
-# In the product the rotations cancel, and $QP$ is left. If $\theta \le \pi$ is the largest angle by which $Q$ turns, then
-# $\lVert A_l \rVert \le \theta/L + e^{\gamma/L} - 1$, for every $L$. And the singular values of $I + A_l$ are $\sigma(R)^{1/L}$: the gradient's norm changes by exactly what {eq}`eq-lower` says it must. Rotation costs nothing.
-#
-# *Check.* `linear_factors(R, L)` for a Gaussian $R$ of 16 dimensions:
+# In the product the rotations between two stretches cancel, and $QP$ is left. Each factor is a rotation by an $L$-th of $Q$'s angles times a stretch, $P^{1/L}$ in a turned basis. If $\theta \le \pi$ is the largest angle of $Q$, the rotation is at most $\theta/L$ from the identity, since a chord is no longer than its arc, and the stretch at most $e^{\gamma/L} - 1$. So $\lVert A_l \rVert \le \theta/L + e^{\gamma/L} - 1$, for every $L$. The singular values of $I + A_l$ are $\sigma(R)^{1/L}$: the gradient's norm changes by exactly what {eq}`eq-lower` says that it must, and rotation costs nothing.
 
-# %% mystnb={"figure": {"caption": "The size of the factors of a Gaussian matrix against their number, with the paper's bound and the sharper one.", "name": "fig-linear"}, "image": {"alt": "Four nearly parallel falling lines on logarithmic scales; the published bound is far above the largest factor, the sharper one close to it."}}
+# %%
 R = studies.gaussian_matrix()
-powers = RotationStretch(R)
+factors = linear_factors(R, L=1024)
+delta = gradient_delta(torch.eye(16) + factors).max().item()
+print("product is R:", torch.allclose(compose(factors), R))
+print(f"δ = {delta:.6f}, least possible: {theorem2_delta(R, 1024):.6f}")
+
+# %% tags=["remove-input"]
 linear = studies.theorem2_rates(R)
-draw.linear_rates(linear, "A Gaussian matrix in small steps")
-
-# %%
-slope = studies.slopes(linear, "distance", [], start=128)["in L"].item()
 end = linear.iloc[-1]
-print(
-    f"γ = {powers.gamma:.2f}, largest angle {powers.largest_angle:.2f}, published c = {end.published * end.L:.1f}"
-)
-print(
-    f"L‖A‖ at L = {end.L:.0f}: {end.L * end.distance:.3f}; slope from 128: {slope:.3f}"
-)
-print(f"published bound over ‖A‖: {end.published / end.distance:.1f}")
-print(f"δ over the smallest possible one: {(linear.delta / linear.lower).max():.6f}")
-print("product exact to 1e-12 of the condition number:", linear.error.max() < 1e-12)
-
-# %% [markdown]
-# The slope is −1 only in the limit. Below $L = 3\gamma$ the published bound says nothing, and `theorem2_bound` refuses to give it; the sharper one holds from $L = 1$.
-#
-# **Does training find these?** Existence is one thing. Gradient descent from $A = 0$ on 4,000 noisy points of a map in eight dimensions, step size $0.15/L$ on half the squared error, and the explicit factors for the same data:
-
-# %%
+steep = studies.slopes(linear, "distance", [], start=128)["in L"]
 descent = studies.descent_rates(linear_map(8, 0.5, seed=1))
-shown = descent.set_index("L")
-shown["balance"] = shown["balance"].map("{:.0e}".format)
-shown["excess"] = shown.excess.map(lambda x: "below 1e-18" if x < 1e-18 else f"{x:.0e}")
-shown.drop(columns="steps").round(3)
-
-# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-far = descent.descent / descent.explicit - 1
+far = (descent.descent / descent.explicit - 1).max()
+worse = (descent.delta / descent["best delta"] - 1).max()
 Markdown(
-    f"The columns are $L$ times the largest $\\lVert A_l \\rVert$ and $L$ times $\\delta$, found and best. Descent from zero ends {far.min():.1%} to {far.max():.1%} above the explicit factors in the size of its "
-    f"layers, and at most {(descent.delta / descent['best delta'] - 1).max():.2%} above the best in δ, without being told to."
+    "For this Gaussian matrix of 16 dimensions, the largest $\\lVert "
+    f"A_l \\rVert$ falls with a slope of −{-steep.item():.2f} in $L$ "
+    "(from 128 blocks), and the published bound is "
+    f"{end.published / end.distance:.1f} times what is needed. "
+    "\n\n"
+    "**Does training find these factors?** Nearly. Gradient descent "
+    "from zero on 4,000 noisy points of a map in eight dimensions, "
+    f"for {descent.L.min()} to {descent.L.max()} blocks, ends with "
+    f"blocks that are at most {far:.1%} larger than the explicit ones, "
+    f"and with a $\\delta$ at most {worse:.1%} "
+    "above the best, without being told to. The reason is that descent "
+    "keeps neighbouring blocks *balanced* {cite}`du2018`, $(I + "
+    "A_{l+1})^\\top (I + A_{l+1}) = (I + A_l) (I + A_l)^\\top$. So all "
+    "blocks have the same singular values, which then have to be near "
+    "$\\sigma(R)^{1/L}$."
 )
 
 # %% [markdown]
-# The reason is that it keeps neighbouring layers *balanced*,
-# $W_{l+1}^\top W_{l+1} = W_l W_l^\top$ for $W = I + A$ {cite}`du2018`: all layers have the same singular values, which then have to be near $\sigma(R)^{1/L}$. The column `balance` shows how far the
-# finite steps let them drift from that.
+# The paper concludes that linear blocks approach norm preservation "at a faster rate" than others. With equal arcs a non-linear map has the same rate $1/L$, so the difference lies in the paper's construction and not in the maps.
 #
-# **The landscape.** Near the identity there is no other critical point to get stuck at {cite}`hardt2017`: if all $\lVert A_l \rVert \le \tau < 1$,
+# ### Where Theorem 2 breaks
+#
+# **A negative determinant.** The condition $\det R > 0$ is not in the paper's statement, which is "for learning a linear map". As long as the blocks stay near the identity, their product has a positive determinant. If $\det R < 0$, the best that the product can do is to come close to a singular matrix, and the risk above the least possible one tends to $\sigma_{\min}(R)^2$ (for inputs with covariance $I$).
+#
+# **Symmetry.** $R = \mathrm{diag}(-1, -1, 1, \dots)$ has a positive determinant: it is half a turn in a plane. But the gradient at zero is diagonal, so the blocks stay diagonal, and no path of diagonal matrices turns. A random start of size 0.001 leaves this saddle, late. {numref}`fig-descents` shows both.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Gradient descent with eight blocks reaches a matrix with a positive determinant. It does not reach one with a negative determinant, and stays at a saddle where symmetry holds it. Dotted: what theory gives for the negative one.", "name": "fig-descents"}, "image": {"alt": "Excess risk on a logarithmic scale. One curve falls at once, one late; two stay at constants."}}
+draw.descents(studies.descents())
+
+# %% tags=["remove-input"]
+off = (negative.excess / negative.floor - 1).abs()
+kinds = mirrored.target.str.rsplit(", ", n=1).str[0].nunique()
+Markdown(
+    "This is so for every matrix that was tried. On record are "
+    f"{kinds} spectra in several dimensions, with random singular "
+    "vectors, and each target beside its mirror image. Of "
+    f"{len(positive)} targets with a positive determinant, descent "
+    f"reached {(positive.excess <= limit).sum()}; of their "
+    f"{len(negative)} mirror images it reached "
+    f"{(negative.excess <= limit).sum()}, "
+    f"and there the excess risk ended within {100 * off.max():.2g}% "
+    f"of $\\sigma_{{\\min}}(R)^2$."
+)
+
+# %% [markdown]
+# **Blocks that are not small.** Near the identity there is no critical point to get stuck at {cite}`hardt2017`. With the risk $f$, its least value $f^*$ and the inputs' covariance $\Sigma$, if all $\lVert A_l \rVert \le \tau < 1$,
 #
 # $$
-# \lVert \nabla f \rVert^2 \;\ge\; 4 L (1-\tau)^{2L-2} \, \sigma_{\min}(\Sigma) \, (f - f^*) ,
+# \lVert \nabla f \rVert^2 \;\ge\; 4 L (1-\tau)^{2L-2} \, \sigma_{\min}(\Sigma) \, (f - f^*) .
 # $$ (eq-landscape)
-#
-# for $f = \mathbb{E} \lVert \hat y - y \rVert^2$ and $\Sigma = \mathbb{E}\, x x^\top$. Left over right-hand side, four layers, for random layers, and where the inequality is sharp, at $A_l = -\tau I$:
 
-# %%
-studies.critical_points().set_index("tau").map("{:.3g}".format)
-
-# %% mystnb={"figure": {"caption": "The excess risk of two scalar layers that are to multiply by 2, as a function of their weights. Inside of the dashed square all critical points are minima. Its corner is a saddle.", "name": "fig-landscape"}, "image": {"alt": "Filled level lines. A curve of minima crosses the square |a| < 1; at its corner (−1, −1) two level lines cross."}}
-draw.landscape(studies.scalar_landscape(), "Two layers that are to multiply by 2")
-
-# %%
-corner = studies.bad_critical_point()
-print(
-    f"two layers −e₁e₁ᵀ, R = diag(2, 1, 1, 1): gradient {corner['gradient']:.0f}, excess risk {corner['excess']:.0f}"
-)
-
-# %% [markdown]
-# At $\tau = 1$ a layer may be singular, and two singular layers hide the error from each other: the condition $\lVert A_l \rVert < 1$ cannot be weakened.
-#
-# ### Where it breaks
-#
-# **A negative determinant.** The condition $\det R > 0$ is not in the paper's statement, which is "for learning a linear map" and gives a condition on $L$ only. (The third assumption of its first theorem is of this kind, and is called "without loss of
-# generality" there, with reference to {cite}`hardt2017`.) Without it there is no solution with small blocks, hence none that descent from zero could find: as long as the layers stay near the identity, their product has a positive determinant, and the
-# best it can do is to come close to a singular matrix. The excess risk tends to $\sigma_{\min}(R)^2$ (for $\Sigma = I$).
-#
-# **Symmetry.** $R = \mathrm{diag}(-1, -1, 1, \dots)$ has a positive determinant: it is half a turn in a plane. But the gradient at zero is diagonal, the layers stay diagonal, and no diagonal path turns. A random start
-# of size 0.001 leaves the saddle, late.
-
-# %% mystnb={"figure": {"caption": "Gradient descent for four targets, eight layers in eight dimensions. Dotted: σ_min(R)², where theory puts the second.", "name": "fig-descents"}, "image": {"alt": "Excess risk on a logarithmic scale. One curve falls at once, one late; two stay at constants."}}
-targets = studies.descents()
-draw.descents(targets, "Gradient descent on four targets")
-
-# %%
-ends = targets.groupby("target", sort=False).last()
-ends.assign(
-    excess=ends.excess.map(lambda x: "below 1e-18" if x < 1e-18 else f"{x:.4f}")
-).drop(columns="step").round(4)
-
-# %% [markdown]
-# Is this so for one matrix, or for all? On record are seven spectra in several dimensions, with five random sets of singular vectors each, four layers, and each target beside its mirror image. The table has the worst of the five.
-
-# %%
-mirrored = claims.read(claims.place(results_root(), "T2", "desk")).frames["mirrored"]
-positive, negative = (mirrored[sign * mirrored.determinant > 0] for sign in (1, -1))
-spectrum = mirrored.target.str.rsplit(", ", n=1).str[0]
-pd.DataFrame(
-    {
-        "σ_min²": negative.groupby(spectrum, sort=False).floor.first(),
-        "excess over σ_min², det R < 0": (negative.excess / negative.floor)
-        .groupby(spectrum)
-        .max()
-        .map("{:.5f}".format),
-        "excess, det R > 0": positive.excess.groupby(spectrum)
-        .max()
-        .map(lambda x: "below 1e-18" if x < 1e-18 else f"{x:.0e}"),
-    }
-).loc[spectrum.unique()]
-
-# %% tags=["hide-input"]
-off = (negative.excess / negative.floor - 1).abs()
-limit = claims.CLAIMS["T2"].REACHED
+# %% tags=["remove-input"] mystnb={"markdown_format": "myst"}
+points = studies.critical_points()
 Markdown(
-    f"Of {len(positive)} targets with a positive determinant, descent reached {(positive.excess <= limit).sum()}; of their {len(negative)} mirror images it reached {(negative.excess <= limit).sum()}. "
-    f"There, the excess risk ended at σ_min(R)², but for {100 * off.max():.2g} % of it at most."
-)
-
-# %% [markdown]
-# ## The two rates
-#
-# The paper concludes that linear blocks approach norm preservation "at a faster rate", like $1/L$, and others like $\log L / L$. The difference lies in the construction: with equal arcs the same non-linear map has the faster rate.
-
-# %% mystnb={"figure": {"caption": "L times δ. A flat line is a rate of 1/L; a straight rise is a rate of log L / L.", "name": "fig-two-rates"}, "image": {"alt": "The geometric schedule rises steadily; equal arcs and the linear factors are flat."}}
-twist = rates[rates["map"] == "twist"]
-parts = {
-    f"twist, {draw.SCHEDULES[s]}": twist[twist.schedule == s]
-    for s in ("geometric", "arc")
-}
-parts["linear, 16 dimensions"] = linear
-draw.both_rates(
-    pd.concat([p.assign(what=name, scaled=p.L * p.delta) for name, p in parts.items()]),
-    "The logarithm belongs to the schedule",
+    f"For random blocks with $\\tau$ from {points.tau.min()} to "
+    f"{points.tau.max()} the left side is at least "
+    f"{points.smallest.min():.1f} times the right. At $A_l = -\\tau I$ "
+    "the two sides are equal, so the inequality is sharp. "
+    "At $\\tau = 1$ it is empty, and it has to be: there a block can "
+    "be singular, and two singular blocks can hide the error from each "
+    "other (exercise 5)."
 )
 
 # %% [markdown]
 # ## What holds
 #
-# The same measurements with more seeds and points are on record. The verdicts follow from these records by the rules below the table.
+# The theorems hold, with one condition added. They say that norm-preserving blocks exist, so what the verdicts judge are the constructions, their constants and the code. Whether trained networks are like that is a question for runs, which [chapter 5](05_results.ipynb) asks. {numref}`tab-theory` has what was measured with more seeds; the rules behind the verdicts are on the [scorecard](00_scorecard.ipynb).
 
-# %%
-found = claims.read_all(results_root(), only=("T1", "C1", "T2"))
-claims.overview(found).drop(columns=["device", "commit", "verdict"]).set_index(
-    ["claim", "measured"]
-)
+# %% tags=["hide-input", "hide-output"] mystnb={"figure": {"caption": "What was measured for the three claims, over five seeds each.", "name": "tab-theory"}}
+table = claims.overview(found.values())
+table.set_index(["claim", "measured"])[["mean ± sd"]]
 
-# %%
-print(claims.report(found))
-
-# %% tags=["hide-input"]
+# %% tags=["remove-input"] mystnb={"markdown_format": "myst"}
 Markdown(
-    "\n\n".join(
-        f"Until {former.until}, {name} had another rule: *{former.sentence}*. It said: {former.outcome}. It was replaced because {former.reason}."
-        for name in ("T1", "C1", "T2")
-        for former in claims.CLAIMS[name].former
-    )
+    "What is imprecise in the paper's theory, in short:\n\n"
+    "1. The logarithm in {prf:ref}`thm-nonlinear` comes from where the "
+    "path is cut, and can be removed.\n"
+    "2. The theorem's constant cannot depend on $\\alpha$ and $\\beta$ "
+    "alone if it is to hold for every $L$. Its blocks are arbitrary "
+    "functions; two layers of ReLU can be close to them if they are "
+    "wide and have biases.\n"
+    f"3. {{prf:ref}}`thm-linear` needs $\\det R > 0$, and its constant "
+    f"is {end.published / end.distance:.1f} times what the Gaussian "
+    "matrix above needs.\n"
+    "4. {prf:ref}`lemma-identity` needs no invertibility.\n"
+    f"5. {{prf:ref}}`cor-weights` describes a neighbourhood of the "
+    "identity. Training may leave it: here the bound went to "
+    f"{bound[none, late]:.2f}.\n"
+    "6. “Any critical point is a global minimizer” holds for linear "
+    "blocks near the identity and for arbitrary functions as blocks, "
+    "but not for blocks of a fixed size."
 )
 
 # %% [markdown]
-# The theorems say that such blocks exist, so what these verdicts judge is the constructions, the constants and the code; whether trained networks are like that is a question for runs. What is imprecise in the paper's theory, in short:
-
-# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-gamma = np.geomspace(1e-6, 1e6, 10001)
-loose = 2 * (np.sqrt(np.pi) + np.sqrt(3 * gamma)) ** 2 / (np.pi + gamma)
-Markdown(
-    f"""
-1. The $\\log 2L$ of {{prf:ref}}`thm-nonlinear` is an artefact of the schedule.
-2. Its constant cannot depend on $\\alpha$ and $\\beta$ alone, if it is to hold for every $L$.
-3. {{prf:ref}}`thm-linear` needs $\\det R > 0$, which its statement does not ask for. Its constant is between {loose.min():.1f} and {loose.max():.1f} times the $\\pi + \\gamma$ of the shorter proof in the limit; for the Gaussian matrix above it is {end.published / end.distance:.1f} times what is needed.
-4. {{prf:ref}}`lemma-identity` needs no invertibility: here the paper asks for more than it has to.
-5. {{prf:ref}}`cor-weights` bounds a neighbourhood, "as long as the norm of the weights are small". In the experiment above {late:,} steps of training took the mean bound from {bound[none, start]:.2f} to {bound[none, late]:.2f} without weight decay, to {bound[paper, late]:.2f} with the paper's {paper:g}, and to {bound[strong, late]:.2f} with {strong:g}.
-6. "Any critical point … is a global minimizer" holds for linear blocks near the identity and for arbitrary functions as blocks, not for blocks of a fixed size.
-7. {{prf:ref}}`thm-nonlinear` is about arbitrary functions as blocks. Two layers of ReLU can be close to them if they are wide and have biases.
-"""
-)
-
-# %% [markdown]
-# Three more concern the projection: the paper's (8) for wide matrices, cropping and zero padding are in [chapter 2](02_projection.ipynb), and so is the question of what happens where channels are few.
+# ## Exercises
+#
+# The code of the solutions goes on from the cells above.
+#
+# **1. A block by hand.** In two dimensions let $W_1 = \mathrm{diag}(0.5, 0.25)$, and let $W_2$ be a quarter turn times 0.4, $W_2 = \begin{pmatrix} 0 & -0.4 \\ 0.4 & 0 \end{pmatrix}$. What does {prf:ref}`cor-weights` say about the block $x + W_2\,\mathrm{ReLU}(W_1 x)$? What is $\delta$ in each quadrant, and how much of the bound does the worst one use?
+#
+# :::{admonition} Solution
+# :class: dropdown
+# The norms are 0.5 and 0.4, so the bound is 0.2. The derivative is $I + W_2 D W_1$, where the diagonal matrix $D$ has a 1 for each positive coordinate and a 0 for each other one. If both coordinates are negative, $\delta = 0$. The worst case is the first coordinate alone: $J = \begin{pmatrix} 1 & 0 \\ 0.2 & 1 \end{pmatrix}$, with singular values $\sqrt{1.01} \pm 0.1$, so that $\delta = 0.105$, about half of the bound.
+#
+# ```python
+# W1 = torch.diag(torch.tensor([0.5, 0.25], dtype=torch.float64))
+# W2 = torch.tensor([[0.0, -0.4], [0.4, 0.0]], dtype=torch.float64)
+# quadrants = torch.tensor([[1, 1], [1, 0], [0, 1], [0, 0]]).double()
+# delta = gradient_delta(torch.eye(2) + W2 @ torch.diag_embed(quadrants) @ W1)
+# assert [round(d, 3) for d in delta.tolist()] == [0.061, 0.105, 0.051, 0.0]
+# ```
+# :::
+#
+# **2. Many factors near 1.** Each of $L$ blocks changes the gradient's norm by a factor between $1 - C/L$ and $1 + C/L$. Show that the whole chain changes it by a factor between $e^{-2C}$ and $e^C$, for every $L \ge 2C$: a bound that does not depend on the depth.
+#
+# :::{admonition} Solution
+# :class: dropdown
+# $(1 + C/L)^L \le e^C$, since $1 + z \le e^z$. For the other side, $\log(1-z) \ge -2z$ for $0 \le z \le 1/2$: both sides are 0 at 0, the left is concave, the right is a line, and at $z = 1/2$ the left, $-\log 2$, is above $-1$. With $z = C/L \le 1/2$, $(1 - C/L)^L \ge e^{-2C}$.
+#
+# ```python
+# C = 3.0
+# for L in (6, 10, 100, 10_000):
+#     assert math.exp(-2 * C) <= (1 - C / L) ** L
+#     assert (1 + C / L) ** L <= math.exp(C)
+# ```
+# :::
+#
+# **3. The mirror.** Let $F(x_1, x_2) = (-x_1, x_2)$. (a) Show that no chain of blocks with $\lVert J - I \rVert < 1$ is $F$. (b) Is $F$ norm-preserving? What does this say about the theorem's assumption $\det F' > 0$?
+#
+# :::{admonition} Solution
+# :class: dropdown
+# (a) If $\lVert M \rVert < 1$, then $I + tM$ is invertible for $0 \le t \le 1$. Its determinant does not vanish on the way from $\det I = 1$, so $\det(I + M) > 0$. Determinants multiply, and the chain's is positive, but $\det F' = -1$. (b) It is, perfectly: $F$ keeps every norm, so $\delta = 0$. The assumption is needed for blocks near the identity, and not for norm preservation itself.
+#
+# ```python
+# mirror = torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64))
+# assert gradient_delta(mirror) == 0
+# try:
+#     linear_factors(mirror, L=100)
+# except ValueError as error:
+#     assert "negative determinant" in str(error)
+# else:
+#     raise AssertionError("a mirror image was factored")
+# ```
+# :::
+#
+# **4. What the logarithm costs.** Suppose that all one knows about $L$ blocks is $\delta = C \log(2L)/L$, the paper's rate. What bound on the whole chain follows, as in exercise 2? Is it independent of the depth?
+#
+# :::{admonition} Solution
+# :class: dropdown
+# $(1 + \delta)^L \le e^{C \log 2L} = (2L)^C$, and this is nearly attained for large $L$. So the paper's rate alone lets the gradient grow like a power of the depth. The rate $1/L$ bounds it for every depth. (The blocks of {prf:ref}`thm-nonlinear` do better than their bounds say: their product is the derivative of $F$, whatever $L$ is.)
+#
+# ```python
+# def chain(L, C=1.0):
+#     return (1 + C * math.log(2 * L) / L) ** L
+#
+#
+# assert all(chain(L) <= 2 * L for L in (10, 1000, 10**6))
+# assert chain(10**6) > 0.99 * 2 * 10**6
+# ```
+# :::
+#
+# **5. Two blocks that hide the error.** Let $A_1 = A_2 = -e_1 e_1^\top$, $R = \mathrm{diag}(2, 1, 1, 1)$ and $\Sigma = I$. Show that the gradient of the risk is zero, although the risk is 4 above the least.
+#
+# :::{admonition} Solution
+# :class: dropdown
+# Both blocks are $I + A = \mathrm{diag}(0, 1, 1, 1)$, and so is their product. The error $N = (I + A_2)(I + A_1) - R$ is $\mathrm{diag}(-2, 0, 0, 0)$, and the risk above the least is $\lVert N \rVert_F^2 = 4$. The gradient with respect to $A_1$ is $2 (I + A_2)^\top N$, which is zero, since the other block is zero exactly where the error is. The one with respect to $A_2$ is $2 N (I + A_1)^\top = 0$.
+#
+# ```python
+# A = torch.zeros(2, 4, 4, dtype=torch.float64)
+# A[:, 0, 0] = -1
+# A.requires_grad_()
+# R = torch.diag(torch.tensor([2.0, 1, 1, 1], dtype=torch.float64))
+# risk = (compose(A) - R).square().sum()
+# (gradient,) = torch.autograd.grad(risk, A)
+# assert risk == 4 and gradient.abs().max() == 0
+# ```
+# :::
+#
+# ## What follows
+#
+# An identity skip keeps the gradient's norm, but where the number of channels changes there is no identity to add. [Chapter 2](02_projection.ipynb) builds what the paper puts there: a convolution whose singular values are held at the one value that keeps the gradient's norm.

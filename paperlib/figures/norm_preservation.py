@@ -1,4 +1,4 @@
-"""Chapter 1: the path from the identity to a smooth map, rates, spectra, gradients on their way back, and landscapes.
+"""Chapter 1: gradients on their way back, the path from the identity to a smooth map, rates, bounds and descents.
 
 A table's column ``map`` names a smooth map.
 """
@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from paperlib.figures._style import (
+    ARCHITECTURES,
     PALETTE,
+    WIDTH,
     line_at_one,
     lines,
-    marked_line,
     panel,
     panels,
     plain_numbers,
@@ -25,15 +25,24 @@ from paperlib.figures._style import (
 )
 
 SCHEDULES = {"geometric": "geometric (the paper's)", "uniform": "uniform", "arc": "equal arcs"}
+BLOCKS = {
+    "dense, 16": "dense, width 16",
+    "dense, 64": "dense, width 64",
+    "dense, 256": "dense, width 256",
+    "dense, 64, tied": "dense, width 64, W₂ = W₁ᵀ",
+    "conv, 6 channels, circular": "3×3, 6 channels, wrapped around",
+    "conv, 6 channels, zeros": "3×3, 6 channels, zero padding",
+}
 COLOURS = dict(zip(SCHEDULES, (PALETTE[1], PALETTE[4], PALETTE[0]), strict=True))
 
 
-def _depth_axis(ax: Axes, depths: Iterable[int], what: str = "blocks") -> None:
-    """A horizontal axis of numbers of blocks, with a tick at each that was measured."""
+def _depth_axis(ax: Axes, depths: Iterable[int]) -> None:
+    """A horizontal axis of numbers of blocks, with a tick at each that was measured, or every second of many."""
+    ticks = sorted(set(depths))
     ax.set_xscale("log", base=2)
-    ax.set_xticks(sorted(set(depths)))
+    ax.set_xticks(ticks[:: 1 + len(ticks) // 6])
     plain_numbers(ax.xaxis)
-    ax.set_xlabel(f"{what} L")
+    ax.set_xlabel("number of blocks L")
 
 
 def _chain_axis(ax: Axes, label: str) -> None:
@@ -46,14 +55,15 @@ def _chain_axis(ax: Axes, label: str) -> None:
 def real_gradients(blocks: pd.DataFrame, title: str = "") -> Figure:
     """The gradient's norm at the input of every block of some trained networks, over its norm behind the last block.
 
-    Columns: ``run``, ``block`` (0 at the input), ``log_ratio``; one epoch of each run.
+    Columns: ``run``, ``arch``, ``block`` (0 at the input), ``log_ratio``; one epoch of each run.
     """
-    with panel((8.5, 3.9), title) as (figure, ax):
+    with panel((WIDTH, 3.6), title) as (figure, ax):
         _chain_axis(ax, "block l: the input is on the left, the loss on the right")
         for _, rows, style in lines(blocks, "run"):
             rows = rows.sort_values("block", ascending=False)
             norm = np.exp(-rows.log_ratio.cumsum())
-            ax.plot(rows.block, norm, markevery=max(1, len(rows) // 9), **style)
+            colour = ARCHITECTURES[rows.arch.iloc[0]]
+            ax.plot(rows.block, norm, markevery=max(1, len(rows) // 9), **style | {"color": colour})
         ax.set(yscale="log", ylabel="‖∂E/∂x$_l$‖, over the last block's")
         ax.legend()
     return figure
@@ -66,7 +76,7 @@ def carried_grid(lines: pd.DataFrame, title: str = "") -> Figure:
     """
     maps, at = lines.groupby("map", sort=False), sorted(lines.t.unique())
     ends = {at[0]: " (identity)", at[-1]: " (F)"} if (at[0], at[-1]) == (0, 1) else {}
-    with panels(len(maps), len(at), (1.9 * len(at), 2.15 * len(maps)), title) as (figure, axes):
+    with panels(len(maps), len(at), (WIDTH, 1.08 * WIDTH * len(maps) / len(at)), title) as (figure, axes):
         for row, (name, part) in zip(axes, maps, strict=True):
             reach = 1.08 * float(part[["x", "y"]].abs().to_numpy().max())
             for ax, t in zip(row, at, strict=True):
@@ -77,7 +87,7 @@ def carried_grid(lines: pd.DataFrame, title: str = "") -> Figure:
                     spine.set_visible(False)
             row[0].set_ylabel(name)
         for ax, t in zip(axes[0], at, strict=True):
-            ax.set_title(f"t = {t:g}{ends.get(t, '')}", fontsize=9, fontweight="normal")
+            ax.set_title(f"t = {t:g}{ends.get(t, '')}", fontsize=10, fontweight="normal")
     return figure
 
 
@@ -89,7 +99,7 @@ def rates(table: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``map``, ``schedule``, ``L``, ``delta``, ``lower``.
     """
-    with panels(1, table["map"].nunique(), (9.5, 4.1), title, sharey=True) as (figure, axes):
+    with panels(1, table["map"].nunique(), (WIDTH, 3.9), title, sharey=True) as (figure, axes):
         for ax, (name, part) in zip(axes[0], table.groupby("map", sort=False), strict=True):
             depth = np.array(sorted(part.L.unique()), float)
             last = part[(part.schedule == "geometric") & (part.L == depth[-1])].delta.item()
@@ -104,22 +114,7 @@ def rates(table: pd.DataFrame, title: str = "") -> Figure:
             ax.set_ylim(0.5 * part.lower.min(), 2 * table.delta.max())
             ax.set_title(name, loc="left")
         axes[0][0].set_ylabel("δ: largest change of a gradient's norm")
-        axes[0][-1].legend()
-    return figure
-
-
-def both_rates(table: pd.DataFrame, title: str = "") -> Figure:
-    """L·δ against L: flat is a rate of 1/L, a straight rise is log L / L.
-
-    Columns: ``what`` (a line for each), ``L``, ``scaled``.
-    """
-    with panel((7.5, 4.0), title) as (figure, ax):
-        for _, rows, style in lines(table, "what"):
-            ax.plot(rows.L, rows.scaled, **style)
-        _depth_axis(ax, table.L)
-        ax.set_ylim(bottom=0)
-        ax.set_ylabel("L · δ")
-        ax.legend()
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -128,7 +123,7 @@ def block_spectra(spectra: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``schedule``, ``block``, ``lowest``, ``highest``.
     """
-    with panels(1, spectra.schedule.nunique(), (9.5, 3.0), title, sharey=True) as (figure, axes):
+    with panels(1, spectra.schedule.nunique(), (WIDTH, 2.8), title, sharey=True) as (figure, axes):
         for ax, (name, part) in zip(axes[0], spectra.groupby("schedule", sort=False), strict=True):
             ax.bar(part.block, part.highest - part.lowest, bottom=part.lowest, width=0.7, color=COLOURS[name])
             _chain_axis(ax, "block")
@@ -138,34 +133,19 @@ def block_spectra(spectra: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def backward_norms(norms: pd.DataFrame, title: str = "") -> Figure:
-    """The norm of random gradients on their way back through some networks: median and range.
-
-    Columns: ``network``, ``layer``, ``lowest``, ``median``, ``highest``.
-    """
-    with panel((8.0, 3.7), title) as (figure, ax):
-        _chain_axis(ax, "layer: the input is on the left, the loss on the right")
-        for _, rows, style in lines(norms, "network"):
-            ax.fill_between(rows.layer, rows.lowest, rows.highest, color=style["color"], alpha=0.25, lw=0)
-            ax.plot(rows.layer, rows["median"], markevery=16, **style)
-        ax.set(yscale="log", ylabel="the gradient's norm")
-        ax.legend()
-    return figure
-
-
 def tightness(table: pd.DataFrame, title: str = "") -> Figure:
     """How much of Corollary 1's bound random blocks use, with a dot for each seed.
 
     Columns: ``block``, ``ratio``, ``random``, ``bound``.
     """
     names = list(table.block.drop_duplicates())
-    with panel((8.0, 0.42 * len(names) + 1.3), title) as (figure, ax):
+    with panel((WIDTH, 0.42 * len(names) + 1.3), title) as (figure, ax):
         row = table.block.map(names.index)
         ax.plot(table.ratio, row, "o", color=PALETTE[0], ms=6, alpha=0.8, label="‖J − I‖, the worst direction")
         random = table.random / table.bound
         ax.plot(random, row, "D", color=PALETTE[1], ms=5, alpha=0.8, label="change of a random gradient's norm")
         ax.axvline(1, color=".35", lw=1.3)
-        ax.set_yticks(range(len(names)), names)
+        ax.set_yticks(range(len(names)), [BLOCKS.get(name, name) for name in names])
         ax.invert_yaxis()
         ax.set(xlim=(0, 1.05), xlabel="measured, over the bound")
         figure.legend(loc="outside lower center", ncols=2)
@@ -179,7 +159,7 @@ def bounds_in_training(table: pd.DataFrame, title: str = "", paper: float | None
 
     Columns: ``decay``, ``step``, ``block``, ``bound``, ``delta``.
     """
-    with panels(1, table.decay.nunique(), (9.5, 3.6), title, sharey=True) as (figure, axes):
+    with panels(1, table.decay.nunique(), (WIDTH, 3.7), title, sharey=True) as (figure, axes):
         for ax, (decay, part) in zip(axes[0], table.groupby("decay", sort=False), strict=True):
             for (step, rows), marker, colour in zip(part.groupby("step"), "os^D", (".55", *PALETTE), strict=False):
                 style = {"color": colour, "marker": marker, "ms": 5}
@@ -189,28 +169,8 @@ def bounds_in_training(table: pd.DataFrame, title: str = "", paper: float | None
             ax.set_ylim(bottom=0)
             ax.set_xlabel("block")
             whose = " (the paper’s)" if decay == paper else ""
-            ax.set_title(f"weight decay {decay:g}{whose}", loc="left", fontsize=10)
-        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
-
-
-def linear_rates(table: pd.DataFrame, title: str = "") -> Figure:
-    """The size of Theorem 2's factors against their number, with both bounds.
-
-    Columns: ``L``, ``distance``, ``delta``, ``sharp``, ``published``.
-    """
-    columns = (
-        ("published", "published bound on ‖A‖", "--", PALETTE[3]),
-        ("sharp", "sharper bound on ‖A‖", "--", PALETTE[2]),
-        ("distance", "largest ‖A‖", "-", PALETTE[0]),
-        ("delta", "δ (no factors have a smaller one)", "-", PALETTE[1]),
-    )
-    with panel((7.5, 4.1), title) as (figure, ax):
-        for i, (column, label, style, colour) in enumerate(columns):
-            marked_line(ax, i, table.L, table[column], label, ls=style, color=colour)
-        _depth_axis(ax, table.L, "layers")
-        ax.set_yscale("log")
-        ax.legend()
+            ax.set_title(f"weight decay\n{decay:g}{whose}", loc="left", fontsize=10)
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -219,7 +179,7 @@ def descents(table: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``target``, ``step``, ``excess``, ``floor``.
     """
-    with panel((8.0, 3.9), title) as (figure, ax):
+    with panel((WIDTH, 3.7), title) as (figure, ax):
         for _, rows, style in lines(table, "target"):
             ax.plot(rows.step, rows.excess, markevery=max(1, len(rows) // 8), **style)
             if rows.floor.iloc[0] > 0:
@@ -227,34 +187,4 @@ def descents(table: pd.DataFrame, title: str = "") -> Figure:
         ax.set(yscale="log", ylim=(1e-12, 20), xlabel="step of gradient descent", ylabel="excess risk")
         ax.set_xlim(left=0)
         ax.legend(loc="center")
-    return figure
-
-
-def landscape(surface: pd.DataFrame, title: str = "") -> Figure:
-    """The risk of two scalar layers: level lines, the curve of minima, the square ‖A‖ < 1 and the saddle at its corner.
-
-    Columns: ``a1``, ``a2``, ``f``, on a square grid.
-    """
-    side = int(round(len(surface) ** 0.5))
-    a1, a2, f = (surface[c].to_numpy().reshape(side, side) for c in ("a1", "a2", "f"))
-    with panel((5.6, 5.0), title) as (figure, ax):
-        levels = [0, 0.05, 0.25, 1, 2, 3, 4, 5, 7, 10, 20, 60]
-        filled = ax.contourf(a1, a2, f, levels=levels, cmap="Blues", extend="max", norm="symlog")
-        ax.contour(a1, a2, f, levels=[4], colors="white", linewidths=1)
-        ax.contour(a1, a2, f, levels=[1e-3], colors=[PALETTE[1]], linewidths=2.2)
-        ax.add_patch(Rectangle((-1, -1), 2, 2, fill=False, ls="--", lw=1.2, ec=".25"))
-        ax.plot([-1], [-1], "X", color=PALETTE[3], ms=10)
-        ax.plot([0], [0], "o", color=".2", ms=5)
-        # Next to each mark, in one dark ink on a light ground: readable on every level.
-        for text, at in (
-            ("saddle, f = 4", (-0.93, -0.85)),
-            ("minima", (0.42, 0.62)),
-            ("|a| < 1", (-0.94, 0.83)),
-            ("start", (0.06, -0.16)),
-        ):
-            ax.text(*at, text, color=".15", fontsize=9, bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1.5})
-        ax.set(xlabel="a₁", ylabel="a₂", aspect="equal")
-        ax.grid(False)
-        bar = figure.colorbar(filled, ax=ax, shrink=0.8, label="excess risk")
-        bar.outline.set_visible(False)
     return figure

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from paperlib.figures._style import DIVERGING, PALETTE, line_at_one, lines, marked_line, panel, panels, plain_numbers
+from paperlib.figures._style import (
+    ARCHITECTURES,
+    DIVERGING,
+    PALETTE,
+    WIDTH,
+    line_at_one,
+    lines,
+    panel,
+    panels,
+    plain_numbers,
+)
 
 NAMES = {
     "newton-schulz": "Newton–Schulz (the paper's)",
@@ -27,7 +35,7 @@ def spectra(values: pd.DataFrame, title: str = "", unit: str = "σ") -> Figure:
 
     Columns: ``kernel``, ``share`` (0 to 1), ``value``.
     """
-    with panel((7.5, 3.6), title) as (figure, ax):
+    with panel((WIDTH, 3.4), title) as (figure, ax):
         line_at_one(ax, zorder=1)
         for _, rows, style in lines(values, "kernel"):
             marked = np.linspace(0, len(rows) - 1, 9).astype(int).tolist()
@@ -49,51 +57,35 @@ def spectrum_maps(values: dict[str, np.ndarray], title: str = "") -> Figure:
     distance = max(float(np.abs(v - 1).max()) for v in values.values())
     norm = TwoSlopeNorm(1, 1 - distance, 1 + distance)
     extent = (-0.5, 0.5, -0.5, 0.5)
-    with panels(1, len(values), (3.1 * len(values), 3.4), title, sharey=True) as (figure, axes):
+    with panels(1, len(values), (WIDTH, 0.8 + WIDTH / (len(values) + 0.3)), title, sharey=True) as (figure, axes):
         for ax, (name, array) in zip(axes[0], values.items(), strict=True):
+            ax.grid(False)
             image = ax.imshow(np.fft.fftshift(array), cmap=DIVERGING, norm=norm, extent=extent, origin="lower")
             ax.set_title(name, fontsize=10)
             ax.set_xlabel("frequency, cycles per pixel")
             off = float(np.abs(array - 1).max())
             if off < VISIBLE * distance:
                 ax.text(0, 0, f"1 at every frequency,\nto within {off:.1g}", ha="center", va="center", color=".3")
-            ax.grid(False)
         axes[0][0].set_ylabel("frequency, cycles per pixel")
         bar = figure.colorbar(image, ax=axes[0], shrink=0.75, pad=0.02, label="singular value / σ")
         bar.outline.set_visible(False)
     return figure
 
 
-def zero_padding(sizes: pd.DataFrame, title: str = "") -> Figure:
-    """How many singular values zero padding leaves, and how far the others fall, against the feature map's side.
-
-    Columns: ``size``, ``lowest``, ``kept``, ``interior``.
-    """
-    with panel((6.5, 3.4), title) as (figure, ax):
-        ax.plot(sizes["size"], sizes.interior, color=".45", ls="--", label="pixels that no border touches")
-        ax.plot(sizes["size"], sizes.kept, "o", color=PALETTE[0], label="singular values still equal to σ")
-        ax.plot(sizes["size"], sizes.lowest, "s-", color=PALETTE[1], ms=5, label="smallest singular value / σ")
-        ax.set(ylim=(0, 1.02), xticks=sizes["size"], xlabel="side of the feature map")
-        ax.legend(loc="lower right")
-    return figure
-
-
 def polar_convergence(errors: pd.DataFrame, title: str = "") -> Figure:
-    """The distance from orthogonality after each step of some iterations, by steps and by matrix products.
+    """The distance from orthogonality after each step of some iterations.
 
-    Columns: ``method``, ``step``, ``products``, ``error``.  A line ends where only rounding is left.
+    Columns: ``method``, ``step``, ``error``.  A line ends where only rounding is left.
     """
-    with panels(1, 2, (9.5, 3.7), title, sharey=True) as (figure, axes):
-        for ax, what, label in zip(axes[0], ("step", "products"), ("steps", "matrix products"), strict=True):
-            for method, rows, style in lines(errors, "method"):
-                exact = rows.error.to_numpy() < 1e-14
-                rows = rows.iloc[: exact.argmax() + 1] if exact.any() else rows
-                ax.plot(rows[what], rows.error.clip(lower=1e-16), **style | {"label": NAMES.get(method, method)})
-            ax.set_yscale("log")
-            ax.set_xlim(left=0)
-            ax.set_xlabel(label)
-        axes[0][0].set_ylabel("largest |singular value − 1|")
-        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    with panel((WIDTH, 3.9), title) as (figure, ax):
+        for method, rows, style in lines(errors, "method"):
+            exact = rows.error.to_numpy() < 1e-14
+            rows = rows.iloc[: exact.argmax() + 1] if exact.any() else rows
+            ax.plot(rows.step, rows.error.clip(lower=1e-16), **style | {"label": NAMES.get(method, method)})
+        ax.set_yscale("log")
+        ax.set_xlim(left=0)
+        ax.set(xlabel="steps", ylabel="largest |singular value − 1|")
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -102,7 +94,7 @@ def alternating(ranges: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``kernel``, ``passes``, ``lowest``, ``highest``.
     """
-    with panel((7.5, 4.0), title) as (figure, ax):
+    with panel((WIDTH, 3.7), title) as (figure, ax):
         for _, rows, style in lines(ranges, "kernel"):
             ax.plot(rows.passes, np.maximum(1 - rows.lowest, rows.highest - 1), **style)
         ax.set_xscale("symlog", linthresh=1, linscale=0.4)
@@ -114,39 +106,28 @@ def alternating(ranges: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def held(ranges: pd.DataFrame, title: str = "") -> Figure:
-    """The range of the singular values over many steps of noise and projection, one band per kernel.
-
-    Columns: ``kernel``, ``step``, ``lowest``, ``highest``.
-    """
-    with panels(1, ranges.kernel.nunique(), (9.5, 3.0), title, sharey=True) as (figure, axes):
-        for ax, (name, rows, style) in zip(axes[0], lines(ranges, "kernel"), strict=True):
-            colour = style["color"]
-            ax.fill_between(rows.step, rows.lowest, rows.highest, color=colour, alpha=0.35, lw=0)
-            ax.plot(rows.step, rows.lowest, color=colour, lw=1.2)
-            ax.plot(rows.step, rows.highest, color=colour, lw=1.2)
-            line_at_one(ax)
-            ax.set_title(name, loc="left")
-            ax.set_xlabel("steps")
-        axes[0][0].set_ylabel("singular value / σ")
-    return figure
-
-
 def transition_ratios(blocks: pd.DataFrame, title: str = "") -> Figure:
-    """The gradient-norm ratio of the transitions over the epochs, one panel per transition, one line per run.
+    """The gradient-norm ratio of the transitions over the epochs: a panel for each, a line for each way to train.
 
-    Columns: ``run``, ``epoch``, ``block``, ``name``, ``kind``, ``log_ratio``.
+    A line is the median over the seeds, with all of them in the band around it.  What is held has the colour of its
+    network, what is free is grey.
+
+    Columns: ``held`` (a truth value), ``seed``, ``epoch``, ``block``, ``kind``, ``log_ratio``.
     """
     transitions = blocks[blocks.kind == "transition"]
-    names = list(transitions.sort_values("block").name.drop_duplicates())
-    with panels(1, len(names), (9.5, 3.1), title, sharey=True) as (figure, axes):
-        for ax, name in zip(axes[0], names, strict=True):
+    places = sorted(transitions.block.unique())
+    with panels(1, len(places), (WIDTH, 3.2), title, sharey=True) as (figure, axes):
+        for ax, place, name in zip(axes[0], places, ("first", "second", "third"), strict=False):
             line_at_one(ax)
-            for _, rows, style in lines(transitions[transitions.name == name], "run"):
-                ax.plot(rows.epoch, np.exp(rows.log_ratio), **style)
+            for held, rows in transitions[transitions.block == place].groupby("held"):
+                ratios = np.exp(rows.groupby("epoch").log_ratio.agg(["min", "median", "max"]))
+                colour, marker = (ARCHITECTURES["procresnet"], "o") if held else (".45", "s")
+                ax.fill_between(ratios.index, ratios["min"], ratios["max"], color=colour, alpha=0.25, lw=0)
+                ax.plot(ratios["median"], color=colour, marker=marker, ms=5, label="held" if held else "free")
             ax.set_yscale("log", base=2)
+            ax.set_yticks([0.5, 0.7, 1, 1.4, 2])
             plain_numbers(ax.yaxis)
-            ax.set_title(name, loc="left")
+            ax.set_title(f"{name} transition", loc="left", fontsize=10)
             ax.set(xticks=sorted(transitions.epoch.unique()), xlabel="epoch")
         axes[0][0].set_ylabel("gradient-norm ratio")
         axes[0][-1].legend()
@@ -158,7 +139,7 @@ def energy_spread(table: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``gradients``, ``channels``, ``effective_rank``, ``sd``, ``predicted``.
     """
-    with panel((7.5, 3.9), title) as (figure, ax):
+    with panel((WIDTH, 3.7), title) as (figure, ax):
         for name, rows, style in lines(table, "gradients"):
             label = f"{name} (effective rank {rows.effective_rank.iloc[0]:.1f})"
             ax.plot(rows.channels, rows.sd, ls="none", **style | {"label": label, "ms": 6})
@@ -173,40 +154,17 @@ def energy_spread(table: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def cost(table: pd.DataFrame, title: str = "") -> Figure:
-    """Seconds of one projection against the number of channels, with a cubic for the eye.
-
-    Columns: ``channels``, and one column of seconds for each variant; empty where it was not measured.
-    """
-    cubic: dict[str, Any] = {"color": ".45", "ls": ":"}
-    with panel((6.8, 3.8), title) as (figure, ax):
-        for i, name in enumerate(c for c in table.columns if c != "channels"):
-            rows = table[["channels", name]].dropna()
-            marked_line(ax, i, rows.channels, rows[name], name)
-            end = rows.iloc[-1]
-            x = np.array([end.channels / 4, end.channels])
-            ax.plot(x, end[name] * (x / end.channels) ** 3, lw=1.4, zorder=1, **cubic)
-        ax.plot([], [], label="slope 3", **cubic)
-        ax.set_xscale("log", base=2)
-        ax.set_yscale("log")
-        ax.set_xticks(sorted(table.channels))
-        plain_numbers(ax.xaxis)
-        ax.set(xlabel="input channels c, of a 3×3 kernel with 2c outputs", ylabel="seconds")
-        ax.legend()
-    return figure
-
-
 def overhead(table: pd.DataFrame, limit: float | None = None, title: str = "") -> Figure:
     """What some projections add to the training time, in per cent: one dot each, on a logarithmic scale.
 
     Columns: ``variant``, ``percent``.  A dashed line marks ``limit``, the paper's number.
     """
     # Dots, since a bar's length means nothing on an axis that has no zero.
-    with panel((7.5, 0.45 * len(table) + 1.3), title) as (figure, ax):
+    with panel((WIDTH, 0.45 * len(table) + 1.3), title) as (figure, ax):
         rows = range(len(table))
         ax.plot(table.percent, rows, "o", color=PALETTE[0], ms=8)
         for row, value in zip(rows, table.percent, strict=True):
-            number = f"{value:.2g} %" if value < 100 else f"{value:.0f} %"
+            number = f"{value:.2g}%" if value < 100 else f"{value:.0f}%"
             ax.annotate(number, (value, row), (9, 0), textcoords="offset points", va="center", fontsize=9)
         ax.set_xscale("log")
         ax.set_xlim(table.percent.min() / 3, table.percent.max() * 6)
@@ -215,7 +173,7 @@ def overhead(table: pd.DataFrame, limit: float | None = None, title: str = "") -
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         if limit is not None:
             ax.axvline(limit, color=PALETTE[3], ls="--", lw=1.3, zorder=1)
-            ax.annotate(f"the paper's {limit:g} %", (limit, -0.5), (4, 2), textcoords="offset points",
+            ax.annotate(f"the paper's {limit:g}%", (limit, -0.5), (4, 2), textcoords="offset points",
                         color=PALETTE[3], fontsize=9, va="bottom")  # fmt: skip
         ax.set_xlabel("per cent of the training time")
     return figure

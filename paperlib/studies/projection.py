@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from paperlib.energy import effective_rank, energy_fraction, output_gradients, relative_sd
+from paperlib.energy import effective_rank, energy_fraction, relative_sd
 from paperlib.holding import Exact
 from paperlib.polar import Iteration, polar_factor, polar_iterates
-from paperlib.projection import project, rank, spread
-from paperlib.spectrum import dense, operator_norm, operator_norm_bound, singular_values, transfer_matrices
-from paperlib.trunk import trunk_convs
+from paperlib.projection import project, spread
+from paperlib.spectrum import dense, singular_values, transfer_matrices
 
 Size = int | tuple[int, int]
 
@@ -101,29 +100,6 @@ def zero_padding(weight: Tensor, sizes: Iterable[int]) -> pd.DataFrame:
                 "highest": values.max().item(),
                 "kept": ((values - 1).abs() < 1e-6).double().mean().item(),
                 "interior": max(0, n - 2 * border) ** 2 / n**2,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def operator_norms(cases: Iterable[tuple[int, int, int, int]]) -> pd.DataFrame:
-    """Four answers to "how large is this convolution's norm" with zero padding, for cases ``(c, d, k, size)``.
-
-    Columns: ``kernel``, ``size``, ``exact`` (by iteration), ``bound`` (certified, from the circular operator on a
-    larger map), ``reshaped`` (the norm of the d × c·k² matrix) and ``k_reshaped``, k times it.
-    """
-    rows = []
-    for c, d, k, n in cases:
-        weight = he_kernel(d, c, k)
-        reshaped = torch.linalg.matrix_norm(weight.flatten(1), 2).item()
-        rows.append(
-            {
-                "kernel": f"{c}→{d}, {k}×{k}",
-                "size": n,
-                "exact": operator_norm(weight, n, "zeros").item(),
-                "bound": operator_norm_bound(weight, n).item(),
-                "reshaped": reshaped,
-                "k_reshaped": k * reshaped,
             }
         )
     return pd.DataFrame(rows)
@@ -322,49 +298,6 @@ def repair(starts: dict[str, Tensor], size: int, noises: Iterable[float], seed: 
                 off[when] = max(1 - low, high - 1)
             rows.append({"kernel": name, "noise": noise} | off)
     return pd.DataFrame(rows)
-
-
-def energy_in_networks(networks: dict[str, nn.Module], images: Tensor, labels: Tensor) -> pd.DataFrame:
-    """Equation 7's assumption in some networks, for one batch, at the convolutions that the gradient cannot get around.
-
-    Kernels of 1×1 and 3×3 taps are treated alike; those that lose nothing (c ≥ d) are left out.  Columns:
-
-    * ``network`` and ``convolution``;
-    * ``assumed``: the share r/d;
-    * ``measured``: the share of the whole batch's gradient energy that is passed on;
-    * ``sd``: the standard deviation of the share over the images;
-    * ``ratio``: measured over assumed;
-    * ``effective_rank`` of the gradients;
-    * ``predicted_sd``: that of the ratio, for a random row space and gradients of that rank.
-    """
-    rows = []
-    for network, model in networks.items():
-        convs = [t for t in trunk_convs(model, images[:2]) if _rank(t.conv) < t.conv.out_channels]
-        gradients = output_gradients(model, images, labels, [t.name for t in convs])
-        for t in convs:
-            gradient, stride = gradients[t.name], t.conv.stride[0]
-            d, r = t.conv.out_channels, _rank(t.conv)
-            energy = gradient.double().square().sum((1, 2, 3))
-            share = energy_fraction(t.conv.weight, gradient, stride)
-            measured = ((share * energy).sum() / energy.sum()).item()
-            m = effective_rank(gradient)
-            rows.append(
-                {
-                    "network": network,
-                    "convolution": t.name.removeprefix("chain."),
-                    "assumed": r / d,
-                    "measured": measured,
-                    "sd": share.std().item(),
-                    "ratio": measured * d / r,
-                    "effective_rank": m,
-                    "predicted_sd": relative_sd(d, r, m),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _rank(conv: nn.Conv2d) -> int:
-    return rank(conv.weight.shape, conv.stride[0])
 
 
 def energy_by_channels(

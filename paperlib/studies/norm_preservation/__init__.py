@@ -16,16 +16,13 @@ from paperlib.studies.norm_preservation.corollary import (
 from paperlib.studies.norm_preservation.determinants import SPECTRA, mirrored_descents
 from paperlib.studies.norm_preservation.factors import gaussian_matrix, theorem2_rates
 from paperlib.studies.norm_preservation.linear_networks import (
-    bad_critical_point,
     critical_points,
     descent_rates,
     descents,
     noisy_data,
-    scalar_landscape,
 )
 from paperlib.studies.norm_preservation.norm_change import lemma1
 from paperlib.studies.norm_preservation.path import (
-    backward_norms,
     block_spectra,
     carried_grid,
     lemma_lipschitz,
@@ -39,10 +36,9 @@ from paperlib.studies.norm_preservation.smooth_maps import example_maps, plane_m
 from paperlib.studies.norm_preservation.spectra import Spectra, measure_spectra, read_spectra, spectra_folder
 
 __all__ = [
-    "DEPTHS", "PAPER_DECAY", "SPECTRA", "Branch", "Spectra", "accumulated_decay", "backward_norms",
-    "bad_critical_point", "block_spectra", "bound_in_training", "carried_grid", "corollary_tightness",
-    "critical_points", "dead_block", "descent_rates", "descents", "example_maps", "gaussian_matrix", "lemma1",
-    "lemma_lipschitz", "measure_spectra", "mirrored_descents", "noisy_data", "plane_maps", "pure_scaling",
-    "read_spectra", "scalar_landscape", "slopes", "spectra_folder", "theorem1_errors", "theorem1_rates",
-    "theorem2_rates", "two_layer_blocks", "two_layer_fit",
+    "DEPTHS", "PAPER_DECAY", "SPECTRA", "Branch", "Spectra", "accumulated_decay", "block_spectra",
+    "bound_in_training", "carried_grid", "corollary_tightness", "critical_points", "dead_block", "descent_rates",
+    "descents", "example_maps", "gaussian_matrix", "lemma1", "lemma_lipschitz", "measure_spectra",
+    "mirrored_descents", "noisy_data", "plane_maps", "pure_scaling", "read_spectra", "slopes", "spectra_folder",
+    "theorem1_errors", "theorem1_rates", "theorem2_rates", "two_layer_blocks", "two_layer_fit",
 ]  # fmt: skip

@@ -99,25 +99,3 @@ def critical_points(
         worst = ratio(-tau * eye.expand(L, n, n), R, eye, tau)
         rows.append({"tau": tau, "smallest": min(found), "median": float(np.median(found)), "at worst": worst})
     return pd.DataFrame(rows)
-
-
-def bad_critical_point(n: int = 4) -> dict[str, float]:
-    """The gradient's norm and the excess risk where τ reaches 1: two layers A = −e₁e₁ᵀ, R = diag(2, 1, …), Σ = I."""
-    A = torch.zeros(2, n, n, dtype=torch.float64)
-    A[:, 0, 0] = -1
-    R = torch.diag(torch.tensor([2.0] + [1.0] * (n - 1), dtype=torch.float64))
-    eye = torch.eye(n, dtype=torch.float64)
-    return {
-        "gradient": linear_networks.gradient(A, R, eye).norm().item(),
-        "excess": linear_networks.excess_risk(A, R, eye).item(),
-    }
-
-
-def scalar_landscape(target: float = 2.0, side: int = 161, reach: float = 2.4) -> pd.DataFrame:
-    """f(a₁, a₂) = (target − (1 + a₁)(1 + a₂))², the risk of two scalar layers, on a square.
-
-    Columns: ``a1``, ``a2``, ``f``.
-    """
-    a = np.linspace(-reach, reach - 1, side)
-    a1, a2 = (grid.ravel() for grid in np.meshgrid(a, a))
-    return pd.DataFrame({"a1": a1, "a2": a2, "f": (target - (1 + a1) * (1 + a2)) ** 2})

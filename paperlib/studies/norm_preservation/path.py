@@ -165,38 +165,6 @@ def carried_grid(maps: dict[str, SmoothMap], at: Sequence[float], lines: int = 9
     return pd.concat(parts, ignore_index=True)
 
 
-def backward_norms(f: SmoothMap, L: int, points: int = 64, seed: int = 0) -> pd.DataFrame:
-    """The gradient's norm on its way back: through the L blocks of Theorem 1, and through L plain layers.
-
-    Random gradients of norm 1 start behind the last layer.  The plain layers are x ↦ W tanh(x) of the map's width, W
-    Gaussian with variance 1/N, so that each keeps a gradient's squared norm on average where tanh is nearly linear.
-    (They make another map; no plain layers are near the identity by nature.)  Columns: ``network``, ``layer`` (L:
-    behind the last one), ``lowest``, ``median``, ``highest``.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    x, path = ball(f.dim, points, seed), Path(f)
-    first = gaussian(points, f.dim, seed=generator)
-    first = first / first.norm(dim=-1, keepdim=True)
-    plain, y = [], x
-    for _ in range(L):
-        weight = gaussian(f.dim, f.dim, seed=generator) / math.sqrt(f.dim)
-        plain.append(weight * (1 - torch.tanh(y).square()).unsqueeze(-2))
-        y = torch.tanh(y) @ weight.T
-    rows = []
-    for network, jacobians in (
-        ("residual blocks", path_jacobians(path, times(path, L), x)),
-        ("plain layers", torch.stack(plain)),
-    ):
-        g = first
-        for layer in range(L, -1, -1):
-            norm = g.norm(dim=-1)
-            ends = {"lowest": norm.min().item(), "median": norm.median().item(), "highest": norm.max().item()}
-            rows.append({"network": network, "layer": layer} | ends)
-            if layer:
-                g = (jacobians[layer - 1].mT @ g.unsqueeze(-1)).squeeze(-1)
-    return pd.DataFrame(rows)
-
-
 def pure_scaling(factors: Sequence[float] = (2.0, 10.0, 100.0), L: int = 16) -> pd.DataFrame:
     """F(x) = K x has α = 0 and β = 1/K, and still needs δ = K^{1/L} − 1.
 

@@ -35,16 +35,3 @@ def test_critical_points_near_the_identity_are_global():
     table = studies.critical_points(samples=100)
     assert (table.smallest >= 1).all()
     assert table["at worst"].tolist() == pytest.approx([1.0] * len(table))
-
-
-def test_at_a_singular_layer_they_are_not():
-    assert studies.bad_critical_point() == {"gradient": 0.0, "excess": 4.0}
-    assert studies.bad_critical_point(7)["excess"] == pytest.approx(4.0)
-
-
-def test_the_scalar_landscape_has_its_saddle_at_minus_one():
-    table = studies.scalar_landscape(side=39, reach=2.4)
-    near = table[(table.a1 + 1).abs().lt(1e-6) & (table.a2 + 1).abs().lt(1e-6)]
-    assert len(near) == 1 and near.f.item() == pytest.approx(4)
-    best = table.loc[table.f.idxmin()]
-    assert (1 + best.a1) * (1 + best.a2) == pytest.approx(2, abs=0.2)

@@ -90,18 +90,6 @@ def test_carried_grid_starts_as_a_grid_and_ends_at_the_map():
         assert np.abs(f(points).numpy() - end[["x", "y"]].to_numpy()).max() < 1e-12
 
 
-def test_backward_norms_of_the_blocks_are_the_map_s():
-    f = EXAMPLES["twist"]
-    table = studies.backward_norms(f, 32, points=16)
-    ends = table[table.layer == 0].set_index("network")
-    values = torch.linalg.svdvals(f.jacobian(torch.zeros(8, dtype=torch.float64)))
-    shear = f.normalised().beta
-    assert values[-1] / shear <= ends.lowest["residual blocks"]
-    assert ends.highest["residual blocks"] <= values[0] * shear
-    assert table[table.layer == 32][["lowest", "median", "highest"]].to_numpy() == pytest.approx(1)
-    assert ends["median"]["plain layers"] < ends["median"]["residual blocks"]
-
-
 def test_pure_scaling_needs_its_logarithm():
     table = studies.pure_scaling((2.0, 100.0), L=16)
     assert (table.alpha == 0).all()
