@@ -34,10 +34,11 @@ import math
 
 import pandas as pd
 import torch
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 
 from paperlib import claims, records
 from paperlib.config import RunConfig
+from paperlib.figures import interactive
 from paperlib.figures import norm_preservation as draw
 from paperlib.models import title
 from paperlib.store import results_root
@@ -263,6 +264,28 @@ Markdown(
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of the derivative of each of 32 blocks, over the unit ball. With the paper's cuts some blocks do all the bending; with equal arcs all do the same.", "name": "fig-spectra-blocks"}, "image": {"alt": "Two panels of bars around 1. Geometric: hardly visible at first, then growing up to the middle of the chain, then all alike; equal arcs: all alike."}}
 spectra = studies.block_spectra(maps["twist"], 32, ("geometric", "arc"))
 draw.block_spectra(spectra)
+
+# %% [markdown]
+# In {numref}`fig-spectra-depth` you choose the number of blocks and the schedule yourself. More blocks bring $\delta$ down for each schedule. In a longer chain with the paper's schedule, the block in the middle takes the largest step.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of every block's derivative, and δ, for the number of blocks and the schedule that you choose. The paper's schedule follows log(2L)/L up to a constant; the other two fall faster.", "name": "fig-spectra-depth"}}
+stored_spectra = studies.read_spectra()
+HTML(
+    interactive.html(
+        interactive.spectra_by_depth(stored_spectra.blocks),
+        "Singular values of each block, by the number of blocks",
+        "In the book, with its script, a slider changes the number of "
+        "blocks here. The figure above shows one such chain for each "
+        "schedule.",
+    )
+)
+
+# %% tags=["remove-input"]
+Markdown(
+    f"*Of the twist, at {stored_spectra.points} random points of the "
+    f"unit ball; commit {stored_spectra.provenance.short_commit}. "
+    f"`{stored_spectra.provenance.command}` makes the table again.*"
+)
 
 # %% [markdown]
 # **No better rate is possible.** However $F$ is cut, the derivatives of the $L$ blocks multiply to that of $F$. If $F$ stretches some direction by $K$, one of the blocks stretches by at least $K^{1/L}$, and likewise where $F$ shrinks. Hence
