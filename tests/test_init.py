@@ -88,4 +88,7 @@ def test_what_needs_an_extra_says_which(bare, name):
 
 def test_the_command_says_what_it_needs(bare):
     done = bare("import runpy; runpy.run_module('paperlib', run_name='__main__')")
-    assert done.returncode == 1 and done.stderr.strip() == "paperlib's commands need pip install 'norm-preservation[training]'"
+    assert (
+        done.returncode == 1
+        and done.stderr.strip() == "paperlib's commands need pip install 'norm-preservation[training]'"
+    )

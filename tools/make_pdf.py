@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import yaml
+from check_book import files_in
 from pypdf import PdfReader, PdfWriter
 from pypdf.annotations import Link
 from pypdf.generic import ArrayObject, Destination, Fit, NameObject
@@ -62,9 +63,9 @@ def program() -> str:
 def pages(toc: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The name and the part of each page, the library's reference last."""
     yield toc["root"], ""
-    for part in sorted(toc["parts"], key=lambda part: part["caption"] == REFERENCE):
-        for chapter in part["chapters"]:
-            yield chapter["file"], part["caption"]
+    for part in sorted(toc.get("parts", []), key=lambda part: part["caption"] == REFERENCE):
+        for name in files_in(part):
+            yield name, part["caption"]
 
 
 def headings(html: str) -> list[tuple[int, str, str]]:

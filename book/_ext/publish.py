@@ -96,6 +96,7 @@ def list_pages(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """What Sphinx calls."""
     app.setup_extension("address")
+    app.add_css_file("print.css", media="print")
     app.connect("config-inited", set_options)
     app.connect("html-collect-pages", lost)
     app.connect("html-page-context", describe)
