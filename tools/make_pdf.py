@@ -31,7 +31,7 @@ PROGRAMS = ("chromium", "google-chrome", "google-chrome-stable", "chromium-brows
 REFERENCE = "The library"  # the part that comes last
 AT_ONCE = 2
 PATIENCE = 300  # seconds for one page
-HEADING = re.compile(r"<h([12])>(.*?)<a class=\"headerlink\" href=\"#([^\"]*)\"", re.DOTALL)
+HEADING = re.compile(r'<h([12])>((?:(?!</h[12]>).)*?)<a class="headerlink" href="#([^"]*)"', re.DOTALL)
 STYLE = """<!doctype html><meta charset="utf-8"><style>
 @page { size: A4; margin: 0 }
 body { margin: 0; font: 10pt/1.5 "Source Sans 3", "Segoe UI", "Helvetica Neue", Arial, "DejaVu Sans", sans-serif }
@@ -131,7 +131,10 @@ class Book:
 
     def contents(self, title: str, author: str) -> str:
         """The first sheets as HTML: the title, and where each page begins."""
-        lines, part = [f"{STYLE}{FRONT}<h1>{escape(title)}</h1><p>{escape(author)}</p><div class=contents>"], ""
+        lines, part = (
+            [f"{STYLE}{FRONT}<h1>{escape(title)}</h1><p>{escape(author)}</p><div class=contents><h2>Contents</h2>"],
+            "",
+        )
         for page in self.pages:
             if page.part != part:
                 part = page.part
@@ -146,12 +149,12 @@ class Book:
         for page in self.pages:
             start = self.start[page.name]
             if page.part and page.part not in parts:
-                parts[page.part] = writer.add_outline_item(page.part, start, bold=True)
+                parts[page.part] = writer.add_outline_item(title=page.part, page_number=start, bold=True)
             above = parts.get(page.part)
             for level, words, anchor in page.headings:
                 number, top = self.find(page.name, anchor)
                 fit = Fit.xyz(top=top) if top else Fit.fit()
-                item = writer.add_outline_item(words, number, parent=above, fit=fit)
+                item = writer.add_outline_item(title=words, page_number=number, parent=above, fit=fit)
                 above = item if level == 1 else above
 
 
