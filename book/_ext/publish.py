@@ -20,6 +20,8 @@ BRANCH = "main"
 LOST = "404"  # GitHub shows 404.html for each address that is not there
 CARD = "_static/card.png"  # tools/make_card.py draws it
 LONGEST = 200  # letters of a description
+CITATION = re.compile(r"\s*\[[A-Z][\w+]*\d\d\w?(, [A-Z][\w+]*\d\d\w?)*\]")
+BEFORE_THE_REDIRECT = 400  # that sphinx_external_toc writes if there is no index.html
 BUTTONS = {
     "repository_branch": BRANCH,
     "use_repository_button": True,
@@ -46,33 +48,44 @@ def description(document: nodes.document | None) -> str | None:
         return None
     for paragraph in document.findall(nodes.paragraph):
         if isinstance(paragraph.parent, nodes.section):
-            words = " ".join(paragraph.astext().split())
+            words = " ".join(CITATION.sub("", paragraph.astext()).split())
             return words if len(words) <= LONGEST else words[:LONGEST].rsplit(" ", 1)[0].rstrip(",;:") + " …"
     return None
 
 
-def tags(app: Sphinx, title: str, text: str | None, url: str | None) -> Iterator[tuple[str, str, str]]:
-    """The tags of a page's head, each with the attribute that names it, its name and its content."""
-    if text:
-        yield "name", "description", text
-        yield "property", "og:description", text
-    yield "property", "og:title", title
-    yield "property", "og:site_name", app.config.project
-    yield "property", "og:type", "article"
+def tags(app: Sphinx, title: str, document: nodes.document | None, url: str | None) -> str:
+    """What a page's head says of it."""
+    found = [("property", "og:title", title), ("property", "og:site_name", app.config.html_title)]
+    found.append(("property", "og:type", "article"))
+    if text := description(document):
+        found += [("name", "description", text), ("property", "og:description", text)]
     if url:
-        yield "property", "og:url", url
-        yield "property", "og:image", app.config.html_baseurl + CARD
-        yield "name", "twitter:card", "summary_large_image"
+        found += [("property", "og:url", url), ("property", "og:image", app.config.html_baseurl + CARD)]
+        found.append(("name", "twitter:card", "summary_large_image"))
+    return "\n".join(f'<meta {kind}="{name}" content="{escape(content)}" />' for kind, name, content in found)
 
 
 def describe(app: Sphinx, page: str, template: str, context: dict[str, Any], document: nodes.document | None) -> None:
     """Put the tags into a page's head."""
-    title = unescape(re.sub(r"<[^>]*>", "", context.get("title") or app.config.project))
-    found = tags(app, title, description(document), context.get("pageurl"))
-    lines = [f'<meta {kind}="{name}" content="{escape(content)}" />' for kind, name, content in found]
+    title = unescape(re.sub(r"<[^>]*>", "", context.get("title") or app.config.html_title))
+    found = tags(app, title, document, context.get("pageurl"))
     if page == LOST and app.config.html_baseurl:  # wherever it is shown, its links begin at the book's first page
-        lines.insert(0, f'<base href="{escape(app.config.html_baseurl)}" />')
-    context["metatags"] = "\n".join([context.get("metatags", ""), *lines])
+        found = f'<base href="{escape(app.config.html_baseurl)}" />\n{found}'
+    context["metatags"] = f"{context.get('metatags', '')}\n{found}"
+
+
+def door(app: Sphinx, exception: Exception | None) -> None:
+    """Write an index.html that leads to the first page and has its tags, if the first page has another name."""
+    first = app.config.root_doc
+    if exception is None and app.builder.format == "html" and first != "index":
+        target, title = app.builder.get_target_uri(first), app.env.titles[first].astext()
+        url = app.config.html_baseurl and app.config.html_baseurl + target
+        lines = ["<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8" />', f"<title>{escape(title)}</title>"]
+        lines += [tags(app, title, app.env.get_doctree(first), url)]
+        lines += [f'<link rel="canonical" href="{escape(url)}" />'] * bool(url)
+        lines += [f'<meta http-equiv="refresh" content="0; url={target}" /></head>']
+        lines += [f'<body><a href="{target}">{escape(title)}</a></body></html>']
+        Path(app.outdir, "index.html").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def lost(app: Sphinx) -> Iterator[tuple[str, dict[str, str], str]]:
@@ -100,5 +113,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", set_options)
     app.connect("html-collect-pages", lost)
     app.connect("html-page-context", describe)
+    app.connect("build-finished", door, priority=BEFORE_THE_REDIRECT)
     app.connect("build-finished", list_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -126,6 +126,23 @@ def test_a_user_s_own_site_lies_at_its_root():
     assert config.html_baseurl == "https://someone.github.io/"
 
 
+def test_a_link_to_the_book_has_the_first_page_s_card(tmp_path):
+    """The first page is a chapter here, as in the book, and index.html only leads to it."""
+    config = {"root_doc": "chapters/one", "html_title": "The book", "exclude_patterns": ["index.md", "**/bare.md"]}
+    door = Head(book(tmp_path, book_repository=ADDRESS, **config) / "index.html")
+    assert door.meta["og:title"] == "One" and door.meta["og:site_name"] == "The book"
+    assert door.canonical == door.meta["og:url"] == "https://someone.github.io/book/chapters/one.html"
+    assert door.links == ["chapters/one.html"]
+    assert door.meta["description"].startswith("A paragraph that goes on")
+
+
+def test_a_description_leaves_citations_out():
+    say = extension("publish").CITATION.sub
+    assert (
+        say("", "An idea [ZRS20], another [HZRS16a, BEL18], and [1] or [sic].") == "An idea, another, and [1] or [sic]."
+    )
+
+
 def test_the_card_has_the_size_that_is_asked_for():
     assert extension("publish").CARD == "_static/card.png"
     with Image.open(EXTENSIONS.parent / "_static" / "card.png") as card:
