@@ -40,7 +40,8 @@ body { margin: 0; font: 10pt/1.5 "Source Sans 3", "Segoe UI", "Helvetica Neue", 
 </style>"""
 FRONT = """<style>@page { margin: 25mm 22mm } h1 { font-size: 28pt; line-height: 1.25; padding-top: 75mm }
 .contents { break-before: page } h2 { font-size: 12pt; margin: 1.2em 0 .2em; break-after: avoid }
-.contents p { display: flex; margin: 0 } .contents p span:first-child { flex: 1 }</style>"""
+.contents p { display: flex; margin: 0 } .contents p span:first-child { flex: 1 }
+a { color: inherit; text-decoration: none }</style>"""
 
 
 class Page(NamedTuple):
@@ -105,14 +106,14 @@ class Book:
             return self.start[name] + at, found.top
         return self.start[name], None
 
-    def take_links(self, html: Path) -> list[tuple[int, Any, int, float | None]]:
+    def take_links(self, html: Path, front: PdfReader) -> list[tuple[int, Any, int, float | None]]:
         """Take the links within the book out of its pages: each link's sheet, its area, and where it leads.
 
         Anchors of two pages may have one name, and Chromium took a link to another page for one to a file.
         """
         taken = []
-        for page in self.pages:
-            for number, sheet in enumerate(page.pdf.pages, self.start[page.name]):
+        for page in (Page("", "", [], front), *self.pages):
+            for number, sheet in enumerate(page.pdf.pages, self.start.get(page.name, 0)):
                 kept = ArrayObject()
                 for reference in sheet.get("/Annots", []):
                     link = reference.get_object()
@@ -129,7 +130,7 @@ class Book:
                 sheet[NameObject("/Annots")] = kept
         return taken
 
-    def contents(self, title: str, author: str) -> str:
+    def contents(self, html: Path, title: str, author: str) -> str:
         """The first sheets as HTML: the title, and where each page begins."""
         lines, part = (
             [f"{STYLE}{FRONT}<h1>{escape(title)}</h1><p>{escape(author)}</p><div class=contents><h2>Contents</h2>"],
@@ -140,7 +141,8 @@ class Book:
                 part = page.part
                 lines.append(f"<h2>{escape(part)}</h2>")
             words = page.headings[0][1] if page.headings else page.name
-            lines.append(f"<p><span>{escape(words)}</span><span>{self.start[page.name] + 1}</span></p>")
+            link = f'<a href="{(html / page.name).resolve().as_uri()}.html">{escape(words)}</a>'
+            lines.append(f"<p><span>{link}</span><span>{self.start[page.name] + 1}</span></p>")
         return "\n".join([*lines, "</div>"])
 
     def bookmarks(self, writer: PdfWriter) -> None:
@@ -172,10 +174,10 @@ def print_all(html: Path, toc: dict[str, Any], folder: Path) -> list[Page]:
         return list(pool.map(one, enumerate(pages(toc))))
 
 
-def front(book: Book, config: dict[str, Any], folder: Path, name: str) -> PdfReader:
+def front(book: Book, html: Path, config: dict[str, Any], folder: Path, name: str) -> PdfReader:
     """Print the title and the contents."""
     source = folder / f"{name}.html"
-    source.write_text(book.contents(config["title"], config["author"]), encoding="utf-8")
+    source.write_text(book.contents(html, config["title"], config["author"]), encoding="utf-8")
     return print_page(source, folder / f"{name}.pdf")
 
 
@@ -193,14 +195,16 @@ def make(html: Path, target: Path, config: dict[str, Any], toc: dict[str, Any]) 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         printed = print_all(html, toc, folder)
-        ahead = len(front(Book(printed, 0), config, folder, "length").pages)
+        ahead = len(front(Book(printed, 0), html, config, folder, "length").pages)
         book = Book(printed, ahead)
-        links = book.take_links(html)
+        first = front(book, html, config, folder, "front")
+        links = book.take_links(html, first)
         writer = PdfWriter()
-        for pdf in (front(book, config, folder, "front"), *(page.pdf for page in book.pages)):
+        for pdf in (first, *(page.pdf for page in book.pages)):
             writer.append(pdf, import_outline=False)
         for sheet, number in zip(writer.pages, numbers(book.sheets, 2, folder).pages, strict=False):
             sheet.merge_page(number)
+            sheet.compress_content_streams()
         for sheet, area, to, top in links:
             fit = Fit.xyz(top=top) if top else Fit.fit()
             writer.add_annotation(sheet, Link(rect=area, target_page_index=to, fit=fit))
