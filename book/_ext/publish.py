@@ -81,7 +81,7 @@ def door(app: Sphinx, exception: Exception | None) -> None:
         target, title = app.builder.get_target_uri(first), app.env.titles[first].astext()
         url = app.config.html_baseurl and app.config.html_baseurl + target
         lines = ["<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8" />', f"<title>{escape(title)}</title>"]
-        lines += [tags(app, title, app.env.get_doctree(first), url)]
+        lines += [tags(app, title, app.env.get_and_resolve_doctree(first, app.builder), url)]
         lines += [f'<link rel="canonical" href="{escape(url)}" />'] * bool(url)
         lines += [f'<meta http-equiv="refresh" content="0; url={target}" /></head>']
         lines += [f'<body><a href="{target}">{escape(title)}</a></body></html>']
