@@ -69,7 +69,7 @@ def _load(module: str) -> Any:
             raise
         extra = _EXTRAS.get(package, "training")
         raise ModuleNotFoundError(
-            f"paperlib.{module} needs {package}: pip install 'paperlib[{extra}]'", name=e.name
+            f"paperlib.{module} needs {package}: pip install 'norm-preservation[{extra}]'", name=e.name
         ) from None
 
 

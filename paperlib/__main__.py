@@ -34,7 +34,7 @@ try:
     import pydantic  # noqa: F401
     from tqdm import tqdm
 except ModuleNotFoundError:
-    sys.exit("paperlib's commands need pip install 'paperlib[training]'")
+    sys.exit("paperlib's commands need pip install 'norm-preservation[training]'")
 
 from paperlib import (
     channel_grid,

@@ -120,3 +120,12 @@ def test_environment_pins_what_the_lock_pins(name):
         assert named.specifier == pins[0].specifier
     for pin in pins:
         assert named.specifier.contains(version(pin)), f"environment.yml's {named} excludes {pin}"
+
+
+def test_binder_has_the_locked_torch_and_a_tested_python():
+    lines = read("binder/requirements.txt").splitlines()
+    pinned = dict(re.fullmatch(r"(torch\w*)==(.*)\+cpu", line).groups() for line in lines if line.startswith("torch"))
+    assert pinned == {name: version(lock()[name][0]) for name in ("torch", "torchvision")}
+    assert {"-c ../requirements.txt", "-e .[training,book]"} <= set(lines)
+    minor = re.fullmatch(r"python-3\.(\d+)\n", read("binder/runtime.txt")).group(1)
+    assert int(minor) in MINORS

@@ -83,9 +83,12 @@ def test_the_library_needs_nothing_of_the_extras(bare):
 @pytest.mark.parametrize("name", ["train", "RunConfig", "records", "claims", "cifar"])
 def test_what_needs_an_extra_says_which(bare, name):
     done = bare(f"import paperlib; paperlib.{name}")
-    assert "pip install 'paperlib[training]'" in done.stderr.splitlines()[-1]
+    assert "pip install 'norm-preservation[training]'" in done.stderr.splitlines()[-1]
 
 
 def test_the_command_says_what_it_needs(bare):
     done = bare("import runpy; runpy.run_module('paperlib', run_name='__main__')")
-    assert done.returncode == 1 and done.stderr.strip() == "paperlib's commands need pip install 'paperlib[training]'"
+    assert (
+        done.returncode == 1
+        and done.stderr.strip() == "paperlib's commands need pip install 'norm-preservation[training]'"
+    )

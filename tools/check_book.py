@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
@@ -73,21 +74,22 @@ class Page(HTMLParser):
         self._inside = ""
 
 
+def files_in(node: Any) -> Iterator[str]:
+    """The pages that a part of a table of contents names, in order."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("root", "file") and isinstance(value, str):
+                yield value
+            else:
+                yield from files_in(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from files_in(item)
+
+
 def toc_files(toc: Path) -> list[str]:
     """The pages that a Jupyter Book table of contents names, without suffix, in order."""
-
-    def walk(node) -> Iterator[str]:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                if key in ("root", "file") and isinstance(value, str):
-                    yield value
-                else:
-                    yield from walk(value)
-        elif isinstance(node, list):
-            for item in node:
-                yield from walk(item)
-
-    return list(walk(yaml.safe_load(toc.read_text(encoding="utf-8"))))
+    return list(files_in(yaml.safe_load(toc.read_text(encoding="utf-8"))))
 
 
 def problems(html: Path, toc: Path) -> Iterator[str]:

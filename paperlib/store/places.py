@@ -5,22 +5,39 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from paperlib.errors import RecordError
+
 RUNS_VARIABLE = "PAPERLIB_RUNS"
+DISTRIBUTION = "norm-preservation"  # the name on PyPI
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def _home() -> Path:
-    """The checkout that holds the package, else the current folder."""
-    checkout = Path(__file__).resolve().parents[2]
-    return checkout if (checkout / "_toc.yml").exists() else Path.cwd()
+def _checkout() -> Path | None:
+    """The checkout that holds the package, if one does."""
+    return PACKAGE.parent if (PACKAGE.parent / "_toc.yml").exists() else None
 
 
 def runs_root() -> Path:
     """Where runs go: ``PAPERLIB_RUNS``, else ``runs/`` in the checkout that holds the package, else in this folder."""
     if given := os.environ.get(RUNS_VARIABLE):
         return Path(given).expanduser()
-    return _home() / "runs"
+    return (_checkout() or Path.cwd()) / "runs"
 
 
 def results_root() -> Path:
-    """The committed records: ``results/`` in the checkout that holds the package, else in the current folder."""
-    return _home() / "results"
+    """The committed records: ``results/`` in the checkout that holds the package, else the copy installed with it.
+
+    Beside it lie the benchmarks' results and the workflow's files, as in the repository.
+
+    Raises
+    ------
+    RecordError
+        The package was copied without them.
+    """
+    root = (_checkout() or PACKAGE / "committed") / "results"
+    if not root.is_dir():
+        raise RecordError(
+            f"the book's records are not at {root}: they come with the package (pip install {DISTRIBUTION}) and with a "
+            "checkout of the repository"
+        )
+    return root

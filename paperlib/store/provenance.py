@@ -15,7 +15,9 @@ from typing import Annotated
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-PACKAGES = ("paperlib", "torch", "torchvision", "numpy", "pandas")  # what the numbers depend on
+from paperlib import __version__
+
+PACKAGES = ("torch", "torchvision", "numpy", "pandas")  # what the numbers depend on besides
 
 
 class Device(BaseModel):
@@ -189,8 +191,8 @@ def git_state() -> tuple[str | None, bool | None]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of what the numbers depend on."""
-    found = {"python": platform.python_version()}
+    """Versions of Python, of this library and of what the numbers depend on."""
+    found = {"python": platform.python_version(), "paperlib": __version__}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

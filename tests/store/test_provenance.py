@@ -6,6 +6,7 @@ import subprocess
 import pytest
 import torch
 
+import paperlib
 from paperlib.store import Provenance, Session, provenance
 from paperlib.store.provenance import merged
 
@@ -15,7 +16,8 @@ def test_here_and_now():
     assert (made.command, made.threads, made.device.type) == ("make it", 3, "cpu")
     assert made.device.name
     assert made.versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert set(made.versions) == {"python", *provenance.PACKAGES}
+    assert set(made.versions) == {"python", "paperlib", *provenance.PACKAGES}
+    assert made.versions["paperlib"] == paperlib.__version__
     assert made.started.endswith("+00:00")
     made.last.clock()
     assert 0 < made.seconds < 60
