@@ -23,6 +23,8 @@ PALETTE = sns.color_palette("colorblind", 10)
 MARKERS = "osD^vPX*"
 ARCHITECTURES = {"plain": PALETTE[3], "resnet": PALETTE[0], "procresnet": PALETTE[2]}
 """The colour of each architecture, the same wherever they are compared."""
+WIDTH = 7.0
+"""Inches: the book's column."""
 _RC: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
