@@ -124,8 +124,8 @@ def compare(measurements: pd.DataFrame, variant: str = "conv-relu", step: int | 
     Examples
     --------
     >>> runs = pd.DataFrame({"variant": ["free", "conv-relu"], "c": 2, "d": 4, "step": 9, "log_ratio": [1.4, -0.7]})
-    >>> [round(x, 1) for x in compare(runs).loc[(2, 4)]]
-    [4.1, 0.5, 4.1, 2.0, True, True]
+    >>> print(*compare(runs).round(1).iloc[0])
+    4.1 0.5 4.1 2.0 True True
     """
     both = measurements[measurements.variant.isin(("free", variant))]
     free, held = (by_cell(both, name, step) for name in ("free", variant))
@@ -143,6 +143,18 @@ def courses(measurements: pd.DataFrame, batch_size: int, images: int = 50_000) -
     stages = sorted(measurements.step.unique())
     parts = [ratios(measurements, step).assign(step=step, epoch=step * batch_size / images) for step in stages]
     return pd.concat(parts, ignore_index=True)
+
+
+def losses(measurements: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
+    """The mean loss by cell (c, d), one column a variant, after ``step`` steps (by default at the last stage).
+
+    Examples
+    --------
+    >>> runs = pd.DataFrame({"variant": "free", "c": 2, "d": 4, "step": 9, "loss": [2.0, 1.0]})
+    >>> losses(runs).free[2, 4].item()
+    1.5
+    """
+    return _at(measurements, step).pivot_table("loss", CELL, "variant")
 
 
 def distances(measurements: pd.DataFrame) -> pd.DataFrame:
