@@ -156,7 +156,7 @@ def against(
     title : str
         Over the panels.
     """
-    size = (WIDTH, 2.35 * len(ratios) + 0.75)
+    size = (WIDTH, 2.7 * len(ratios) + 0.75)
     with panels(len(ratios), 1, size, title, sharex=True, sharey=True) as (figure, axes):
         for ax, (name, table) in zip(axes[:, 0], ratios.items(), strict=True):
             if near:

@@ -1,4 +1,4 @@
-"""Chapter 2b: what the authors' published projection does, drawn."""
+"""Appendix A: what the authors' published projection does, drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 2b's figures draw what their tables say."""
+"""Appendix A's figures draw what their tables say."""
 
 import math
 
