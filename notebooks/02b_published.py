@@ -61,7 +61,7 @@ exact = [
 off = max(
     abs(s[end] - 1) for s in exact for end in ("lowest", "highest")
 )
-near = f"1e{math.ceil(math.log10(off))}"
+near = f"{100 * 10 ** math.ceil(math.log10(off)):g} %"
 training = studies.in_training(20).set_index("step")
 third = training.index[training.projected][2]
 close_by = training.loc[third:, ["lowest", "highest"]].sub(1).abs()
@@ -75,16 +75,16 @@ Markdown(
     f"""
 > **Found.** Of a ProcResNet's three transitions the published code
 > projects the two with 1×1 kernels as the paper's (8) says, to within
-> {near} of the target. The first one, with a 3×3 kernel,
-> comes out reversed in space before it is cropped: one call leaves
-> {reversed_["corner"]:.0%} of the energy in one corner tap and singular
-> values of {reversed_["lowest"]:.2f} to {reversed_["highest"]:.2f} of
-> the target, and from the third call on they stay within
-> {close_by.max(axis=None):.1%} of it, so that this layer keeps the
-> gradient's norm, but works as a 1×1 convolution. The other six points
-> change the cost ({fewest} to {most} times the multiplications that are
-> needed), the schedule, or cases that these transitions do not have; no
-> claim is decided here.
+> {near} of the target. The first one, with a 3×3 kernel, comes out
+> reversed in space before it is cropped: one call leaves
+> {100 * reversed_["corner"]:.0f} % of the energy in one corner tap and
+> singular values of {reversed_["lowest"]:.2f} to
+> {reversed_["highest"]:.2f} of the target, and in training, from the
+> third call on, they stay within {100 * close_by.max(axis=None):.1f} %
+> of it, so that this layer keeps the gradient's norm, but works as a
+> 1×1 convolution. The other six points change the cost ({fewest} to
+> {most} times the multiplications that are needed), the schedule, or
+> cases that these transitions do not have; no claim is decided here.
 """
 )
 
@@ -101,7 +101,7 @@ Markdown(
 # |---|---|---|---|---|
 # | [1](point-1) | keeps the kernel's nine taps | reads the spectrum back conjugated | kernels larger than 1×1 shrink to their corner tap | the first transition |
 # | [2](point-2) | Gram matrix on the input's side | on the output's side | the cost; the result only with many more steps | the cost |
-# | [3](point-3) | a matrix for each frequency | the same, also where all are equal | the cost | the cost |
+# | [3](point-3) | a matrix for each frequency | as many copies for a 1×1 kernel, which has one | the cost | the cost |
 # | [4](point-4) | $\sigma = \sqrt{d/\min(d, c)}$ | $\sigma = \sqrt{d/c}$ | the target where $c > d$ | nothing |
 # | [5](point-5) | an iteration, no number of steps | ten steps, scaled only above norm 1 | kernels that start very small | nothing with He's start |
 # | [6](point-6) | a factor of $\sqrt2$ in front of a ReLU | none | convolutions with a ReLU behind | nothing |
@@ -140,12 +140,14 @@ for c, d, k, stride, n in studies.LAYERS:
 
 # %%
 identity = studies.centre_tap(16)
-for conjugated in (False, True):
-    out = published.project(identity, 32, conjugated)
-    unchanged = bool((out - identity).abs().max() < 1e-6)
-    energy = studies.tap_energy(out).sum()
-    print("as published" if conjugated else "not conjugated", end=": ")
-    print(f"energy {energy:.1f}, unchanged: {unchanged}")
+plain = published.project(identity, 32, conjugated=False)
+out = published.project(identity, 32)
+print(
+    f"energy {studies.tap_energy(identity).sum():.1f}, "
+    f"not conjugated {studies.tap_energy(plain).sum():.1f}, "
+    f"as published {studies.tap_energy(out).sum():.1f}"
+)
+assert torch.allclose(plain, identity, atol=1e-6)
 
 # %% [markdown]
 # It comes back as zero. The second test is the case that occurs in training, the first transition, 3 → 64 channels on a 32 × 32 map, as it is initialised {cite}`he2015`. {numref}`fig-published-taps` shows where the energy of both kernels goes, and {numref}`fig-published-values` the singular values of the second.
@@ -198,8 +200,8 @@ Not conjugated, one pass leaves singular values between
 not all at 1 because the crop to the kernel's taps takes something away,
 which is a property of Algorithm 1 and not of the code. As published,
 they lie between {read_back["lowest"]:.3f} and
-{read_back["highest"]:.3f}, and {read_back["corner"]:.0%} of the energy
-that is left is in one corner tap.
+{read_back["highest"]:.3f}, and {100 * read_back["corner"]:.0f} % of the
+energy that is left is in one corner tap.
 """
 )
 
@@ -256,9 +258,10 @@ print("cropped to three taps   ", back[:3].round().int().tolist())
 Markdown(
     f"""
 In a random kernel each tap has about a ninth of the energy. Here the
-corner tap of the projected kernel has {whole["corner"]:.0%} without the
-conjugation. The square root of that share,
-{whole["corner"] ** 0.5:.2f}, is about what remains of the singular values.
+corner tap of the projected kernel has {100 * whole["corner"]:.0f} %
+without the conjugation. The square root of that share,
+{whole["corner"] ** 0.5:.2f}, is about what remains of the singular
+values.
 
 **1×1 kernels are not affected.** They have one matrix, the same at all
 frequencies, and that is real: $I = 0$, and a conjugation does nothing.
@@ -287,16 +290,18 @@ between = {
 Markdown(
     f"""
 **What it changes.** The first projection, at step {first}, leaves the
-corner tap with {training.corner[first]:.0%} of the energy and singular
-values of at most {training.highest[first]:.2f}. Until the next one the
-other taps grow again, to {1 - training.corner[second - 1]:.0%} at step
-{second - 1}. The second and the third, at steps {second} and {third},
-take them back, and from then on the singular values stay within
-{close_by.max(axis=None):.1%} of the target. Called again and again on
-the initial kernel, the published projection leaves them between
-{between[0, 1]} at first, between {between[0, 2]} after two calls and
-between {between[0, 5]} after five; with random noise of 5 % of the
-kernel's norm before each further call, between {between[0.05, 5]}.
+corner tap with {100 * training.corner[first]:.0f} % of the energy and
+singular values of at most {training.highest[first]:.2f}. Until the next
+one the other taps grow again, to
+{100 - 100 * training.corner[second - 1]:.0f} % at step {second - 1}.
+The second and the third, at steps {second} and {third}, take them back,
+and from then on the singular values stay within
+{100 * close_by.max(axis=None):.1f} % of the target. Called again and
+again on the initial kernel, the published projection leaves them
+between {between[0, 1]} at first, between {between[0, 2]} after two
+calls and between {between[0, 5]} after five; with random noise of 5 %
+of the kernel's norm before each further call, between
+{between[0.05, 5]}.
 """
 )
 
@@ -328,13 +333,14 @@ draw.gram_sides(sides, taken=published.STEPS)
 # %% tags=["remove-input"]
 error = sides.set_index(["side", "precision", "steps"]).error
 taken = error[:, "float32", published.STEPS].max()
+at_ten = 100 * 10 ** math.ceil(math.log10(taken))
 double = error["output side", "float64"]
 broken = error["output side", "float32"]
 useless = next(n for n in range(10, 61, 10) if not broken[n] < 1)
 Markdown(
     f"""
 **What it changes.** After the published {published.STEPS} steps in
-float32 the error is below 1e{math.ceil(math.log10(taken))} on both
+float32 the error is below {at_ten:g} % on both
 sides: for the result it makes no difference. It is a reason not to take
 more steps to be safe. On the output's side the error then grows by a
 factor of {(double[40] / double[20]) ** (1 / 20):.1f} with each step,
@@ -354,18 +360,17 @@ the cost, which comes next.
 # enough. With the real blocks and the output's side, each Gram matrix is $2d \times 2d$, where $c \times c$ would do (complex for the 3×3 kernel). {numref}`tab-published-work` counts the multiplications. A step of the iteration takes three products of such matrices.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The real multiplications in one Newton-Schulz step, as published and as needed, and what they come from: the number of matrices and the side of each. The result is the same.", "name": "tab-published-work"}}
-styles = {
-    "work used": "{:.0e}",
-    "work needed": "{:.0e}",
-    "ratio": "{:,.0f}",
-}
 text = work.assign(
-    **{c: work[c].map(s.format) for c, s in styles.items()}
+    **{
+        name: (work[name] / 1e6).map("{:,.1f}".format)
+        for name in ("work used", "work needed")
+    },
+    ratio=work.ratio.map("{:,.0f}".format),
 )
 text.set_index("layer").T.rename(
     {
-        "work used": "multiplications used",
-        "work needed": "multiplications needed",
+        "work used": "multiplications used, millions",
+        "work needed": "multiplications needed, millions",
         "ratio": "used over needed",
     }
 )
@@ -392,13 +397,15 @@ they take depends on the machine ([chapter 2](what-it-costs)).
 #
 # {numref}`tab-published-targets` has both targets, and what they do. Random gradients with no preferred direction are drawn at the output of a convolution and taken through its backward pass. The convolution wraps around at the borders, and the conjugation is left out.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two targets, and the norm of random gradients at the input over that at the output. They differ only where a convolution has fewer outputs than inputs, as in the last row.", "name": "tab-published-targets"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two targets, and the norm of random gradients at the input over that at the output. They differ only where a convolution has fewer outputs than inputs, as in the last column.", "name": "tab-published-targets"}}
 targets = studies.targets([*studies.LAYERS, (64, 16, 3, 1, 16)])
 targets = targets.set_index("layer")
-targets.map("{:.2f}".format).rename(
-    columns={
+targets.map("{:.2f}".format).T.rename(
+    {
         "published": "σ, published",
         "the paper's (7)": "σ, the paper's (7)",
+        "gradient, published": "gradient kept, published",
+        "gradient, the paper's (7)": "gradient kept, the paper's (7)",
     }
 )
 
@@ -499,10 +506,10 @@ Markdown(
     f"""
 **What it changes.** The rate is the same on average:
 {drawn["count"].sum():,} projections in 10,000 steps. The waits are not
-all alike. Of the projections {at_once:.0%} follow directly on another
-one, and the kernels are left alone for ten steps or more {long} times,
-at most for {drawn.wait.max()}. How far they move in that time depends
-on the learning rate, and has not been measured here.
+all alike. Of the projections {100 * at_once:.0f} % follow directly on
+another one, and the kernels are left alone for ten steps or more {long}
+times, at most for {drawn.wait.max()}. How far they move in that time
+depends on the learning rate, and has not been measured here.
 """
 )
 

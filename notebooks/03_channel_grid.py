@@ -82,7 +82,8 @@ def span(values, style=".2f"):
 
 def named(cells):
     """Cells (c, d) in words."""
-    return ", ".join(f"{c} → {d}" for c, d in cells) or "none"
+    pairs = [f"{c}\u00a0→\u00a0{d}" for c, d in cells]
+    return ", ".join(pairs) or "none"
 
 
 # %% tags=["hide-input"]
@@ -143,7 +144,7 @@ Markdown(
 """
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Holding helps nearly every pair at the lower learning rate, and little more than half of the pairs at the higher one. Each pair of channel numbers has the ratio of its free networks and of its held ones after the last stage; the line between them has the colour of the one that is nearer to 1. The grey band is what the claim's rule calls near 1. A † marks a mean without the networks that have died.", "name": "fig-answer"}, "image": {"alt": "Two panels, one a learning rate. Each has five groups of five pairs, by output channels. With two outputs the free ratios are far above 1 and the held ones nearer. With more outputs, at the higher rate, free ratios lie on both sides of 1 and held ones mostly above; at the lower rate all free ratios lie above 1, and the held ones on the line or near it, below it for many outputs and few inputs."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Holding helps nearly every pair at the lower learning rate, and little more than half of the pairs at the higher one. Each pair of channel numbers has two marks, the ratio in its free networks and in its held ones after the last step. The line between them has the colour of the one that is nearer to 1. The grey band is what the claim's rule calls near 1. A † marks a mean without the networks that have died.", "name": "fig-answer"}, "image": {"alt": "Two panels, one a learning rate. Each has five groups of five pairs, by output channels. With two outputs the free ratios are far above 1 and the held ones nearer. With more outputs, at the higher rate, free ratios lie on both sides of 1 and held ones mostly above; at the lower rate all free ratios lie above 1, and the held ones on the line or near it, below it for many outputs and few inputs."}}
 draw.against(
     {
         f"Learning rate {FAST:g}": studies.ratios(table["fast"]),
@@ -228,10 +229,10 @@ chapter is about the beginning of training.
 # (with-and-without)=
 # ## Where the held layer stays off
 #
-# At the lower rate two regions of the grid stay off, and at the higher one nearly all of it. {numref}`fig-held` shows the held layer alone, with rows for its input channels and columns for its output channels. All heat maps of this chapter share one
+# At the lower rate two regions of the grid stay off, and at the higher one nearly all of it. {numref}`fig-grid-held` shows the held layer alone, with rows for its input channels and columns for its output channels. All heat maps of this chapter share one
 # scale of colours: white keeps the norm, orange means that the gradient shrinks on its way back, purple that it grows.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The ratio of the held layer. At the higher rate the gradient shrinks nearly everywhere. At the lower one it shrinks on the left, where there are few output channels, and grows in the upper right, where there are few inputs and many outputs.", "name": "fig-held"}, "image": {"alt": "Two heat maps over input and output channels. At the higher rate nearly all cells are orange, most so with two outputs. At the lower rate most are near white; two and four outputs are orange, few inputs with many outputs purple."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The ratio of the held layer. At the higher rate the gradient shrinks nearly everywhere. At the lower one it shrinks on the left, where there are few output channels, and grows in the upper right, where there are few inputs and many outputs.", "name": "fig-grid-held"}, "image": {"alt": "Two heat maps over input and output channels. At the higher rate nearly all cells are orange, most so with two outputs. At the lower rate most are near white; two and four outputs are orange, few inputs with many outputs purple."}}
 draw.heat_maps(
     pd.concat(
         studies.ratios(
@@ -269,8 +270,8 @@ lost = ~last.log_ratio.map(math.isfinite)
 guessing = last.loss.sub(math.log(10)).abs() < 1e-4
 stuck = last[guessing & ~lost]
 thinned = ", ".join(
-    f"{c} → {d} ({lost[c, d].sum()} of {len(lost[c, d])})"
-    for c, d in fast.index[~fast.whole]
+    f"{named([cell])} ({lost[cell].sum()} of {len(lost[cell])})"
+    for cell in fast.index[~fast.whole]
 )
 survivors = last[~lost].loc[[fast.off_free.idxmax()]].log_ratio
 survivors = sorted(map(math.exp, survivors))
@@ -294,9 +295,11 @@ factor of {fast[fast.whole].off_held.max():.1f} held and
 {slow[slow.whole].off_free.max():.0f} free at {SLOW:g}. No held network
 has died, and over all cells the farthest is off by
 {fast.off_held.max():.1f} at {FAST:g}. Some free networks have died
-there: {thinned}. The few that live differ much; the {len(survivors)} of
-{named([fast.off_free.idxmax()])} have ratios of {survivors[0]:.1f} and
-{survivors[-1]:,.0f}. The large free ratios are those of networks that
+there: {thinned}. The few that live there differ much: in
+{named([fast.off_free.idxmax()])} they have ratios from
+{survivors[0]:.1f} to {survivors[-1]:,.0f}.
+
+The large free ratios are those of networks that
 learn nothing: {len(stuck)} of the {(~lost).sum()} free networks that
 live at {FAST:g} have the loss of guessing, and the smallest ratio among
 them is {math.exp(stuck.log_ratio.min()):.0f}.
@@ -363,7 +366,7 @@ $\\sqrt{{d/c}}$ is far too small wherever $c > d$: there the ratio is
 # At the higher rate many ReLUs switch off, and the target allows for half of them only. These networks have no normalisation that would keep their units active. {numref}`tab-activity` has the
 # share of units that are active and the share of the gradient's energy that the ReLU lets through.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "What the ReLU lets through after the last stage, in the mean over cells and seeds: less at the higher rate, and least in free networks.", "name": "tab-activity"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The shares of units that are active, of the gradient's energy that the ReLU passes, and of networks that have died, after the last step. The ReLU passes less at the higher rate, and least in free networks.", "name": "tab-activity"}}
 pair = table["slow"].variant.isin(("free", "conv-relu"))
 activity = studies.activity(
     {f"{FAST:g}": table["fast"], f"{SLOW:g}": table["slow"][pair]}
@@ -375,8 +378,8 @@ activity = activity.set_index(["grid", "variant"])
 activity.round(2).rename_axis(["learning rate", "layer"]).rename(
     columns={
         "active": "active units",
-        "relu_share": "energy that the ReLU passes",
-        "dead": "networks that have died",
+        "relu_share": "energy passed",
+        "dead": "died",
     }
 )
 
@@ -385,14 +388,14 @@ share = activity.relu_share[f"{FAST:g}", "held"]
 units = activity.active[f"{FAST:g}", "free"]
 Markdown(
     f"""
-At the rate {FAST:g} the ReLU of a held network lets {share:.2f} of the
+At the rate {FAST:g} the ReLU of a held network lets {share:.3f} of the
 gradient's energy through, in the mean over all cells. The target allows
 for a half, so the gradient loses a factor of
-$\\sqrt{{0.5/{share:.2f}}}$ = {math.sqrt(0.5 / share):.2f} more than
-intended, which is about what {{numref}}`fig-held` shows. A free kernel
-can grow and make up for even fewer active units ({units:.2f} of them).
-In {(fast.free < 1).sum()} of {len(fast)} cells it does more than that.
-In exchange, {lost.sum()} of {len(lost)} free networks have died.
+$\\sqrt{{0.5/{share:.3f}}}$ = {math.sqrt(0.5 / share):.2f} more than
+intended, which is about what {{numref}}`fig-grid-held` shows. A free
+kernel can grow and make up for even fewer active units ({units:.2f} of
+them). In {(fast.free < 1).sum()} of {len(fast)} cells it does more than
+that. In exchange, {lost.sum()} of {len(lost)} free networks have died.
 
 So the target is right for networks whose units are active half of the
 time. A batch normalisation in front of the ReLU would see to that.
@@ -414,7 +417,7 @@ does not say otherwise.
 #
 # Here $s_{\mathrm{ReLU}}$ is the share of energy that the ReLU lets through, $s_{\mathrm{row}}$ the share of the rest that lies in the convolution's row space, and $s_{\mathrm{conv}}$ what the
 # convolution makes of that. The projection sets $s_{\mathrm{conv}} = \sigma^2$, up to its crop and the border. So $\sigma^2 = 2d/\min(d,c)$ is right if
-# $s_{\mathrm{ReLU}} = \tfrac12$ and $s_{\mathrm{row}} = \min(d,c)/d$. Each factor was measured. {numref}`fig-factors` shows what each assumption is off by, in units of the ratio: the three panels multiply to the right panel of {numref}`fig-held`.
+# $s_{\mathrm{ReLU}} = \tfrac12$ and $s_{\mathrm{row}} = \min(d,c)/d$. Each factor was measured. {numref}`fig-factors` shows what each assumption is off by, in units of the ratio: the three panels multiply to the right panel of {numref}`fig-grid-held`.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "By what factor the held layer's ratio is off because of each assumption, after the last step at the lower rate. On the left it is the ReLU, in the upper right the row space; the crop and the border do next to nothing.", "name": "fig-factors"}, "image": {"alt": "Three heat maps: ReLU, row space, crop and border. The third is white everywhere. The ReLU's is orange where there are two or four output channels, the row space's purple where there are few input channels and many outputs."}}
 factors = {
@@ -514,15 +517,15 @@ changed, or the kernel?
 # %% [markdown]
 # It is the kernel. The cells with eight and more outputs behind two, four or eight inputs were trained again, and each network's kernel was exchanged, for the measurement only, for a random one that knows nothing of the gradients. {numref}`tab-exchanged` has the shares.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The row space's share of the energy, over c/d, in the mean over cells and seeds. In the row space of a random kernel the same gradients keep their share; only the network's own kernel holds more of them after training.", "name": "tab-exchanged"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The row space's share of the energy, over c/d, in the mean over cells and seeds. In the row space of a random kernel the network's gradients keep their share; in that of its own kernel they have more after training. White noise, in its own kernel, keeps its share.", "name": "tab-exchanged"}}
 again = studies.energy_shares(table["again"])
 exchanged = again.groupby("step")[["share", "fresh", "white"]].mean()
 exchanged = exchanged.map("{:.2f}".format)
 exchanged.rename_axis("steps of training").rename(
     columns={
-        "share": "the network's own kernel",
-        "fresh": "a random kernel",
-        "white": "white noise, own kernel",
+        "share": "own kernel",
+        "fresh": "random kernel",
+        "white": "white noise",
     }
 )
 
@@ -544,7 +547,7 @@ for it.
 # (the-head)=
 # ## Another end of the network
 #
-# With another end the exception in the upper right is gone, which confirms that alike gradients are its cause. The paper does not describe the end either. A linear layer over the whole output of the last convolution (`head = "linear"`), in place of the mean, gives each pixel a gradient of
+# With another end the exception in the upper right is gone, which confirms that its cause is how much alike the gradients are. The paper does not describe how the networks end. A linear layer over the whole output of the last convolution (`head = "linear"`), in place of the mean, gives each pixel a gradient of
 # its own. {numref}`fig-head` is the grid with that end, at a lower rate, which the larger layer needs.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The grid with a linear layer at the end, in place of the mean over the map. Held, the layer now keeps the norm in the upper right; with two or four outputs behind many inputs it still does not.", "name": "fig-head"}, "image": {"alt": "Two heat maps. In the free networks every cell is orange. In the held ones the right half is nearly white, and cells with two or four outputs behind many inputs are orange."}}
@@ -645,7 +648,7 @@ Markdown(
 #
 # Over three epochs the ratio of a free layer runs through 1 and on, while that of a held one stays in a narrower range, though not everywhere near 1. {numref}`fig-longer` follows nine cells at the lower rate through three epochs of all 50,000 images.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Ratios over three epochs, at the lower rate. In free networks the gradient first shrinks and in the end grows, with either start. In held ones the ratio changes less.", "name": "fig-longer"}, "image": {"alt": "Nine panels, one a pair of channel numbers, ratio against epochs. The lines of free networks fall from above 1 to below it, those of held ones stay flatter. In four panels free networks with He's start begin at 1 and fall below it as well."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Ratios over three epochs, at the lower rate. In free networks the ratio falls, in most cells through 1, with either start; in held ones it changes less.", "name": "fig-longer"}, "image": {"alt": "Nine panels, one a pair of channel numbers, ratio against epochs. The lines of free networks fall from above 1 to below it, those of held ones stay flatter. In four panels free networks with He's start begin at 1 and fall below it as well."}}
 batch = grids["longer"].config.batch_size
 draw.courses(
     pd.concat(
@@ -720,8 +723,8 @@ def sentence(text):
 fails = {
     "F2a": named(failing["F2a"]),
     "F2b": named(failing["F2b"]),
-    "P3": ". ".join(
-        f"At the rate {rate:g}: {named(where)}"
+    "P3": "; ".join(
+        f"at the rate {rate:g} {named(where)}"
         for rate, where in failing["P3"].items()
     ),
 }
@@ -729,25 +732,26 @@ Markdown(
     "\n\n".join(
         f"**{name}: {claims.verdict(found[name])}**; at the `desk` "
         f"preset *{outcome[name]}*.\n\n"
-        f"> {sentence(rules[name].statement)} "
-        f"{sentence(rules[name].rule)}\n\n"
+        f"> *The claim:* {rules[name].statement}.\n>\n"
+        f"> *The rule:* {rules[name].rule}.\n\n"
         f"Cells that are off: {fails[name]}."
         for name in NAMES
     )
 )
 
-# %% tags=["hide-output", "hide-input"] mystnb={"figure": {"caption": "What was measured for the three claims, in the mean over seeds, with its standard deviation.", "name": "tab-claims"}}
+# %% [markdown]
+# {numref}`tab-claims`, behind the button, has what was measured for them.
+
+# %% tags=["hide-output", "remove-input"] mystnb={"figure": {"caption": "What was measured for the three claims, in the mean over seeds, with its standard deviation.", "name": "tab-claims"}}
 measured = claims.overview(found.values())
 measured = measured.set_index(["claim", "measured"])
 measured[["mean ± sd", "seeds"]]
 
 # %% [markdown]
-# {numref}`tab-claims` has what was measured for them, behind the button.
-#
 # **What can be said of these small networks, at the beginning of training:**
 #
 # * At the lower rate holding brings the ratio nearer to 1 in nearly all cells, and at the higher one in little more than half of them. At both it cuts off the worst.
-# * The paper's exception, few inputs and more outputs, is there in networks that end with a mean over the map, and is wider than the paper says. It is hardly there in networks that end with a linear layer. Its cause is not the size of the space: gradients are alike, and kernels learn where they point.
+# * The paper's exception, few inputs and more outputs, is there in networks that end with a mean over the map, and is wider than the paper says. It is hardly there in networks that end with a linear layer. Its cause is not the size of the space: gradients are much alike, and kernels turn towards them.
 # * Another exception, few output channels, is the ReLU's. The paper does not mention it.
 # * The target allows for a ReLU that lets half of the energy through. Where fewer units are active, as at the higher rate, it is too small.
 #
@@ -808,7 +812,7 @@ if own:
 # %% [markdown]
 # `train_cell` trains one cell and returns what was measured, one row per seed and stage, as in {numref}`tab-cell`. On a CUDA device all seeds of a cell train side by side.
 
-# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "One cell of two seeds, before and after ten steps: the logarithm of the ratio and what it is made of.", "name": "tab-cell"}}
+# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "One cell of two seeds, before and after ten steps: the logarithm of the ratio, and the three factors that it is made of.", "name": "tab-cell"}}
 sample = cifar.load("cifar10", "sample")
 cell = channel_grid.Cell(c=4, d=32, seeds=[0, 1], stages=(0, 10))
 trained = channel_grid.train_cell(cell, sample)
@@ -817,9 +821,9 @@ trained.set_index(["seed", "step"]).round(3)[
 ].rename(
     columns={
         "log_ratio": "log ratio",
-        "relu_share": "ReLU's share",
-        "energy_fraction": "row space's share",
-        "gain": "convolution's gain",
+        "relu_share": "ReLU",
+        "energy_fraction": "row space",
+        "gain": "convolution",
     }
 )
 

@@ -18,10 +18,10 @@ from paperlib.energy import relative_sd
 
 CELL = ["c", "d"]
 STARTS = {
-    "default": "PyTorch's: uniform, variance 1 / 27c",
-    "he-fan-in": "normal, variance 2 / 9c",
-    "he-fan-out": "normal, variance 2 / 9d",
-    "orthogonal": "delta-orthogonal, at √(2d / min(d, c))",
+    "default": "PyTorch's, variance 1/27c",
+    "he-fan-in": "He's, variance 2/9c",
+    "he-fan-out": "He's, variance 2/9d",
+    "orthogonal": "orthogonal, at √(2d / min(d, c))",
 }
 PREDICTIONS = ["correlated", "small space"]
 
