@@ -397,15 +397,15 @@ they take depends on the machine ([chapter 2](what-it-costs)).
 #
 # {numref}`tab-published-targets` has both targets, and what they do. Random gradients with no preferred direction are drawn at the output of a convolution and taken through its backward pass. The convolution wraps around at the borders, and the conjugation is left out.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two targets, and the norm of random gradients at the input over that at the output. They differ only where a convolution has fewer outputs than inputs, as in the last column.", "name": "tab-published-targets"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two targets σ, and the ratio of the norms of random gradients, at the input over that at the output. They differ only where a convolution has fewer outputs than inputs, as in the last column.", "name": "tab-published-targets"}}
 targets = studies.targets([*studies.LAYERS, (64, 16, 3, 1, 16)])
 targets = targets.set_index("layer")
 targets.map("{:.2f}".format).T.rename(
     {
-        "published": "σ, published",
-        "the paper's (7)": "σ, the paper's (7)",
-        "gradient, published": "gradient kept, published",
-        "gradient, the paper's (7)": "gradient kept, the paper's (7)",
+        "published": "σ, code",
+        "the paper's (7)": "σ, paper",
+        "gradient, published": "ratio, code",
+        "gradient, the paper's (7)": "ratio, paper",
     }
 )
 
@@ -472,16 +472,18 @@ usual.
 # matter where the paper looks at a convolution and a ReLU alone, which [chapter 3](03_channel_grid.ipynb) does.
 
 # %%
-for label, kernel in {
+behind = {
     "σ as published": published.project(start, 32, conjugated=False),
     "σ with √2": project(start, 32, relu=True),
-}.items():
-    plain, behind = (
-        studies.backward_ratio(kernel, 32, relu=relu)
-        for relu in (False, True)
+}
+lines = ["The gradient's norm at the input, over that at the output:"]
+for label, kernel in behind.items():
+    alone, relu = (
+        studies.backward_ratio(kernel, 32, relu=r)
+        for r in (False, True)
     )
-    print(f"{label}: gradient, input over output: ", end="")
-    print(f"{plain:.2f} without a ReLU, {behind:.2f} with one")
+    lines.append(f"{label}: {alone:.2f} alone, {relu:.2f} with a ReLU")
+print("\n".join(lines))
 
 # %% [markdown]
 # **What it changes.** In a ProcResNet nothing. In front of a ReLU the gradient would lose a factor of $\sqrt2$.
@@ -508,8 +510,8 @@ Markdown(
 {drawn["count"].sum():,} projections in 10,000 steps. The waits are not
 all alike. Of the projections {100 * at_once:.0f} % follow directly on
 another one, and the kernels are left alone for ten steps or more {long}
-times, at most for {drawn.wait.max()}. How far they move in that time
-depends on the learning rate, and has not been measured here.
+times, at most for {drawn.wait.max()}. How far the kernels move in that
+time depends on the learning rate, and has not been measured here.
 """
 )
 
