@@ -397,15 +397,15 @@ they take depends on the machine ([chapter 2](what-it-costs)).
 #
 # {numref}`tab-published-targets` has both targets, and what they do. Random gradients with no preferred direction are drawn at the output of a convolution and taken through its backward pass. The convolution wraps around at the borders, and the conjugation is left out.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two targets σ, and the ratio of the norms of random gradients, at the input over that at the output. They differ only where a convolution has fewer outputs than inputs, as in the last column.", "name": "tab-published-targets"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two targets σ, and the share of its norm that a random gradient keeps on its way from the output to the input. They differ only where a convolution has fewer outputs than inputs, as in the last column.", "name": "tab-published-targets"}}
 targets = studies.targets([*studies.LAYERS, (64, 16, 3, 1, 16)])
 targets = targets.set_index("layer")
 targets.map("{:.2f}".format).T.rename(
     {
         "published": "σ, code",
         "the paper's (7)": "σ, paper",
-        "gradient, published": "ratio, code",
-        "gradient, the paper's (7)": "ratio, paper",
+        "gradient, published": "kept, code",
+        "gradient, the paper's (7)": "kept, paper",
     }
 )
 
