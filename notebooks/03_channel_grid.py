@@ -129,7 +129,8 @@ Markdown(
 > {nearer["F2a"].sum()} by the rule, which counts a pair whose free
 > networks have mostly died), and {len(failing["F2a"])} of the
 > {len(asked)} pairs outside the paper's exception are off by more than
-> a factor of {NEAR:g}: Figure 2 is *{outcome["F2a"]}* there (F2a).
+> a factor of {NEAR:g}: the paper's Figure 2 is
+> *{outcome["F2a"]}* there (F2a).
 > At the rate {SLOW:g} the held layer is nearer in
 > {nearer["F2b"].sum()} of {len(slow)} pairs, and
 > {len(failing["F2b"])} of the {len(asked)} are off:
@@ -230,7 +231,7 @@ chapter is about the beginning of training.
 # ## Where the held layer stays off
 #
 # At the lower rate two regions of the grid stay off, and at the higher one nearly all of it. {numref}`fig-grid-held` shows the held layer alone, with rows for its input channels and columns for its output channels. All heat maps of this chapter share one
-# scale of colours: white keeps the norm, orange means that the gradient shrinks on its way back, purple that it grows.
+# scale of colours: a cell without colour keeps the norm, orange means that the gradient shrinks on its way back, purple that it grows.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The ratio of the held layer. At the higher rate the gradient shrinks nearly everywhere. At the lower one it shrinks on the left, where there are few output channels, and grows in the upper right, where there are few inputs and many outputs.", "name": "fig-grid-held"}, "image": {"alt": "Two heat maps over input and output channels. At the higher rate nearly all cells are orange, most so with two outputs. At the lower rate most are near white; two and four outputs are orange, few inputs with many outputs purple."}}
 draw.heat_maps(
