@@ -8,12 +8,12 @@ kernel: in how it begins, and in the singular value it is held at.  One of them 
 
 On its way back through the Conv-ReLU the gradient loses energy twice, and the ratio is made of three factors,
 
-    (‖∂E/∂x‖ / ‖∂E/∂y‖)² = ρ · φ · γ .
+    (‖∂E/∂x‖ / ‖∂E/∂y‖)² = s_ReLU · s_row · s_conv .
 
-ρ is the share of the energy that the ReLU lets through.  φ is the share of the rest that lies where the convolution is
-not zero (:func:`paperlib.energy.energy_fraction`).  γ is what the convolution makes of that.  A projected kernel has
-γ = σ², up to the crop and the border.  Equation 7 takes φ for min(d, c)/d and, with the factor of 2 in front of a ReLU,
-ρ for 1/2.  Each is measured.
+s_ReLU is the share of the energy that the ReLU lets through.  s_row is the share of the rest that lies where the
+convolution is not zero (:func:`paperlib.energy.energy_fraction`).  s_conv is what the convolution makes of that.  A
+projected kernel has s_conv = σ², up to the crop and the border.  Equation 7 takes s_row for min(d, c)/d and, with the
+factor of 2 in front of a ReLU, s_ReLU for 1/2.  Each is measured.
 
 ``networks`` has the networks, ``measures`` what is measured of one, ``cell`` one cell of the grid, ``grid`` the
 parameters and the record of a grid, and ``work`` the loop over its cells.

@@ -46,7 +46,8 @@ def measure(network: Networks, images: Tensor, labels: Tensor) -> dict[str, floa
         * ``active``, the share of y that is not zero;
         * ``log_ratio``, log ‖∂E/∂y‖ / ‖∂E/∂x‖.  It is infinite where the ReLU lets nothing through, and NaN if the loss
           or a norm is not finite, or if ∂E/∂y is zero because the last convolution has died;
-        * ``relu_share`` ρ, ``energy_fraction`` φ and ``gain`` γ, the three factors of the ratio (see the package);
+        * ``relu_share``, ``energy_fraction`` and ``gain``: s_ReLU, s_row and s_conv, the three factors of the ratio
+          (see the package);
         * ``effective_rank`` of the gradient between convolution and ReLU (:func:`paperlib.energy.effective_rank`);
         * ``white_log_ratio`` and ``white_fraction``, as ``log_ratio`` and ``energy_fraction``, but with white noise in
           the place of ∂E/∂y, behind the same ReLU and the same kernel: what the layer does to a gradient that knows

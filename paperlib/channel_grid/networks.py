@@ -39,14 +39,14 @@ def _conv_relu(c: int, d: int) -> float:
 
 
 VARIANTS: dict[str, Variant] = {
-    "conv-relu": Variant("projected, σ = √(2d / min(d, c))", "default", _conv_relu),
-    "conv": Variant("projected, σ = √(d / min(d, c))", "default", lambda c, d: target((d, c, 3, 3))),
-    "published": Variant("projected, σ = √(d / c)", "default", lambda c, d: math.sqrt(d / c)),
-    "free": Variant("no projection, PyTorch's start", "default"),
-    "free-he-fan-in": Variant("no projection, He's start (fan in)", "he-fan-in"),
-    "free-he-fan-out": Variant("no projection, He's start (fan out)", "he-fan-out"),
-    "free-orthogonal": Variant("no projection, orthogonal start", "orthogonal"),
-    "conv-relu-all": Variant("all three projected, σ = √(2d / min(d, c))", "default", _conv_relu, every_layer=True),
+    "conv-relu": Variant("held, σ = √(2d / min(d, c))", "default", _conv_relu),
+    "conv": Variant("held, σ = √(d / min(d, c))", "default", lambda c, d: target((d, c, 3, 3))),
+    "published": Variant("held, σ = √(d / c)", "default", lambda c, d: math.sqrt(d / c)),
+    "free": Variant("free, PyTorch's start", "default"),
+    "free-he-fan-in": Variant("free, He's start (fan in)", "he-fan-in"),
+    "free-he-fan-out": Variant("free, He's start (fan out)", "he-fan-out"),
+    "free-orthogonal": Variant("free, orthogonal start", "orthogonal"),
+    "conv-relu-all": Variant("all three held, σ = √(2d / min(d, c))", "default", _conv_relu, every_layer=True),
 }
 MIDDLE_VARIANTS = tuple(name for name, variant in VARIANTS.items() if not variant.every_layer)
 """The variants that differ in the middle kernel alone: what a grid trains unless it is told otherwise."""

@@ -1,6 +1,6 @@
 """Every plot of the book: a tidy data frame in, a matplotlib ``Figure`` out.  Nothing is computed or stored here.
 
-There is one module per chapter: ``norm_preservation`` (chapter 1), ``projection`` (2), ``published`` (2b),
+There is one module per chapter: ``norm_preservation`` (chapter 1), ``projection`` (2), ``published`` (A),
 ``channel_grid`` (3), ``runs`` (4), whose functions are imported from here, ``section4`` (5) and ``your_network`` (6).
 Each function names the columns that it reads; ``title`` stands over the plot.
 

@@ -25,6 +25,8 @@ PALETTE = sns.color_palette("colorblind", 10)
 MARKERS = "osD^vPX*"
 ARCHITECTURES = {"plain": PALETTE[3], "resnet": PALETTE[0], "procresnet": PALETTE[2]}
 """The colour of each architecture, the same wherever they are compared."""
+WIDTH = 7.0
+"""How wide a figure may be, in inches: 672 of a page's pixels."""
 _RC: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",

@@ -1,4 +1,4 @@
-"""Chapter 2b: what the authors' published projection does, drawn."""
+"""Appendix A: what the authors' published projection does, drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from paperlib.figures._style import PALETTE, panel, panels, whole_numbers
+from paperlib.figures._style import PALETTE, WIDTH, line_at_one, panel, panels, whole_numbers
 
 BLUE, ORANGE, PURPLE = PALETTE[0], PALETTE[1], PALETTE[4]
 CEILING = 1e2  # the largest relative error that is drawn
@@ -43,7 +43,7 @@ def tap_energy(taps: pd.DataFrame, title: str = "") -> Figure:
     A kernel with no energy to speak of, beside the others of its row, is empty.
     """
     kernels, stages = taps.kernel.unique(), taps.stage.unique()
-    size = (2.35 * len(stages) + 0.5, 2.5 * len(kernels) + (0.4 if title else 0.1))
+    size = (WIDTH, 2.3 * len(kernels) + (0.4 if title else 0.1))
     with panels(len(kernels), len(stages), size, title) as (figure, axes):
         for kernel, line in zip(kernels, axes, strict=True):
             rows = taps[taps.kernel == kernel]
@@ -66,16 +66,42 @@ def singular_value_shares(values: pd.DataFrame, title: str = "") -> Figure:
     top = max(1.2, 1.03 * values.ratio.max())
     bins = np.arange(0, top + 0.01, 0.01).tolist()
     colours = (".55", BLUE, ORANGE, PURPLE, PALETTE[2])
-    with panels(len(kernels), 1, (8.2, 1.25 * len(kernels) + 0.9), title, sharex=True) as (figure, axes):
+    with panels(len(kernels), 1, (WIDTH, 1.25 * len(kernels) + 0.9), title, sharex=True) as (figure, axes):
         for kernel, colour, ax in zip(kernels, colours, axes[:, 0], strict=False):
             ratios = values.ratio[values.kernel == kernel]
             share = np.full(len(ratios), 1 / len(ratios))
             ax.hist(ratios, bins, weights=share, color=colour, edgecolor="white", lw=0.3)
             ax.axvline(1, color=".25", lw=1.2, ls="--")
-            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
             ax.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
             ax.set_title(kernel, loc="left", fontsize=10)
-        axes[-1, 0].set(xlim=(0, top), xlabel="singular value / σ   (share of all singular values, in bins of 0.01)")
+            ax.set_ylabel("share")
+        axes[-1, 0].set(xlim=(0, top), xlabel="singular value over the target, in bins of 0.01")
+    return figure
+
+
+def in_training(steps: pd.DataFrame, title: str = "") -> Figure:
+    """A kernel while it is trained: its extreme singular values over the target, and the share of its corner tap.
+
+    Columns: ``step``, ``projected`` (whether a projection followed, marked by a thin line), ``lowest``, ``highest``,
+    ``corner``.
+    """
+    with panels(2, 1, (WIDTH, 4.6), title, sharex=True) as (figure, (above, below)):
+        values, share = above[0], below[0]
+        for ax in (values, share):
+            for step in steps.step[steps.projected]:
+                ax.axvline(step, color=".75", lw=1, zorder=0)
+            ax.grid(False, axis="x")
+        line_at_one(values, ls="--")
+        values.plot(steps.step, steps.highest, "o-", color=ORANGE, ms=5, label="largest")
+        values.plot(steps.step, steps.lowest, "o-", color=BLUE, ms=5, mfc="white", label="smallest")
+        values.set(ylabel="singular value\nover the target", ylim=(0, None))
+        values.legend(loc="center right")
+        share.plot(steps.step, steps.corner, "o-", color=PURPLE, ms=5)
+        share.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        share.set(ylabel="corner tap's share\nof the energy", ylim=(0, 1.05))
+        share.set_xlabel("steps of training (a thin line: with a projection)")
+        whole_numbers(share.xaxis)
     return figure
 
 
@@ -88,7 +114,7 @@ def gram_sides(errors: pd.DataFrame, taken: int, title: str = "") -> Figure:
     """
     styles = dict(zip(errors.precision.unique(), ("-", (0, (4, 2))), strict=False))
     colours = dict(zip(errors.side.unique(), (BLUE, ORANGE), strict=False))
-    with panel((8.2, 4), title) as (figure, ax):
+    with panel((WIDTH, 4), title) as (figure, ax):
         for (side, precision), rows in errors.groupby(["side", "precision"], sort=False):
             rows = rows.sort_values("steps")
             lost = np.flatnonzero(~(rows.error.to_numpy() < CEILING))
@@ -114,7 +140,7 @@ def waiting_times(waits: pd.DataFrame, title: str = "") -> Figure:
     Columns: ``schedule``, ``wait`` (0, 1, 2, …), ``share``, and ``expected``, the share that a grey line shows (NaN for
     none).
     """
-    with panel((8.2, 3.2), title) as (figure, ax):
+    with panel((WIDTH, 3.2), title) as (figure, ax):
         looks = zip((BLUE, ORANGE, PURPLE), "oD^", strict=True)
         for (schedule, rows), (colour, marker) in zip(waits.groupby("schedule", sort=False), looks, strict=False):
             expected = rows[rows.expected.notna()]

@@ -1,7 +1,7 @@
 """The small experiments of the book's chapters.
 
 Each is a function that returns a tidy data frame, for the chapter to print and to draw.  There is one module per
-chapter: ``paperlib.studies.norm_preservation`` (chapter 1), ``projection`` (2), ``published`` (2b), ``channel_grid``
+chapter: ``paperlib.studies.norm_preservation`` (chapter 1), ``projection`` (2), ``published`` (A), ``channel_grid``
 (3) and ``runs`` (4).  Chapter 5 has ``section4``, ``beginning``, ``explanation``, ``interventions``, and ``sentences``.
 Chapter 6 has ``your_network``.
 

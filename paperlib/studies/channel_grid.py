@@ -18,10 +18,10 @@ from paperlib.energy import relative_sd
 
 CELL = ["c", "d"]
 STARTS = {
-    "default": "PyTorch's: uniform, variance 1 / 27c",
-    "he-fan-in": "normal, variance 2 / 9c",
-    "he-fan-out": "normal, variance 2 / 9d",
-    "orthogonal": "delta-orthogonal, at √(2d / min(d, c))",
+    "default": "PyTorch's, variance 1/27c",
+    "he-fan-in": "He's, variance 2/9c",
+    "he-fan-out": "He's, variance 2/9d",
+    "orthogonal": "orthogonal, at √(2d / min(d, c))",
 }
 PREDICTIONS = ["correlated", "small space"]
 
@@ -132,20 +132,47 @@ def beside(measurements: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([measurements.merge(others[keys].drop_duplicates(), on=keys), others], ignore_index=True)
 
 
-def by_stage(
-    measurements: pd.DataFrame, variants: Iterable[str], steps: Iterable[int]
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The ratios of some variants after some numbers of steps, for one figure.
+def compare(measurements: pd.DataFrame, variant: str = "conv-relu", step: int | None = None) -> pd.DataFrame:
+    """A held variant against the free one, after ``step`` steps (by default at the last stage): one row a cell (c, d).
 
-    Returns a table as :func:`ratios` does, whose ``variant`` names the stage as well, and a title for each such name.
+    Columns: ``free`` and ``held``, the ratios as in :func:`by_cell`; ``off_free`` and ``off_held``, how far they are
+    from 1 (:func:`from_one`); ``nearer``, whether the held one is nearer to 1; ``whole``, whether no run of either is
+    dead.
+
+    Examples
+    --------
+    >>> runs = pd.DataFrame({"variant": ["free", "conv-relu"], "c": 2, "d": 4, "step": 9, "log_ratio": [1.4, -0.7]})
+    >>> print(*compare(runs).round(1).iloc[0])
+    4.1 0.5 4.1 2.0 True True
     """
-    steps, parts, titles = list(steps), [], {}
-    for variant in variants:
-        for step in steps:
-            table, name = ratios(measurements, step), f"{variant}, {step}"
-            parts.append(table[table.variant == variant].assign(variant=name))
-            titles[name] = f"{'projected' if VARIANTS[variant].sigma else 'no projection'}, {step} steps"
-    return pd.concat(parts, ignore_index=True), titles
+    both = measurements[measurements.variant.isin(("free", variant))]
+    free, held = (by_cell(both, name, step) for name in ("free", variant))
+    cells = pd.DataFrame({"free": free, "held": held})
+    cells = cells.assign(off_free=from_one(cells.free), off_held=from_one(cells.held))
+    whole = cells.index.isin(all_alive(both, step))
+    return cells.assign(nearer=cells.off_held < cells.off_free, whole=whole)
+
+
+def courses(measurements: pd.DataFrame, batch_size: int, images: int = 50_000) -> pd.DataFrame:
+    """The ratios of each cell and variant at every stage, as :func:`ratios` gives them, with ``step`` and ``epoch``.
+
+    ``images`` is the number of training images, one epoch.
+    """
+    stages = sorted(measurements.step.unique())
+    parts = [ratios(measurements, step).assign(step=step, epoch=step * batch_size / images) for step in stages]
+    return pd.concat(parts, ignore_index=True)
+
+
+def losses(measurements: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
+    """The mean loss by cell (c, d), one column a variant, after ``step`` steps (by default at the last stage).
+
+    Examples
+    --------
+    >>> runs = pd.DataFrame({"variant": "free", "c": 2, "d": 4, "step": 9, "loss": [2.0, 1.0]})
+    >>> losses(runs).free[2, 4].item()
+    1.5
+    """
+    return _at(measurements, step).pivot_table("loss", CELL, "variant")
 
 
 def distances(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -167,8 +194,8 @@ def factors(measurements: pd.DataFrame, variant: str, step: int | None = None) -
     """What each assumption behind σ is off by, cell by cell, for a projected variant, over the runs that are alive.
 
     Three assumptions make the Conv-ReLU's ratio what σ was chosen for (1 with σ = √(2d/r)): the ReLU passes half of the
-    gradient's energy (ρ = 1/2), the row space has its part of it (φ = r/d), and all singular values are σ in spite of
-    the crop and the border (γ = σ²).
+    gradient's energy (s_ReLU = 1/2), the row space has its part of it (s_row = r/d), and all singular values are σ in
+    spite of the crop and the border (s_conv = σ²).
 
     Parameters
     ----------
@@ -224,7 +251,7 @@ def energy_shares(measurements: pd.DataFrame, variant: str = "conv-relu", size: 
     DataFrame
         One row per cell, seed and stage, with the columns ``c``, ``d``, ``seed``, ``step`` and:
 
-        * ``share``, φ over c/d;
+        * ``share``, the row space's share of the energy, over c/d;
         * ``white``, the same for white noise behind the same ReLU;
         * ``fresh``, the same for the same gradient and a kernel that knows nothing of it (NaN where the grid did not
           measure it);
@@ -291,7 +318,7 @@ def activity(grids: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """How much of the middle layer is active at the end of some grids, in the mean over cells and seeds.
 
     ``grids`` maps a name to measurements.  Columns: ``grid``, ``variant``, ``active`` (the share of y that is not
-    zero), ``relu_share`` (of the gradient's energy, ρ), both over the runs that are alive, and ``dead``, the share of
+    zero), ``relu_share`` (of the gradient's energy), both over the runs that are alive, and ``dead``, the share of
     runs that are not.
     """
     rows = []

@@ -1,4 +1,4 @@
-"""Chapter 2b: the points in which the authors' published projection differs from the paper, and what each changes.
+"""Appendix A: the points in which the authors' published projection differs from the paper, and what each changes.
 
 Everything here is made from the formulas (:mod:`paperlib.published`); none of the authors' code is run.  Singular
 values are over the target, so that 1 keeps the norm.

@@ -58,7 +58,7 @@ def test_the_three_factors_make_the_ratio(c, d, variant, batch):
 
 
 def test_the_gain_of_an_exact_kernel_is_sigma_squared_inside_the_border(batch):
-    """Delta-orthogonal: the kernel reads one pixel, so that no border is felt, and γ is σ² exactly."""
+    """Delta-orthogonal: the kernel reads one pixel, so that no border is felt, and the gain is σ² exactly."""
     for c, d in ((3, 8), (8, 3)):
         found = measure(Networks(c, d, VARIANTS["free-orthogonal"], [0]), *batch)
         assert found["gain"] == pytest.approx(target((d, c, 3, 3), relu=True) ** 2, rel=1e-5)

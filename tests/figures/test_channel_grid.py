@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from drawing import drawn
+from drawing import drawn, lines
 
 from paperlib.figures import channel_grid as draw
 
@@ -29,7 +29,8 @@ def test_heat_maps(channels, n):
     titles = {chr(97 + i): f"title {i}" for i in range(n)}
     figure = drawn(draw.heat_maps(grid(channels, titles), titles, title="all"))
     shown = texts(figure)
-    assert shown.count("1.50") == n * len(channels) ** 2 and shown.count("×1.10") == n * len(channels) ** 2
+    assert shown.count("1.50") == n * len(channels) ** 2
+    assert figure.get_figwidth() == 7
     # One scale for all panels, and white is 1.
     images = [image for ax in figure.axes for image in ax.images]
     assert len(images) == n
@@ -38,10 +39,20 @@ def test_heat_maps(channels, n):
     assert all(np.allclose(image.get_array(), math.log2(1.5)) for image in images)
 
 
+@pytest.mark.parametrize("channels", [(2, 4, 8, 16, 32), (2, 4, 8, 16, 32, 64, 128)])
+def test_numbers_fit_their_cells(channels):
+    """However many channels, and however many panels were asked for: then fewer stand side by side."""
+    figure = drawn(draw.heat_maps(grid(channels, "abc"), {v: v for v in "abc"}, columns=3))
+    ax = figure.axes[0]
+    cell = ax.get_window_extent().width / len(channels)
+    assert max(t.get_window_extent().width for t in ax.texts) < cell
+    assert min(t.get_fontsize() for ax in figure.axes for t in ax.texts) >= 9
+
+
 @pytest.mark.parametrize("columns", [1, 2, 3])
 @pytest.mark.parametrize("channels", [(2,), (2, 8, 32), (2, 4, 8, 16, 32)])
 def test_titles_stand_apart_and_the_colour_bar_is_as_high_as_the_panels(channels, columns):
-    titles = {name: f"no projection, start {name}" for name in "abcd"}
+    titles = {name: f"all three kernels are free, start {name}" for name in "abcd"}
     figure = drawn(draw.heat_maps(grid(channels, titles), titles, columns=columns, title="all"))
     panels, bar = figure.axes[:4], figure.axes[-1]
     for left, right in itertools.pairwise(panels[:columns]):
@@ -70,7 +81,7 @@ def test_extremes_and_the_dead():
     table.loc[2, ["ratio", "spread"]] = [1e-3, math.nan]
     shown = texts(drawn(draw.heat_maps(table, {"a": "a"})))
     assert shown[0] == "dead"
-    assert "10000" in shown and "×20 †1" in shown and "†1" in shown and "0.00" in shown
+    assert "10000\n†1" in shown and "0.00\n†1" in shown
 
 
 def test_factor_maps():
@@ -78,9 +89,47 @@ def test_factor_maps():
         {"c": c, "d": d, "assumption": a, "ratio": 1.25}
         for a, c, d in itertools.product(("ReLU", "row space", "crop"), (2, 4, 8), (2, 4, 8))
     ]
-    figure = drawn(draw.factor_maps({"start": pd.DataFrame(rows), "end": pd.DataFrame(rows)}, "title"))
-    assert texts(figure).count("1.25") == 2 * 3 * 9
+    figure = drawn(draw.factor_maps(pd.DataFrame(rows), "title"))
+    assert texts(figure).count("1.25") == 3 * 9
     assert [ax.get_title(loc="left") for ax in figure.axes[:3]] == ["ReLU", "row space", "crop"]
+
+
+def test_held_against_free():
+    """A place for each pair, in groups by outputs; the line has the colour of what is nearer; the dead are marked."""
+    table = pd.concat([grid((2, 4), ("free",), ratio=3.0), grid((2, 4), ("held",), ratio=0.5)])
+    table.loc[(table.variant == "free") & (table.c == 4) & (table.d == 2), ["ratio", "dead"]] = [1.1, 2]
+    figure = drawn(
+        draw.against({"a rate": table, "another": table}, {"free": "it is free", "held": "it is held"}, 1.25)
+    )
+    ax = figure.axes[0]
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["a rate", "another"]
+    free, held = (lines(figure)[name] for name in ("it is free", "it is held"))
+    assert sorted(zip(*free, strict=True)) == [(0, 3), (1, 1.1), (3, 3), (4, 3)]
+    assert sorted(zip(*held, strict=True)) == [(0, 0.5), (1, 0.5), (3, 0.5), (4, 0.5)]
+    bars = {line.get_xdata()[0]: line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_lw() == 2}
+    colours = {line.get_label(): line.get_color() for line in ax.lines}
+    # ln 3 is more than ln 2, and 1.1 is nearer to 1 than 0.5 is.
+    nearer = {0: "it is held", 1: "it is free", 3: "it is held", 4: "it is held"}
+    assert {x: bar.get_color() for x, bar in bars.items()} == {x: colours[name] for x, name in nearer.items()}
+    assert [t.xy for t in ax.texts if t.get_text() == "†"] == [(1, 1.1)]
+    assert [t.get_text() for t in ax.texts if t.get_text() != "†"] == ["d = 2", "d = 4"]
+    assert [t.get_text() for t in figure.axes[-1].get_xticklabels()] == ["2", "4", "2", "4"]
+    (band,) = [patch.get_extents() for patch in ax.patches]
+    low, high = ax.transData.inverted().transform(band)[:, 1]
+    assert (low, high) == pytest.approx((0.8, 1.25))
+
+
+def test_courses():
+    rows = [
+        {"variant": v, "c": c, "d": 2, "epoch": e, "ratio": 1 + i + e}
+        for (i, v), c, e in itertools.product(enumerate("ab"), (2, 4), (0, 3, 1))
+        if (v, c) != ("b", 4)
+    ]
+    figure = drawn(draw.courses(pd.DataFrame(rows), {"a": "always", "b": "sometimes"}))
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["2 → 2", "4 → 2"]
+    assert {name: y.tolist() for name, (_, y) in lines(figure).items()} == {"always": [1, 2, 4], "sometimes": [2, 3, 5]}
+    assert list(lines(figure, 1)) == ["always"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["always", "sometimes"]
 
 
 def test_over_time():
@@ -88,8 +137,8 @@ def test_over_time():
         {"variant": v, "step": s, "distance": 1 + i + s / 100} for i, v in enumerate("abcdefg") for s in (0, 25, 100)
     ]
     figure = drawn(draw.over_time(pd.DataFrame(rows), {v: f"variant {v}" for v in "abcdefg"}, "title"))
-    lines = figure.axes[0].lines
-    assert len(lines) == 7 and list(lines[0].get_ydata()) == [1, 1.25, 2]
+    shown = figure.axes[0].lines
+    assert len(shown) == 7 and list(shown[0].get_ydata()) == [1, 1.25, 2]
 
 
 def test_explanations():
@@ -102,7 +151,7 @@ def test_explanations():
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["before", "after"]
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert [list(np.round(line.get_ydata(), 3)) for line in dots] == [[0.8, 0.9, 1.0, 1.1]] * 3
-    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["2→4", "2→8", "4→8"]
+    assert [t.get_text() for t in figure.axes[-1].get_xticklabels()] == ["2 → 4", "2 → 8", "4 → 8"]
     assert len(figure.legends[0].get_texts()) == 4
 
 
@@ -113,7 +162,7 @@ def test_what_was_not_measured_is_left_out_or_said():
     assert len(drawn(draw.over_time(pd.DataFrame(rows), titles)).axes[0].lines) == 1
     for figure in (
         draw.heat_maps(grid((2, 4), ("a",)), {"z": "not measured"}, title="t"),
-        draw.factor_maps({"start": pd.DataFrame(columns=["c", "d", "assumption", "ratio"])}, "t"),
+        draw.factor_maps(pd.DataFrame(columns=["c", "d", "assumption", "ratio"]), "t"),
         draw.explanations(pd.DataFrame(columns=["c", "d", "step"]), {0: "start"}, "t"),
     ):
         assert texts(drawn(figure)) == ["not measured in this grid"]

@@ -1,4 +1,4 @@
-"""Chapter 2b's figures draw what their tables say."""
+"""Appendix A's figures draw what their tables say."""
 
 import math
 
@@ -47,6 +47,19 @@ def test_singular_value_shares_add_up_to_one():
         bars = [(b.get_x(), b.get_height()) for b in ax.patches if b.get_height()]
         assert sum(height for _, height in bars) == pytest.approx(1)
         assert min(x for x, _ in bars) == pytest.approx(values.ratio[values.kernel == name].min(), abs=0.01)
+
+
+def test_in_training_marks_the_steps_with_a_projection():
+    steps = pd.DataFrame(
+        {"step": [1, 2, 3], "projected": [False, True, True], "lowest": 0.3, "highest": 1.1, "corner": [0.1, 0.9, 1.0]}
+    )
+    figure = drawn(published.in_training(steps))
+    found = {name: y.tolist() for name, (_, y) in lines(figure).items()}
+    assert found == {"largest": [1.1] * 3, "smallest": [0.3] * 3}
+    for ax in figure.axes:
+        marked = [line.get_xdata()[0] for line in ax.lines if len(line.get_xdata()) == 2 and line.get_lw() == 1]
+        assert [x for x in marked if x] == [2, 3]
+    assert [0.1, 0.9, 1.0] in [line.get_ydata().tolist() for line in figure.axes[1].lines if len(line.get_xdata()) == 3]
 
 
 def test_gram_sides_ends_a_lost_line_with_a_cross():

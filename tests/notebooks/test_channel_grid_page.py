@@ -1,13 +1,47 @@
-"""Chapter 3: what its sentences say without a number, tested against the committed grids that they speak of."""
+"""Chapter 3: what its sentences say without a number, tested on the committed grids; its solutions run."""
 
 import math
+import re
+from pathlib import Path
 
+import jupytext
+import pandas as pd
 import pytest
 
 from paperlib import claims
 from paperlib.channel_grid import read
 from paperlib.store import results_root
 from paperlib.studies import channel_grid as studies
+
+PAGE = jupytext.read(Path(__file__).resolve().parents[2] / "notebooks" / "03_channel_grid.py")
+CODE = [cell.source.replace("%matplotlib inline", "") for cell in PAGE.cells if cell.cell_type == "code"]
+
+
+@pytest.fixture(scope="module")
+def names():
+    """What the page's first cells leave behind: the parameters, the imports, the stored grids."""
+    found: dict = {}
+    until = next(i for i, source in enumerate(CODE) if "grids = {" in source)
+    for source in CODE[: until + 1]:
+        exec(source, found)
+    return found
+
+
+def solutions():
+    """The code of each exercise's solution."""
+    (found,) = [c.source for c in PAGE.cells if c.cell_type == "markdown" and "## Exercises" in c.source]
+    return [
+        "\n".join(re.findall(r"^```python\n(.*?)^```", part, re.MULTILINE | re.DOTALL))
+        for part in re.split(r"^\*\*\d\. ", found, flags=re.MULTILINE)[1:]
+    ]
+
+
+def test_the_solutions_hold(names):
+    """One after the other, as a reader runs them."""
+    assert len(solutions()) == 5
+    for code in solutions():
+        assert "assert" in code
+        exec(code, names)
 
 
 def cells(folder, variant, step=None):
@@ -89,6 +123,8 @@ def test_all_three_held_is_nearer_and_changes_no_outcome():
         off = {v: studies.from_one(studies.by_cell(rows, v)) for v in ("conv-relu-all", "conv-relu", "free")}
         assert (off["conv-relu-all"] < off["conv-relu"]).mean() > 0.5
         assert ((off["conv-relu-all"] < off["free"]).mean() > 0.5) == most
+        nearest = off["conv-relu-all"] < pd.concat([off["conv-relu"], off["free"]], axis=1).min(axis=1)
+        assert (nearest.mean() > 0.5) == most
 
 
 def test_the_longer_look():

@@ -43,17 +43,23 @@ def test_ratios_take_one_stage(table):
         assert math.log(cell.ratio) == pytest.approx(part.log_ratio.mean())
 
 
-def test_ratios_by_stage(table):
-    found, titles = studies.by_stage(table, ("free", "conv-relu"), (0, 2))
-    assert titles == {
-        "free, 0": "no projection, 0 steps",
-        "free, 2": "no projection, 2 steps",
-        "conv-relu, 0": "projected, 0 steps",
-        "conv-relu, 2": "projected, 2 steps",
-    }
-    alone = studies.ratios(table, 2).query("variant == 'conv-relu'").ratio
-    assert found[found.variant == "conv-relu, 2"].ratio.tolist() == alone.tolist()
-    assert list(found.variant.drop_duplicates()) == list(titles)
+def test_ratios_at_every_stage(table):
+    found = studies.courses(table, batch_size=25, images=100)
+    assert found.groupby("step").epoch.unique().map(list).to_dict() == {0: [0.0], 2: [0.5]}
+    for step in (0, 2):
+        alone = studies.ratios(table, step)
+        assert found[found.step == step].ratio.tolist() == alone.ratio.tolist()
+
+
+def test_held_against_free():
+    """Dead runs are left out of a ratio, and the cell is not whole."""
+    free, held = ([math.log(r) for r in ratios] for ratios in ((4.0, 1.0), (0.25, 0.25)))
+    rows = [made(free, variant="free"), made(held)]
+    rows += [made([math.log(1.5), math.inf], d=8, variant="free"), made([math.log(3)] * 2, d=8)]
+    found = studies.compare(pd.concat(rows))
+    assert found.loc[(2, 4)].tolist() == pytest.approx([2, 0.25, 2, 4, False, True])
+    assert found.loc[(2, 8)].tolist() == pytest.approx([1.5, 3, 1.5, 3, False, False])
+    assert found.nearer.dtype == found.whole.dtype == bool
 
 
 def test_ratios_by_cell_and_their_distances_from_1(table):
@@ -142,7 +148,7 @@ def test_the_small_space_prediction_is_what_uncorrelated_gradients_do():
 
 
 def test_the_correlated_prediction_is_what_untrained_networks_do():
-    """φ of 30 networks at their start varies as the effective rank of their gradients says."""
+    """The row space's share in 30 networks at their start varies as the effective rank of their gradients says."""
     cell = Cell(c=2, d=8, seeds=range(30), stages=[0], probe_images=32)
     found = train_cell(cell, cifar.load("cifar10", "sample"))
     shares = found.energy_fraction * 4

@@ -1,4 +1,4 @@
-"""Chapter 2b's experiments: that they measure what their columns say, against values known from elsewhere."""
+"""Appendix A's experiments: that they measure what their columns say, against values known from elsewhere."""
 
 import math
 
