@@ -57,10 +57,11 @@ stored = True
 import math
 
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 
 from paperlib import channel_grid, cifar, claims
 from paperlib.figures import channel_grid as draw
+from paperlib.figures import interactive
 from paperlib.store import results_root
 from paperlib.studies import channel_grid as studies
 
@@ -262,6 +263,25 @@ sixteen and more outputs and fewer inputs than outputs, it is below 1
 paper's only exception, very few inputs and more outputs, has cells in
 both regions and covers neither.
 """
+)
+
+# %% [markdown]
+# In {numref}`fig-channels` you choose the variant, the learning rate and the step yourself. At the higher rate only two variants were trained.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient-norm ratio for every pair of channel numbers, by variant, learning rate and number of steps. A cell without colour keeps the norm.", "name": "fig-channels"}}
+HTML(
+    interactive.html(
+        interactive.ratios_by_channels(
+            studies.over_rates(
+                {SLOW: table["slow"], FAST: table["fast"]}
+            ),
+            {v: TITLES[v] for v in table["slow"].variant.unique()},
+        ),
+        "Gradient-norm ratio by the numbers of channels",
+        "In the book, with its script, you choose the variant, the "
+        "learning rate and the step here. The figure above shows the "
+        "last step of the held layer.",
+    )
 )
 
 # %% tags=["remove-input"]
