@@ -18,6 +18,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
+WIDTH = 7.0
+"""The width of a figure in inches: at 96 dots an inch, that of the book's column."""
 DIVERGING = "PuOr_r"
 PALETTE = sns.color_palette("colorblind", 10)
 MARKERS = "osD^vPX*"
