@@ -64,8 +64,8 @@ def _and(names: Sequence[str]) -> str:
     return ", ".join(names[:-1]) + (" and " if names[:-1] else "") + "".join(names[-1:])
 
 
-def nearer(ratios: pd.DataFrame) -> str:
-    """From the smallest depth to the largest: how the distance from 1 of the median block of constant width changes."""
+def nearer(ratios: pd.DataFrame, preset: str) -> str:
+    """From the smallest depth to the largest of a preset's runs: how the distance from 1 of the median block of constant width changes."""
     factors = _factors(ratios, "residual")
     parts: dict[str, list[str]] = {"nearer to": [], "farther from": []}
     for arch, values in factors.items():
@@ -77,8 +77,8 @@ def nearer(ratios: pd.DataFrame) -> str:
     depths = sorted({depth for values in factors.values() for depth in values.index})
     moved = [f"moves {way} 1 in {_and(names)}" for way, names in parts.items() if names]
     return (
-        f"From depth {depths[0]} to {depths[-1]} the median block of constant width {' and '.join(moved)}; the numbers "
-        "are factors away from 1."
+        f"At the `{preset}` preset, from depth {depths[0]} to {depths[-1]}, the median block of constant width "
+        f"{' and '.join(moved)} (factors away from 1)."
     )
 
 

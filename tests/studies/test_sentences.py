@@ -84,7 +84,7 @@ def test_what_is_missing_is_named_where_other_records_exist():
     said = [
         sentences.norms(tables.ratios().iloc[:0]),
         sentences.theory(beginning.accuracy(tables.beginnings().iloc[:0])),
-        sentences.nearer(tables.ratios().iloc[:0]),
+        sentences.nearer(tables.ratios().iloc[:0], "desk"),
         sentences.cause(explanation.correlations(explanation.deviations([]))),
     ]
     assert all(sentences.GRID in text for text in said)
@@ -144,8 +144,10 @@ def test_the_largest_depth_is_set_against_the_smallest():
     table = tables.ratios(archs=("plain", "resnet"))
     table["log_ratio"] *= table.depth.map({20: 3.0, 83: 9.0, 164: 1.0}).where(table.arch == "resnet", table.depth / 20)
     low, high, top = (f"{math.exp(x):.2f}" for x in (0.1, 0.3, 0.82))
-    said = sentences.nearer(table)
-    assert said.startswith("From depth 20 to 164 the median block of constant width moves nearer to 1 in ResNet")
+    said = sentences.nearer(table, "desk")
+    assert said.startswith(
+        "At the `desk` preset, from depth 20 to 164, the median block of constant width moves nearer to 1 in ResNet"
+    )
     assert f"ResNet ({high} → {low}) and moves farther from 1 in Plain ({low} → {top})" in said
 
 
