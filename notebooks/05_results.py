@@ -26,7 +26,7 @@
 # - **Decides:** claims F3a to F3g, F4a, F4b, TI, TII, TIIp, TIII, F5, O2, and the book's own S0 and I1 ([scorecard](00_scorecard.ipynb))
 # - **Needs:** one CPU core, 2 GB of memory
 # - **Fetches:** nothing
-# - **Takes:** about 30 seconds, at any preset, since it reads records ([measured](../book/reproducibility.md))
+# - **Takes:** about 20 seconds, at any preset, since it reads records ([measured](../book/reproducibility.md))
 # - **Run it:** `papermill notebooks/05_results.ipynb out.ipynb`; add `-p preset paper -p runs FOLDER` for other records
 # :::
 
@@ -82,6 +82,8 @@ for f in claims.counting(findings):
     said = claims.verdict(f)
     verdicts[f.claim] = UNTESTED if said == "undecided" else said
 
+titles = {name: CARDS[name].title.partition(" (")[0] for name in mine}
+
 # What the figures below are of; without a record none is drawn.
 label = f"{preset}, {precision}, {sentences.seeds(grid)}"
 label_one = f"{preset}, {precision}, n = 1 (the first seed)"
@@ -112,7 +114,7 @@ def about(some, what, **parameters):
 
 # %% tags=["remove-input"]
 Markdown(
-    f"> **Found.** {sentences.decided(verdicts, UNTESTED)} "
+    f"> **Found.** {sentences.decided(verdicts, UNTESTED, titles)} "
     f"{sentences.nearer(ratios, preset)} "
     f"{sentences.answer(answered)}"
 )
@@ -145,7 +147,9 @@ lacking = [
     name for name in mine if name not in {f.claim for f in findings}
 ]
 Markdown(
-    f"*No finding is on record yet for {', '.join(lacking)}. `python -m paperlib measure {' '.join(lacking)} --preset {preset} --out results` measures them.*"
+    f"*No finding is on record yet for {', '.join(lacking)}. "
+    f"`python -m paperlib measure {' '.join(lacking)} "
+    f"--preset {preset} --out results` measures them.*"
     if lacking
     else "*Every claim of this chapter has a finding on record.*"
 )
@@ -351,7 +355,8 @@ fifth = [
 rows = studies.final_errors(fifth)
 columns = ["network", "precision"]
 lines = [
-    f"* {sentences.titled(row.network)} in {row.precision}: {studies.told(row.mean, row.sd, row.n)} per cent"
+    f"* {sentences.titled(row.network)} in {row.precision}: "
+    f"{studies.told(row.mean, row.sd, row.n)} per cent"
     for row in studies.summed_up(rows, columns).itertuples(index=False)
 ]
 costs = price.here(results_root()).of(claims.CLAIMS["F5"], "figure_5")
@@ -471,15 +476,19 @@ if len(pairs):
     display(wrapped(dashes(table[kept])))
 
 # %% tags=["remove-input"]
-sweep = "`python -m paperlib sweep workflow/config/interventions.yaml`"
+plan = "workflow/config/interventions.yaml"
+sweep = f"`python -m paperlib sweep {plan}`"
+one_command = sentences.command(
+    preset, arch="procresnet", depth=20, hold_at=2
+)
 Markdown(
     f"{sentences.intervened(effects)}\n\n"
     f"**{sentences.answer(answered)}**\n\n"
     f"*{changed[0].config.left_out()} {sweep} makes all of these runs.*"
     if len(pairs)
     else f"**{sentences.answer(answered)}**\n\n"
-    f"*There is no record of an intervention at the {preset} preset yet. {sweep} makes all of them, and "
-    f"{sentences.command(preset, arch='procresnet', depth=20, hold_at=2)} one.*"
+    f"*There is no record of an intervention at the {preset} preset "
+    f"yet. {sweep} makes all of them, and {one_command} one.*"
 )
 
 # %% [markdown]
@@ -579,8 +588,10 @@ stems = beginning.stems(range(5))
 kinds = ["measured", "by_arithmetic", "by_harmonic"]
 measured, arithmetic, harmonic = stems[kinds].mean()
 Markdown(
-    f"The ratio of that transition, a mean over {len(stems)} seeds: measured {measured:.2f}, predicted {arithmetic:.2f} with the arithmetic mean of "
-    f"the channels' variances and {harmonic:.2f} with the harmonic one."
+    f"The ratio of that transition, a mean over {len(stems)} seeds: "
+    f"measured {measured:.2f}, predicted {arithmetic:.2f} with the "
+    f"arithmetic mean of the channels' variances and {harmonic:.2f} "
+    "with the harmonic one."
 )
 
 # %% [markdown]
@@ -628,8 +639,9 @@ if large:
 # %% tags=["remove-input"]
 if large:
     made = "; ".join(
-        f"{sentences.titled(r.network)}: seed {r.config.seed}, {r.config.precision}, "
-        f"{r.provenance.last.device.name}, commit {r.provenance.short_commit}"
+        f"{sentences.titled(r.network)}: seed {r.config.seed}, "
+        f"{r.config.precision}, {r.provenance.last.device.name}, "
+        f"commit {r.provenance.short_commit}"
         for r in large
     )
     said = f"*{made}. `make gpu` makes them where there is a GPU.*"
@@ -660,9 +672,11 @@ if there:
 # %% tags=["remove-input"]
 at_full_scale = sentences.at_full_scale(large_ratios)
 Markdown(
-    f"The numbers in brackets are factors away from 1, means over the first and over the last {studies.WINDOW} epochs:\n\n"
+    "The numbers in brackets are factors away from 1, means over the "
+    f"first and over the last {studies.WINDOW} epochs:\n\n"
     + "\n".join(f"* {text}" for text in at_full_scale)
-    + "\n\nOne run has no spread: how much another seed would differ is not known."
+    + "\n\nOne run has no spread: how much another seed would differ "
+    "is not known."
     if at_full_scale
     else ""
 )
@@ -689,7 +703,7 @@ Markdown(
 # ```
 # :::
 #
-# **2. Two training errors, two gaps.** Averaging over an epoch makes the running training error larger than the clean one, and so does augmentation. What does that do to the gap? In {numref}`tab-gaps` the clean gap of the residual networks is the smaller one all the same. What may work the other way?
+# **2. Two training errors, two gaps.** Averaging over an epoch makes the running training error larger than the clean one, and so does augmentation. What does that do to the gap? In the `desk` runs of {numref}`tab-gaps` the clean gap of the residual networks is the smaller one all the same. What may work the other way?
 #
 # :::{admonition} Solution
 # :class: dropdown

@@ -22,6 +22,7 @@ BLOCKS = {"residual": "block of constant width", "transition": "transition"}
 CHOICES = ("schedule", "dataset", "erase_relu", "project", "projector", "project_every")
 GRID = "the nine networks of Figures 3 and 4 at a constant rate"
 """What most of the chapter is about. Records of other networks and schedules may be there without one of these."""
+FEW = 4
 SUFFIXES = {"eraserelu": "EraseReLU", "noproject": "free", "published": "as published"}
 ANSWERS = {
     "reproduced": "held away from the target on either side, the networks do worse, as they should if norm "
@@ -47,11 +48,17 @@ def titled(network: str) -> str:
     return ", ".join([name, *(SUFFIXES.get(change, change) for change in changes)])
 
 
-def decided(verdicts: Mapping[str, str], untested: str) -> str:
-    """Which claims have a verdict, by their names, and how many have none.  ``untested`` is what those are called."""
+def decided(verdicts: Mapping[str, str], untested: str, titles: Mapping[str, str]) -> str:
+    """Which claims have a verdict, by their names, and how many have none.
+
+    ``untested`` is what the verdict of those is called.  ``titles`` say what each claim is about; they are left out
+    where more than ``FEW`` claims have a verdict.
+    """
+    few = sum(verdict != untested for verdict in verdicts.values()) <= FEW
+    named = {name: f"{name} ({titles[name]})" if few else name for name in verdicts}
     said = []
     for found in dict.fromkeys(verdicts.values()):
-        names = [name for name, verdict in verdicts.items() if verdict == found]
+        names = [named[name] for name, verdict in verdicts.items() if verdict == found]
         if found != untested:
             said.append(f"{_and(names)} {'is' if len(names) == 1 else 'are'} {found}")
     count, lacking = len(verdicts), sum(verdict == untested for verdict in verdicts.values())
@@ -65,7 +72,7 @@ def _and(names: Sequence[str]) -> str:
 
 
 def nearer(ratios: pd.DataFrame, preset: str) -> str:
-    """From the smallest depth to the largest of a preset's runs: how the distance from 1 of the median block of constant width changes."""
+    """How the distance from 1 of the median block of constant width changes from the smallest depth to the largest."""
     factors = _factors(ratios, "residual")
     parts: dict[str, list[str]] = {"nearer to": [], "farther from": []}
     for arch, values in factors.items():

@@ -135,9 +135,12 @@ def test_only_what_differs_in_its_seed_alone_is_said_of_the_cause():
 
 def test_claims_with_a_verdict_are_named_and_the_others_counted():
     found = {"A": "untested", "B": "reproduced", "C": "untested", "D": "reproduced", "E": "not reproduced"}
-    said = sentences.decided(found, "untested")
-    assert said == "Of the 5 claims of this chapter, B and D are reproduced; E is not reproduced; 2 are untested."
-    assert sentences.decided({"A": "reproduced"}, "untested").endswith("A is reproduced; all have a verdict.")
+    titles = {name: f"what {name} is" for name in found}
+    said = sentences.decided(found, "untested", titles)
+    assert said.startswith("Of the 5 claims of this chapter, B (what B is) and D (what D is) are reproduced; E (")
+    assert said.endswith("is not reproduced; 2 are untested.")
+    many = sentences.decided(dict.fromkeys("ABDEF", "reproduced"), "untested", dict.fromkeys("ABDEF", ""))
+    assert many == "Of the 5 claims of this chapter, A, B, D, E and F are reproduced; all have a verdict."
 
 
 def test_the_largest_depth_is_set_against_the_smallest():
