@@ -73,6 +73,7 @@ from IPython.display import HTML, Markdown
 from paperlib import figures, models, paper, records
 from paperlib.store import results_root
 from paperlib.studies import runs
+from paperlib.studies.section4 import stored
 from paperlib.studies.sentences import titled
 
 # %% tags=["remove-input"]
@@ -80,10 +81,9 @@ shown = ("plain-164", "resnet-164", "procresnet-166")
 shown += ("procresnet-166-published",)
 kept = [
     r
-    for r in records.read_all(results_root())
+    for r in stored("desk", [results_root()])
     if r.network in shown
-    and r.config.labelled_preset() == "desk"
-    and r.config.dataset == "cifar10"
+    and (r.config.schedule, r.config.dataset) == ("steps", "cifar10")
 ]
 near = runs.by_network(kept)
 Markdown(runs.found(near))
@@ -205,11 +205,11 @@ if probe_every:
 Markdown(
     "A run at the full scale agrees with the paper's Table II if its "
     f"test error lies within {paper.TOLERANCE} points of the paper's. "
-    "The gap is the generalisation gap: test error less training error. "
-    "The gaps of Table I are compared and not judged; an earlier form of "
-    "this rule judged the mean gap, too, by the same tolerance. Which of "
-    "Table I's rows belongs to which depth is inferred from the paper's "
-    "text."
+    "The gap is the generalisation gap: test error less training "
+    "error. The gaps of Table I are compared and not judged; an "
+    "earlier form of this rule judged the mean gap, too, by the same "
+    "tolerance. Which of Table I's rows belongs to which depth is "
+    "inferred from the paper's text."
 )
 
 # %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "This run beside what the paper prints for the same network.", "name": "tab-compared"}}
@@ -269,9 +269,9 @@ Markdown(
     "convention and says that this block's ratio becomes “too large”; "
     "the two agree if its sentence means the ratio turned over.\n\n"
     "**Whether the arithmetic decides how it ends is open.** "
-    f"{said} One run of each cannot tell an effect of the arithmetic "
-    "from chance. The paper reports that its Plain network of 164 layers "
-    "stopped after about 10 epochs."
+    f"{said} So few runs cannot tell an effect of the arithmetic "
+    "from chance. The paper reports that its Plain network of 164 "
+    "layers stopped after about 10 epochs."
     if plain
     else ""
 )
