@@ -240,7 +240,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     held = NormPreserving(resnet, example=images[:2], start="projected")
 ranges = pd.DataFrame(held.describe()).set_index("name")
-ranges[["target", "lowest", "highest"]].round(2)
+ranges = ranges[["target", "lowest", "highest"]].round(2)
+ranges.columns = ["target", "lowest over it", "highest over it"]
+ranges.rename_axis("convolution")
 
 # %% [markdown]
 # **Why the others are passed over.** A path without convolutions, the skip, leads around them, and brings the gradient back whatever they do. `explain_trunk` says this for every layer:
@@ -306,9 +308,9 @@ Markdown(studies.told(layers, summary, steps))
 # scaled = studies.ratios_by_scale(small[:64], labels[:64], [0.5, 1, 2])
 table = scaled.pivot(index="behind", columns="scale", values="ratio")
 table = table.loc[list(studies.BEHIND)]
-table.round(3).add_prefix("at ").add_suffix(
-    " × the target"
-).rename_axis(index="behind the convolution", columns=None)
+table.round(3).add_prefix("× ").rename_axis(
+    index="behind the convolution", columns=None
+)
 
 # %% tags=["remove-input", "nbval-ignore-output"]
 nothing, normed, skipped = (

@@ -230,10 +230,10 @@ def told(layers: pd.DataFrame, table: pd.DataFrame, steps: int) -> str:
     return (
         f"From PyTorch's start the gradient shrinks by a factor of about {_round(shrunk(layers)):,.0f} on its way "
         f"through all layers, and after {steps} steps the loss is {free.loss:.2f}, where guessing has "
-        f"{math.log(10):.2f}. From He's start a layer is off by a factor of {he.off_before:.2f} in the first step and of {he.off_after:.2f} in "
-        f"the last ones; held it is off by {held.off_before:.2f} and {held.off_after:.2f}, orthogonal by "
-        f"{exact.off_before:.2f} and {exact.off_after:.2f}. {compared}and {layers.seed.nunique()} seeds and {steps} "
-        "steps decide nothing about accuracy."
+        f"{math.log(10):.2f}. From He's start a layer is off by a factor of {he.off_before:.2f} in the first step and "
+        f"of {he.off_after:.2f} in the last ones; held it is off by {held.off_before:.2f} and {held.off_after:.2f}, "
+        f"orthogonal by {exact.off_before:.2f} and {exact.off_after:.2f}. {compared}and {layers.seed.nunique()} seeds "
+        f"and {steps} steps decide nothing about accuracy."
     )
 
 
