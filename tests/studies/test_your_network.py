@@ -107,7 +107,7 @@ def test_layers_agree_with_the_dense_decomposition_and_stay_below_the_bound():
 
 
 def made_up(gap):
-    """Layers, and their summary, of two layers and two seeds; the held network's loss lies ``gap`` above He's start's."""
+    """Two layers and two seeds, and their summary; the held network's loss lies ``gap`` above He's start's."""
     off = dict(zip(studies.KINDS, (2.0, 1.2, 1.1, 1.05), strict=True))
     layers = pd.DataFrame(
         {"kind": kind, "seed": seed, "when": when, "layer": layer, "log_ratio": np.log(factor)}
