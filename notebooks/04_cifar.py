@@ -75,6 +75,7 @@ from paperlib.store import results_root
 from paperlib.studies import runs
 from paperlib.studies.section4 import stored
 from paperlib.studies.sentences import titled
+from paperlib.studies.tables import fitted
 
 # %% tags=["remove-input"]
 shown = ("plain-164", "resnet-164", "procresnet-166")
@@ -117,9 +118,10 @@ sizes = sizes.assign(
     network=sizes.network.map(titled),
     agree=sizes["within 0.01"].map({True: "yes", False: "no"}),
 )
-sizes.drop(columns="within 0.01").rename(
+sizes = sizes.drop(columns="within 0.01").rename(
     columns={"agree": "agree to 0.01 million"}
-).set_index("network")
+)
+HTML(fitted(sizes, "sizes", index=False))
 
 # %% [markdown]
 # ## Training
@@ -213,10 +215,9 @@ Markdown(
 )
 
 # %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "This run beside what the paper prints for the same network.", "name": "tab-compared"}}
-compared = paper.compare(record).set_index("quantity")
-text = compared.to_html(border=0, justify="left")
+compared = paper.compare(record)
 HTML(
-    text.replace('class="dataframe"', 'class="table"')
+    fitted(compared, "compared", index=False)
     if len(compared)
     else f"<p>The paper gives no figure for {name} on {dataset}.</p>"
 )
@@ -227,20 +228,14 @@ HTML(
 # {numref}`tab-provenance` is what the record knows of the machine, the data and the code that made this run.
 
 # %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "Where this run comes from, as its record has it.", "name": "tab-provenance"}}
-runs.provenance(record).style.set_properties(
-    **{
-        "text-align": "left",
-        "white-space": "normal",
-        "overflow-wrap": "anywhere",
-    }
-)
+HTML(fitted(runs.provenance(record), "provenance"))
 
 # %% [markdown]
 # ## The runs on record
 #
 # The repository keeps the records of some runs (`results/`). What follows is drawn from these files and not computed here, whatever run this page made. It shows the networks of depth 164 at the `desk` preset, which is a small part of the paper's protocol.
 #
-# How many blocks keep the gradient's norm? Counted in {numref}`tab-close` are those whose ratio is close to 1 in the run's last epoch. The last row is the ProcResNet held as the authors' published code holds it ([what that means](02b_published.ipynb)).
+# How many blocks keep the gradient's norm? Counted in {numref}`tab-close` are those whose ratio is close to 1 in the run's last epoch. The row *as published* is the ProcResNet held as the authors' published code holds it ([what that means](02b_published.ipynb)).
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "How many blocks of the runs on record are close to 1 in the last epoch, with the ratio of the first transition and the lowest test error in per cent. Two numbers are a range over the runs.", "name": "tab-close"}}
 heads = {
@@ -251,12 +246,7 @@ heads = {
     "lowest test error": "lowest test error, %",
 }
 named = near.assign(network=near.network.map(titled))
-text = (
-    named.rename(columns=heads)
-    .set_index(["network", "precision"])
-    .to_html(border=0, justify="left")
-)
-HTML(text.replace('class="dataframe"', 'class="table"'))
+HTML(fitted(named.rename(columns=heads), "close", index=False))
 
 # %% tags=["remove-input"]
 plain = [r for r in kept if r.network == "plain-164"]

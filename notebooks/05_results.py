@@ -53,6 +53,7 @@ from paperlib.studies import (
     sentences,
 )
 from paperlib.studies import section4 as studies
+from paperlib.studies.tables import fitted
 
 # %% tags=["hide-input"]
 roots = [results_root(), *([runs] if runs else [])]
@@ -89,18 +90,6 @@ label = f"{preset}, {precision}, {sentences.seeds(grid)}"
 label_one = f"{preset}, {precision}, n = 1 (the first seed)"
 
 
-def dashes(table):
-    """The table with a dash where there is nothing."""
-    there = table.notna() & (table != "")
-    return table.astype(object).where(there, "–")
-
-
-def wrapped(table, **options):
-    """The table with cells that break their lines, to fit the page."""
-    text = table.to_html(border=0, justify="left", **options)
-    return HTML(text.replace('class="dataframe"', 'class="table"'))
-
-
 def about(some, what, **parameters):
     """What these runs are, or the command that makes them."""
     if precision:  # only records in the usual precision count
@@ -129,18 +118,17 @@ Markdown(
 here = {
     f.claim: claims.outcome(f) for f in findings if f.preset == preset
 }
-wrapped(
-    pd.DataFrame(
-        {
-            "the paper": [CARDS[name].says for name in mine],
-            f"the rule, at {preset}": [
-                here.get(name, "no finding yet") for name in mine
-            ],
-            "verdict": [verdicts[name] for name in mine],
-        },
-        index=pd.Index(mine, name="claim"),
-    )
+table = pd.DataFrame(
+    {
+        "claim": mine,
+        "the paper": [CARDS[name].says for name in mine],
+        f"the rule, at {preset}": [
+            here.get(name, "no finding yet") for name in mine
+        ],
+        "verdict": [verdicts[name] for name in mine],
+    }
 )
+HTML(fitted(table, "verdicts", index=False))
 
 # %% tags=["remove-input"]
 lacking = [
@@ -248,7 +236,7 @@ if grid:
     fluctuation = tables["fluctuation"]
 by_depth = studies.by_depth(errors, fluctuation)
 if len(by_depth):
-    display(dashes(by_depth))
+    display(HTML(fitted(by_depth, "errors")))
 
 # %% [markdown]
 # A network that does not learn guesses the same class in every epoch, so that its error does not fluctuate at all. Little fluctuation is a sign of calm only where a network learns.
@@ -267,12 +255,11 @@ Markdown(sentences.unlearnt(errors))
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The generalisation gap in points, by the running and by the clean training error, beside the paper's; mean ± standard deviation over the seeds.", "name": "tab-gaps"}}
 table = studies.table_1(grid).drop(columns="precision")
 table = table.assign(network=table.network.map(sentences.titled))
-table = table.set_index(["network", "n"])
 table.columns = pd.MultiIndex.from_tuples(
-    [tuple(name.split()) for name in table.columns],
+    [(*name.split(), "")[:2] for name in table.columns]
 )
 if len(table):
-    display(dashes(table))
+    display(HTML(fitted(table, "gaps", index=False)))
 
 # %% [markdown]
 # ## Tables II and III: test errors
@@ -306,14 +293,12 @@ table = studies.beside(ended, printed).pivot(
     index="network", columns="dataset", values=["paper", "here"]
 )
 table = table.loc[list(printed)].dropna(axis=1, how="all")
-table.index = pd.Index(
-    map(sentences.titled, table.index), name="network"
-)
 names = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-table = table.rename(columns=names | {"here": here}).rename_axis(
-    columns=[None, None]
-)
-wrapped(dashes(table.loc[:, (table.notna() & (table != "")).any()]))
+table = table.rename(columns=names | {"here": here})
+table.index = list(map(sentences.titled, table.index))
+table = table.rename_axis(columns=[None, None])
+present = table.columns[(table.notna() & (table != "")).any()]
+HTML(fitted(table[present], "test-errors"))
 
 # %% tags=["remove-input"]
 about(shown, "a network of Table II with its falling rate", depth=164)
@@ -421,18 +406,14 @@ if len(deviating):
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Spearman's rank correlation of the final test error with the distance from 1 of the median block. The p-value is the share of random reassignments of the errors to the runs that correlate at least as strongly.", "name": "tab-correlations"}}
 if len(compared):
-    table = compared.rename(
-        columns={"rho": "correlation", "n": "runs n"}
-    )
+    table = compared.round(3).rename(columns={"rho": "correlation"})
     table = table.pivot(
-        index=["runs", "runs n"],
+        index=["runs", "n"],
         columns="blocks",
         values=["correlation", "p"],
     ).loc[list(dict.fromkeys(compared.runs))]
-    table = table.rename_axis(
-        index=["group", "n"], columns=[None, None]
-    )
-    display(dashes(table.round(3)))
+    table = table.rename_axis(columns=[None, None]).reset_index()
+    display(HTML(fitted(table, "correlations", index=False)))
 
 # %% tags=["remove-input"]
 Markdown(sentences.cause(compared))
@@ -471,9 +452,9 @@ if len(pairs):
             "moved": "log ratio moved",
         }
     )
-    table = table.set_index(["setting", "intervention"])
-    kept = ["mean difference", "interval", "n", "log ratio moved"]
-    display(wrapped(dashes(table[kept])))
+    first = ["setting", "intervention", "mean difference"]
+    table = table[[*first, "interval", "n", "log ratio moved"]]
+    display(HTML(fitted(table, "interventions", index=False)))
 
 # %% tags=["remove-input"]
 plan = "workflow/config/interventions.yaml"
@@ -574,10 +555,9 @@ if len(accuracy):
             values=list(ways.values()),
         )
     ).loc[accuracy.network.unique()]
-    wide.index = pd.Index(map(sentences.titled, wide.index))
-    display(
-        wrapped(dashes(wide.round(3).rename_axis(columns=[None, None])))
-    )
+    wide.index = list(map(sentences.titled, wide.index))
+    wide = wide.rename_axis(columns=[None, None]).round(3)
+    display(HTML(fitted(wide, "theory")))
 
 # %% [markdown]
 # Why is a ResNet's first transition off? Batch normalisation divides the gradient in each channel by that channel's own variance, so that $q$ in the equations is the harmonic mean over the channels. Between random blocks all channels are alike, and every mean is the same. Behind the stem they are not: it sees three correlated
@@ -633,8 +613,10 @@ if large:
         paper.compare(r).assign(network=sentences.titled(r.network))
         for r in large
     ]
-    table = pd.concat(each).set_index("network")
-    display(wrapped(table))
+    table = pd.concat(each)
+    first = ["network", "quantity"]
+    table = table[[*first, *table.columns.drop(first)]]
+    display(HTML(fitted(table, "paper-scale", index=False)))
 
 # %% tags=["remove-input"]
 if large:

@@ -40,7 +40,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 import torchvision
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 from torch import nn
 
 from paperlib import (
@@ -55,6 +55,7 @@ from paperlib import (
 from paperlib.figures import your_network as draw
 from paperlib.spectrum import operator_norm_bound
 from paperlib.studies import your_network as studies
+from paperlib.studies.tables import fitted
 from paperlib.trunk import explain_trunk
 
 # %% tags=["hide-input"]
@@ -288,7 +289,7 @@ print(NormPreserving(unet, convs=convs, relu=True))
 draw.before_and_after(layers, "A plain network, free and held")
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"caption": "By what factor a layer changes the gradient's norm, up or down, on average, and the loss at the end: mean ± standard deviation over the seeds.", "name": "tab-before-after"}}
-studies.written(summary)
+HTML(fitted(studies.written(summary), "before-after"))
 
 # %% tags=["remove-input", "nbval-ignore-output"]
 Markdown(studies.told(layers, summary, steps))

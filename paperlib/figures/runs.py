@@ -225,7 +225,7 @@ def _words(ax: Axes, skips: set[str], width: int) -> None:
     for text, colour, wanted in words:
         if wanted:
             ax.text(x - 0.3, -0.62, text, color=colour, fontsize=9, va="center")
-            x += 0.19 * len(text) * (width + 5) / 25 + 0.8
+            x += 0.28 * len(text) * (width + 5) / 25 + 0.8
 
 
 def network(blocks: pd.DataFrame, title: str = "") -> Figure:
