@@ -159,11 +159,10 @@ check = {
     or not probe_every
     or bool((record.blocks.lost == 0).all()),
 }
-print(
-    "\n".join(
-        f"{'yes' if ok else 'NO '} {what}" for what, ok in check.items()
-    )
-)
+lines = [
+    f"{'yes' if ok else 'NO '} {what}" for what, ok in check.items()
+]
+print("\n".join(lines), end="")
 
 # %% [markdown]
 # ## Loss and error
