@@ -73,7 +73,6 @@ from IPython.display import HTML, Markdown
 from paperlib import figures, models, paper, records
 from paperlib.store import results_root
 from paperlib.studies import runs
-from paperlib.studies.section4 import stored
 from paperlib.studies.sentences import titled
 from paperlib.studies.tables import fitted
 
@@ -82,8 +81,9 @@ shown = ("plain-164", "resnet-164", "procresnet-166")
 shown += ("procresnet-166-published",)
 kept = [
     r
-    for r in stored("desk", [results_root()])
+    for r in records.read_all(results_root())
     if r.network in shown
+    and r.config.preset == "desk"
     and (r.config.schedule, r.config.dataset) == ("steps", "cifar10")
 ]
 near = runs.by_network(kept)
@@ -239,10 +239,10 @@ HTML(fitted(runs.provenance(record), "provenance"))
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "How many blocks of the runs on record are close to 1 in the last epoch, with the ratio of the first transition and the lowest test error in per cent. Two numbers are a range over the runs.", "name": "tab-close"}}
 heads = {
     "n": "runs",
-    "close": "blocks of constant width close to 1",
-    "close transitions": "transitions close to 1",
-    "first transition": "ratio of the first transition",
-    "lowest test error": "lowest test error, %",
+    "close": "close to 1: constant width",
+    "close transitions": "close to 1: transitions",
+    "first transition": "first transition's ratio",
+    "lowest test error": "lowest error, %",
 }
 named = near.assign(network=near.network.map(titled))
 HTML(fitted(named.rename(columns=heads), "close", index=False))

@@ -269,7 +269,7 @@ def left(table: pd.DataFrame, depth: int) -> str:
     if not parts:
         return ""
     names = f"{table.columns[2]} to {table.columns[-1]}"
-    return f"As a factor, from {names}, the median block of constant width is from it: {', '.join(parts)}."
+    return f"From {names} the median block of constant width leaves it, as a factor: {', '.join(parts)}."
 
 
 def cause(correlations: pd.DataFrame) -> str:

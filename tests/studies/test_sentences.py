@@ -173,9 +173,8 @@ def test_projecting_less_often_is_told_by_the_interval():
 def test_how_training_leaves_the_prediction():
     row = {"network": "plain-164", "precision": "float32", "epoch 0": 0.0, "epoch 3": math.log(2)}
     said = sentences.left(pd.DataFrame([row]), 164)
-    assert (
-        said
-        == "As a factor, from epoch 0 to epoch 3, the median block of constant width is from it: Plain-164 1.00 → 2.00."
+    assert said == (
+        "From epoch 0 to epoch 3 the median block of constant width leaves it, as a factor: Plain-164 1.00 → 2.00."
     )
     assert sentences.left(pd.DataFrame([row]), 20) == "" == sentences.left(pd.DataFrame(), 20)
 
