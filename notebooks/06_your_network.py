@@ -428,19 +428,15 @@ double = {
     name: (layer.double(), shape)
     for name, (layer, shape) in examples.items()
 }
-beside = studies.beside_dense(double).set_index("layer")
-heads = {
-    "values": "singular values",
-    "dense": "norm, dense",
-    "norm": "norm",
-    "bound": "bound",
-}
-beside.assign(
-    difference=[
-        "below 1e-9" if x < 1e-9 else f"{x:.0e}"
-        for x in beside["difference"]
-    ]
-).rename(columns=heads).round(4)
+beside = studies.beside_dense(double)
+for column in ("dense", "norm", "bound"):
+    beside[column] = beside[column].map("{:.4f}".format)
+beside["difference"] = [
+    "below 1e-9" if x < 1e-9 else f"{x:.0e}"
+    for x in beside["difference"]
+]
+heads = {"values": "singular values", "dense": "norm, dense"}
+HTML(fitted(beside.rename(columns=heads), "dense", index=False))
 
 # %% [markdown]
 # The difference is over the norm, and the largest among all singular values and the norm. The bound needs no iteration and is never below the norm. A dense decomposition is possible for small inputs only; `operator_norm` is not bound to them:
