@@ -13,22 +13,21 @@
 # %% [markdown]
 # # One training run on CIFAR
 #
-# This page trains one network on CIFAR, from its first weights to its record, and watches how each block treats the norm of the
-# gradient on its way back. Everything on it follows from the parameters of the next cell, so it is also a tool:
+# One {term}`run` trains one network on CIFAR, from its first weights to its {term}`record`, and watches how each {term}`block` treats the norm of the gradient on its way back.
 #
-# ```bash
-# papermill notebooks/04_cifar.ipynb out.ipynb -p depth 164 -p arch procresnet
-# ```
+# Everything on this page follows from the parameters of the next cell, so it is also a tool. `preset` is the size of the run: `smoke` uses 300 images of an embedded sample and checks that everything works; `desk` trains on a part of real CIFAR that two cores can manage; `paper` is the paper's protocol. `auto` is `paper` on a CUDA
+# device, else `desk`. `None` leaves a choice to the {term}`preset`.
 #
-# | | |
-# |---|---|
-# | **needs** | two CPU cores; with a CUDA device the same page runs the paper's protocol |
-# | **fetches** | CIFAR-10, 170 MB, once |
-# | **takes** | some five minutes (`desk`), seconds (`smoke`), hours on a GPU (`paper`) |
+# :::{card} About this chapter
+# :class-card: chapter-card
 #
-# `preset` is the size of the run: `smoke` uses 300 images of an embedded sample and checks that everything works; `desk` trains on real
-# CIFAR, with as many images and epochs as two cores manage in a few minutes; `paper` is the paper's protocol. `auto` is
-# `paper` on a CUDA device, else `desk`. `None` leaves a choice to the preset.
+# - **Shows:** one run of a network that you choose, and the runs of that kind on record beside it
+# - **Decides:** no claim; the verdicts on trained networks are in [chapter 5](05_results.ipynb)
+# - **Needs:** two CPU cores, 3 GB of memory; with a CUDA device the same page runs the paper's protocol
+# - **Fetches:** CIFAR-10 or CIFAR-100, 170 MB, once; nothing at `smoke`, nor for a run that is on record
+# - **Takes:** about 20 seconds for a run that is on record; for a new one seconds (`smoke`), up to half an hour for 164 layers (`desk`), or hours on a GPU (`paper`) ([measured](../book/reproducibility.md))
+# - **Run it:** `papermill notebooks/04_cifar.ipynb out.ipynb -p depth 164 -p arch procresnet`
+# :::
 
 # %% tags=["parameters"]
 preset = "auto"
@@ -61,235 +60,323 @@ threads = None
 probe_every = 1
 project_every = 2
 
-# %%
+# %% tags=["hide-input"]
 from paperlib.training import RunConfig, make_network, train
 
 config = RunConfig.from_namespace(globals()).resolve()
 
-# %%
+# %% tags=["hide-input"]
 # %matplotlib inline
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 
 from paperlib import figures, models, paper, records
 from paperlib.store import results_root
 from paperlib.studies import runs
+from paperlib.studies.sentences import titled
+from paperlib.studies.tables import fitted
+
+# %% tags=["remove-input"]
+shown = ("plain-164", "resnet-164", "procresnet-166")
+shown += ("procresnet-166-published",)
+kept = [
+    r
+    for r in records.read_all(results_root())
+    if r.network in shown
+    and r.config.preset == "desk"
+    and (r.config.schedule, r.config.dataset) == ("steps", "cifar10")
+]
+near = runs.by_network(kept)
+Markdown(runs.found(near))
 
 # %% [markdown]
 # ## What this run is
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output", "remove-input"]
 Markdown(config.describe())
 
 # %% [markdown]
 # ## The network
 #
-# Three stages of blocks; each block is a branch of three convolutions (1×1, 3×3, 1×1), each behind a batch normalisation and a ReLU
-# {cite}`he2016b`. A *ResNet* puts an identity skip around every block except the three *transitions*, where the number of
-# channels changes and the skip needs a convolution of its own. A *ProcResNet* {cite}`zaeemzadeh2020` moves that convolution out
-# of the skip, keeps it norm-preserving, and has identity skips everywhere else. A *Plain* network has no skips.
+# The network has three {term}`stages <stage>` of blocks. Each block is a branch of three convolutions (1×1, 3×3, 1×1), each behind a batch normalisation and a ReLU {cite}`he2016b`. {numref}`fig-network` draws the chain.
+#
+# A *ResNet* puts an identity skip around every block except the three {term}`transitions <transition>`, where the number of channels changes and the skip needs a convolution of its own. A *ProcResNet* {cite}`zaeemzadeh2020` moves that convolution out of the skip, keeps it
+# {term}`norm-preserving`, and has identity skips everywhere else. A *Plain* network has no skips.
 
-# %% mystnb={"figure": {"caption": "The chain of blocks, one row per stage; at its left the channels and the size of the feature maps.", "name": "fig-network"}, "image": {"alt": "Three rows of boxes, one per stage, joined by an arrow; an arc over a box is a skip."}}
+# %% mystnb={"figure": {"caption": "The chain of blocks, one row per stage; at its left the channels and the size of the feature maps. Of a long stage only the first and the last blocks are drawn.", "name": "fig-network"}, "image": {"alt": "Three rows of boxes, one per stage, joined by an arrow; an arc over a box is a skip."}}
 model = make_network(config)
 blocks = pd.DataFrame(models.describe(model))
-figures.network(blocks, f"{config.network}: {len(blocks)} blocks")
-
-# %% tags=["hide-input"]
-blocks.groupby(["stage", "kind", "skip"], sort=False).agg(
-    blocks=("name", "size"),
-    channels=("channels", "first"),
-    size=("size", "first"),
-    parameters=("parameters", "sum"),
-).reset_index()
+name = titled(config.network)
+figures.network(blocks, f"{name}: {len(blocks)} blocks")
 
 # %% [markdown]
-# Do these networks have the paper's sizes? Table II gives their parameters in millions.
+# Do these networks have the paper's sizes? {numref}`tab-sizes` sets the number of their parameters beside the paper's Table II.
 
-# %%
-paper.compare_sizes()
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Parameters in millions, as the paper prints them and as the networks have them here.", "name": "tab-sizes"}}
+sizes = paper.compare_sizes()
+sizes = sizes.assign(
+    network=sizes.network.map(titled),
+    agree=sizes["within 0.01"].map({True: "yes", False: "no"}),
+)
+sizes = sizes.drop(columns="within 0.01").rename(
+    columns={"agree": "agree to 0.01 million"}
+)
+HTML(fitted(sizes, "sizes", index=False))
 
 # %% [markdown]
 # ## Training
 #
-# A checkpoint is written after every epoch. Stopped and started again, the run goes on where it was and ends with the same bits. A
-# finished run is not made twice: its record is read. A loss or gradient that is not finite ends the run; that, too, is a result.
+# A checkpoint is written after every epoch. Stopped and started again, the run goes on where it was and ends with the same bits. A finished run is not made twice: its record is read. A loss or gradient that is not finite ends the run; that, too, is a result.
 
 # %% tags=["nbval-ignore-output"]
 record = train(config)
-print(record.ending(), f"{record.provenance.seconds / 60:.1f} minutes.")
+print(
+    record.ending(),
+    f"It took {record.provenance.seconds / 60:.1f} minutes.",
+)
 if "test_error" in record.final:
     print(
-        f"Test error {record.final['test_error']:.2f} % on {record.data.test_images:,} images."
+        f"Test error {record.final['test_error']:.2f} % "
+        f"on {record.data.test_images:,} images."
     )
 
 # %% [markdown]
 # Whatever the preset, some things must hold; they are checked each time that this page is executed.
 
 # %% tags=["hide-input"]
+again = train(config).provenance.started
+watched = bool(probe_every) * len(blocks) * len(record.epochs)
 check = {
-    "the record reads back as it was written": records.read(record.folder) == record,
-    "asked for again, the finished run is not repeated": train(
-        config
-    ).provenance.started
+    "the record reads back as it was written": records.read(
+        record.folder
+    )
+    == record,
+    "asked for again, the finished run is not repeated": again
     == record.provenance.started,
     "every block was watched in every epoch": len(record.blocks)
-    == bool(probe_every) * len(blocks) * len(record.epochs),
+    == watched,
     "every gradient-norm ratio is finite": record.status == "diverged"
     or not probe_every
     or bool((record.blocks.lost == 0).all()),
 }
-print("\n".join(f"{'yes' if ok else 'NO '} {what}" for what, ok in check.items()))
+lines = [
+    f"{'yes' if ok else 'NO '} {what}" for what, ok in check.items()
+]
+print("\n".join(lines), end="")
 
 # %% [markdown]
 # ## Loss and error
+#
+# {numref}`fig-curves` has loss and error after each epoch. The training figures are means over the epoch, while the weights change, so that they lag behind the test figures.
 
-# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "Training and test loss and error after each epoch. The training figures are means over the epoch, while the weights change; dotted lines mark where the learning rate falls.", "name": "fig-curves"}, "image": {"alt": "Two panels over the epochs: loss and classification error, training dashed, test solid."}}
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "Training and test loss and error after each epoch. Dotted lines mark where the learning rate falls.", "name": "fig-curves"}, "image": {"alt": "Two panels over the epochs: loss and classification error, training dashed, test solid."}}
 figures.learning_curves(
-    record.epochs, f"{record.network}, {record.config.preset}, seed {seed}"
+    record.epochs, f"{name}, {record.config.preset}, seed {seed}"
 )
 
 # %% [markdown]
 # ## How each block treats the gradient's norm
 #
-# A block takes $x_l$ to $x_{l+1}$; with an identity skip, $x_{l+1} = x_l + F_l(x_l)$. The paper's question is how far
+# A block takes $x_l$ to $x_{l+1}$; with an identity skip, $x_{l+1} = x_l + F_l(x_l)$. The paper's question is how far the {term}`ratio`
 #
-# $$ \frac{\lVert \partial E / \partial x_{l+1} \rVert}{\lVert \partial E / \partial x_l \rVert} $$
+# $$ r_l = \frac{\lVert \partial E / \partial x_{l+1} \rVert}{\lVert \partial E / \partial x_l \rVert} $$
 #
-# is from 1. Above 1 a block shrinks the gradient on its way back to the input, below 1 it makes it grow. It was recorded at every
-# `probe_every`-th step; the figures show the geometric mean over each epoch.
+# is from 1. Above 1 a block shrinks the gradient on its way back to the input, below 1 it makes it grow. It was recorded at every `probe_every`-th step; {numref}`fig-heatmap` shows the geometric mean over each epoch. `figures.ratio_lines(record.blocks)` draws the same numbers as lines, the form of the paper's Figure 3.
 
-# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The gradient-norm ratio of every block in every epoch. White: the norm is kept; orange: the gradient shrinks on its way back; purple: it grows.", "name": "fig-heatmap"}, "image": {"alt": "Heat map of the ratios: one row per block, one column per epoch."}}
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The gradient-norm ratio of every block in every epoch. Without colour: the norm is kept; orange: the gradient shrinks on its way back; purple: it grows.", "name": "fig-heatmap"}, "image": {"alt": "Heat map of the ratios: one row per block, one column per epoch."}}
 if probe_every:
-    display(figures.ratio_heatmap(record.blocks, record.network))
+    display(figures.ratio_heatmap(record.blocks, name))
 
-# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The same ratios as lines, the form of the paper's Figure 3.", "name": "fig-lines"}, "image": {"alt": "Two panels of lines over the epochs: blocks with a constant width, and transition blocks."}}
-if probe_every:
-    display(figures.ratio_lines(record.blocks, record.network))
+# %% tags=["nbval-ignore-output", "remove-input"]
+Markdown(runs.last_ratios(record))
 
 # %% [markdown]
-# Over many blocks the ratios multiply: the gradient at a block's input is the one at the last block's output, divided by the product of the
-# ratios in between. Ratios a little below 1 in many blocks let it grow by a large factor; a ratio above 1 takes some of that back.
+# Over many blocks the ratios multiply: the gradient at a block's input is the one at the last block's output, divided by the product of the ratios in between. Ratios a little below 1 in many blocks let it grow by a large factor; a ratio above 1 takes some of that back. {numref}`fig-profile` shows the product.
 
 # %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The norm of the gradient at each block's input over that at the last block's output, in the first and the last epoch.", "name": "fig-profile"}, "image": {"alt": "The gradient's norm against the block's number on a logarithmic scale, with steps at the transitions."}}
 if probe_every:
-    display(figures.gradient_profile(record.blocks, record.network))
-
-# %% tags=["nbval-ignore-output", "hide-input"]
-runs.norm_preservation(record).round(3)
+    display(figures.gradient_profile(record.blocks, name))
 
 # %% [markdown]
-# ## Beside the paper's figure for this network
+# ## Beside the paper's figures for this network
+#
+# {numref}`tab-compared` has what the paper prints for the same network, if anything. The verdict in it follows from a rule, and a run that is smaller than the paper's protocol has none.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 Markdown(
-    "The verdict follows from a rule. A run that is smaller than the paper's protocol has none. A run at its full scale agrees with Table II if its test error "
-    f"lies within {paper.TOLERANCE} points of the paper's. The gap is the generalisation gap: test error less "
-    "training error. The gaps of Table I are compared and not judged; an earlier form of this rule judged the mean gap, too, by the same tolerance. "
-    "Which of Table I's rows belongs to which depth is inferred from the paper's text."
+    "A run at the full scale agrees with the paper's Table II if its "
+    f"test error lies within {paper.TOLERANCE} points of the paper's. "
+    "The gap is the generalisation gap: test error less training "
+    "error. The gaps of Table I are compared and not judged; an "
+    "earlier form of this rule judged the mean gap, too, by the same "
+    "tolerance. Which of Table I's rows belongs to which depth is "
+    "inferred from the paper's text."
 )
 
-# %% tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "This run beside what the paper prints for the same network.", "name": "tab-compared"}}
 compared = paper.compare(record)
-compared if len(compared) else Markdown(
-    f"The paper gives no figure for {record.network} on {dataset}."
+HTML(
+    fitted(compared, "compared", index=False)
+    if len(compared)
+    else f"<p>The paper gives no figure for {name} on {dataset}.</p>"
 )
 
 # %% [markdown]
 # ## How this run was made
+#
+# {numref}`tab-provenance` is what the record knows of the machine, the data and the code that made this run.
 
-# %% tags=["nbval-ignore-output", "hide-input"]
-runs.provenance(record).style.set_properties(
-    **{"text-align": "left", "white-space": "normal"}
-)
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "Where this run comes from, as its record has it.", "name": "tab-provenance"}}
+HTML(fitted(runs.provenance(record), "provenance"))
 
 # %% [markdown]
 # ## The runs on record
 #
-# The repository keeps the records of some runs (`results/`). What follows is drawn from these files, and not computed here. It shows
-# the networks of this depth at the `desk` preset, whatever preset the run above was of. There is one seed of each, so there is no
-# spread to judge differences by. `procresnet-166-published` is the ProcResNet held as the authors' published code holds it ([what that
-# means](02b_published.ipynb)).
+# The repository keeps the records of some runs (`results/`). What follows is drawn from these files and not computed here, whatever run this page made. It shows the networks of depth 164 at the `desk` preset, which is a small part of the paper's protocol.
+#
+# How many blocks keep the gradient's norm? Counted in {numref}`tab-close` are those whose ratio is close to 1 in the run's last epoch. The row *as published* is the ProcResNet held as the authors' published code holds it ([what that means](02b_published.ipynb)).
 
-# %%
-everything = records.read_all(results_root())
-shown = ("plain-164", "resnet-164", "procresnet-166", "procresnet-166-published")
-kept = [
-    r
-    for r in everything
-    if r.network in shown
-    and (r.config.preset, r.config.schedule, r.config.seed) == ("desk", "steps", 0)
-]
-runs.overview(kept).set_index("network").T
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How many blocks of the runs on record are close to 1 in the last epoch, with the ratio of the first transition and the lowest test error in per cent. Two numbers are a range over the runs.", "name": "tab-close"}}
+heads = {
+    "n": "runs",
+    "close": "close to 1: constant width",
+    "close transitions": "close to 1: transitions",
+    "first transition": "first transition's ratio",
+    "lowest test error": "lowest error, %",
+}
+named = near.assign(network=near.network.map(titled))
+HTML(fitted(named.rename(columns=heads), "close", index=False))
 
-# %% [markdown]
-# How many blocks keep the gradient's norm? Counted are those whose ratio is close to 1 in the run's last epoch. Blocks with a constant
-# width stand on the left, transitions on the right.
-
-# %% tags=["hide-input"]
-near = runs.close(kept).set_index("run")
-near.map(lambda x: f"{x:.3g}")
-
-
-# %% tags=["hide-input"]
-def said(r):
-    """How many blocks of a run are close to 1, and how many transitions."""
-    row = {name: int(near[name][r.label]) for name in near if "close" in name}
-    of = {name: int(near[name][r.label]) for name in ("blocks", "transitions")}
-    return (
-        f"{row['close']} of its {of['blocks']} blocks of constant width and {row['close transitions']} of its "
-        f"{of['transitions']} transitions"
-    )
-
-
-def one(network):
-    """The run of a network that has one here."""
-    return next(r for r in kept if r.network == network)
-
-
+# %% tags=["remove-input"]
 plain = [r for r in kept if r.network == "plain-164"]
-errors = " and ".join(f"{near['lowest test error'][r.label]:.1f} %" for r in plain)
-ratios = " and ".join(f"{near['first transition'][r.label]:.1e}" for r in plain)
+said = " ".join(f"In {r.config.precision}: {r.ending()}" for r in plain)
 Markdown(
-    f"**With identity skips nearly all blocks keep the norm.** Of the ResNet, {said(one('resnet-164'))} are within a factor of "
-    f"{runs.NEAR} of 1. Of the ProcResNet, whose transitions the projection holds, {said(one('procresnet-166'))} are.\n\n"
-    "**Without skips most do not, but some do.** Of the Plain network, "
-    + ", and ".join(f"in {r.config.precision}, {said(r)}" for r in plain)
-    + f" are close to 1. The network does not learn: its lowest test errors are {errors}, where guessing has 90 %.\n\n"
-    f"**Its first transition lets the gradient explode.** Its ratio in the last epoch is {ratios}. In the convention of this page, the "
-    "gradient's norm at the output over that at the input, this tends to 0: on its way back the gradient grows by the inverse of it. The "
-    "paper states the same convention and says that this block's ratio becomes “too large”; the two agree if its sentence means the "
-    "ratio turned over.\n\n"
+    f"Close to 1 is within a factor of {runs.NEAR}. "
+    "**Without skips the first transition lets the gradient explode.** "
+    "Its ratio, output over input, tends to 0: on its way back the "
+    "gradient grows by the inverse of it. The paper states the same "
+    "convention and says that this block's ratio becomes “too large”; "
+    "the two agree if its sentence means the ratio turned over.\n\n"
     "**Whether the arithmetic decides how it ends is open.** "
-    + " ".join(f"In {r.config.precision}: {r.ending()}" for r in plain)
-    + " That is one run of each (n = 1), which cannot tell an effect of the arithmetic from chance. The paper reports that its "
-    "Plain network of 164 layers stopped after about 10 epochs."
+    f"{said} So few runs cannot tell an effect of the arithmetic "
+    "from chance. The paper reports that its Plain network of 164 "
+    "layers stopped after about 10 epochs."
+    if plain
+    else ""
 )
 
-# %%
+# %% [markdown]
+# {numref}`fig-distances` has one run of each network, epoch by epoch. Several seeds of a longer training, and what there is of the paper's scale, are in [chapter 5](05_results.ipynb).
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far the blocks of these runs are from preserving the gradient's norm, one run of each network: median over blocks, band from the 10th to the 90th percentile.", "name": "fig-distances"}, "image": {"alt": "Two panels, blocks of constant width and transitions: the distance from norm preservation over the epochs, on a logarithmic scale, a line and a band for each run."}}
+once = [r for r in kept if r.config.seed == 0]
+if once:
+    tables = [
+        r.blocks.assign(run=titled(r.label), arch=r.config.arch)
+        for r in once
+    ]
+    display(figures.compare_ratios(pd.concat(tables)))
+
+# %% tags=["hide-input", "hide-output"]
 for r in kept:
     print(r.ending())
     print("   ", r.provenance.command)
 
 # %% [markdown]
-# Are there runs of the paper's scale on record? Beside their figures stands what the paper prints for the same network, with the verdict of
-# the rule above, which judges test errors only, and which names the precision where it is not float32.
-
-# %%
-full = [r for r in everything if r.config.full_scale()]
-if full:
-    display(pd.concat([paper.compare(r).assign(network=r.network) for r in full]))
-else:
-    print(
-        "The paper's scale has not been run yet: no record follows its full protocol."
-    )
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test error of these runs: one seed each, on a small part of the data.", "name": "fig-runs"}, "image": {"alt": "Lines of test error over the epochs, one per run."}}
-desk = [r for r in kept if r.config.preset.startswith("desk") and r.config.depth == 164]
-figures.compare_runs(pd.concat([r.epochs.assign(run=r.label) for r in desk]))
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far the blocks of these runs are from preserving the gradient's norm: median over blocks, band from the 10th to the 90th percentile.", "name": "fig-distances"}, "image": {"alt": "Two panels, blocks with a constant width and transitions: the distance from norm preservation over the epochs, on a logarithmic scale, a line and a band for each run."}}
-figures.compare_ratios(pd.concat([r.blocks.assign(run=r.label) for r in desk]))
-
-# %% tags=["hide-input"]
-table = pd.concat([runs.norm_preservation(r).assign(run=r.label) for r in desk])
-table.set_index(["run", "epoch", "kind"]).map(lambda x: f"{x:.3g}")
+# ## Exercises
+#
+# **1. Reading ratios.** In a network 50 blocks have the ratio 0.95 and three transitions have the ratio 3. By what factor does the gradient's norm change on its way from the output to the input? Would it grow or shrink without the transitions?
+#
+# :::{admonition} Solution
+# :class: dropdown
+# The norm is divided by the product of the ratios, $0.95^{50} \cdot 3^3 \approx 2.08$: it shrinks to about 0.48 of what it was. Without the transitions the product is about 0.077, and the norm grows by a factor of 13. Blocks that are each near 1, and transitions that are each far from it, partly undo each other.
+#
+# ```python
+# blocks, transitions = 0.95**50, 3**3
+# assert round(1 / (blocks * transitions), 2) == 0.48
+# assert round(1 / blocks) == 13
+# ```
+# :::
+#
+# **2. Depths.** A depth has the form $9n + 2$. Where do the 9 and the 2 come from, and which $n$ do 164 and 1001 have? Why does the ProcResNet of `depth=164` go by the number 166?
+#
+# :::{admonition} Solution
+# :class: dropdown
+# There are three stages of $n$ blocks with three convolutions each, one convolution in front and one linear layer behind: $n = 18$ and $n = 111$. The convolutions in a ResNet's three skips are not counted. A ProcResNet has them in the chain. The first one takes the place of the convolution in front, and the other two add to the number.
+#
+# ```python
+# from torch import nn
+#
+# from paperlib import models
+#
+#
+# def layers(arch):
+#     found = models.build(arch, 164).modules()
+#     return sum(isinstance(m, (nn.Conv2d, nn.Linear)) for m in found)
+#
+#
+# assert (9 * 18 + 2, 9 * 111 + 2) == (164, 1001)
+# assert (layers("plain"), layers("procresnet")) == (164, 166)
+# assert layers("resnet") == 164 + 3
+# ```
+# :::
+#
+# **3. The ratio's noise.** The norms are taken over a whole batch. You halve the batch. What happens to the ratio's scatter from step to step, and to that of its mean over an epoch?
+#
+# :::{admonition} Solution
+# :class: dropdown
+# A squared norm over a batch is a sum over its images. If the images are independent, the relative variance of the sum goes with one over their number. Half the batch has $\sqrt 2$ times the scatter from step to step. An epoch then has twice as many steps, and the scatter of its mean stays what it was. With a quarter of the batch the scatter doubles:
+#
+# ```python
+# import torch
+# import torch.nn.functional as F
+#
+# from paperlib import GradientNorms, cifar, models
+#
+# data = cifar.load("cifar10", "sample")
+# images = (data.train_images / 255 - 0.5) / 0.25
+# torch.manual_seed(0)
+# model = models.build("plain", 11)
+#
+#
+# def scatter(batch, steps=60):
+#     with GradientNorms(model, model.blocks) as probe:
+#         logs = []
+#         for _ in range(steps):
+#             some = torch.randint(len(images), (batch,))
+#             loss = F.cross_entropy(
+#                 model(images[some]), data.train_labels[some]
+#             )
+#             loss.backward()
+#             logs.append(probe.ratios().log())
+#     return torch.stack(logs).std(0).mean()
+#
+#
+# assert 1.5 < scatter(8) / scatter(32) < 2.7
+# ```
+# :::
+#
+# **4. Going on.** A run of six epochs was stopped in its third one and is started again with the same parameters. What is computed, and what comes out? Which of `threads`, `seed`, `epochs` and `probe_every` would make it another run instead?
+#
+# :::{admonition} Solution
+# :class: dropdown
+# It goes on from the last checkpoint, and ends with the same weights and tables, bit for bit, as if it had not been stopped. All but `threads` make it another run, in a folder of its own. How many threads compute it is not part of what is asked, though with another number of them the bits may differ.
+#
+# ```python
+# from paperlib.config import RunConfig
+#
+#
+# def run(**changes):
+#     asked = RunConfig(preset="smoke", depth=11, **changes)
+#     return asked.resolve().digest()
+#
+#
+# assert run() == run(threads=1)
+# changes = {"seed": 1}, {"epochs": 1}, {"probe_every": 2}
+# assert all(run() != run(**change) for change in changes)
+# ```
+# :::
+#
+# ## What follows
+#
+# One run is an example. [Chapter 5](05_results.ipynb) takes all runs on record together, sets them beside the paper's figures and tables, and asks whether norm preservation is the reason for the accuracy.

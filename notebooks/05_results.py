@@ -13,598 +13,735 @@
 # %% [markdown]
 # # What the trained networks show
 #
-# The paper's Section 4 trains Plain networks, ResNets and ProcResNets {cite}`zaeemzadeh2020` and looks at each block's ratio of gradient norms, at
-# losses and at errors. This page draws the same figures and tables from records of runs. It trains nothing. It then follows two questions
-# further than the paper does: what a theory says of the ratios before training begins, and whether norm preservation explains the accuracy.
+# Most claims of the paper's Section 4 {cite}`zaeemzadeh2020` are not yet tested at the paper's own scale, and this page says what smaller {term}`runs <run>` show meanwhile. The paper trains Plain networks, ResNets and ProcResNets and
+# looks at each {term}`block`'s {term}`ratio`, at losses and at errors. The page draws the same figures and tables from {term}`records <record>`, and trains nothing.
 #
-# | | |
-# |---|---|
-# | **needs** | nothing but the committed records |
-# | **fetches** | nothing |
-# | **takes** | seconds |
+# It then asks what the paper does not test: whether norm preservation is the reason for the accuracy, and what a theory says of the ratios before training begins. The records are those of one {term}`preset`. `desk`, the default, is a
+# small part of the paper's protocol, and nothing that it shows is presented as the paper's scale. What there is of that scale stands [in a section of its own](paper-scale).
 #
-# The records are those of one preset. `desk`, the default, is a small part of the paper's protocol, and each figure says so. What there is of the paper's
-# own scale stands [in a section of its own](paper-scale). `runs` names a folder with more records:
+# :::{card} About this chapter
+# :class-card: chapter-card
 #
-# ```bash
-# papermill notebooks/05_results.ipynb out.ipynb -p preset paper -p runs runs
-# ```
+# - **Shows:** which claims of Section 4 hold, as far as runs on record can tell, and whether norm preservation explains the accuracy
+# - **Decides:** claims F3a to F3g, F4a, F4b, TI, TII, TIIp, TIII, F5, O2, and the book's own S0 and I1 ([scorecard](00_scorecard.ipynb))
+# - **Needs:** one CPU core, 2 GB of memory
+# - **Fetches:** nothing
+# - **Takes:** about 20 seconds, at any preset, since it reads records ([measured](../book/reproducibility.md))
+# - **Run it:** `papermill notebooks/05_results.ipynb out.ipynb`; add `-p preset paper -p runs FOLDER` for other records
+# :::
 
 # %% tags=["parameters"]
 preset = "desk"
 runs = None
 
-# %%
+# %% tags=["hide-input"]
 # %matplotlib inline
 import pandas as pd
 from IPython.display import HTML, Markdown
 
 from paperlib import claims, paper
+from paperlib.claims.cards import CARDS
+from paperlib.claims.claim import UNTESTED
 from paperlib.figures import section4 as draw
 from paperlib.figures.interventions import paired_differences
 from paperlib.scorecard import price
 from paperlib.store import results_root
-from paperlib.studies import beginning, explanation, interventions, sentences
+from paperlib.studies import (
+    beginning,
+    explanation,
+    interventions,
+    sentences,
+)
 from paperlib.studies import section4 as studies
+from paperlib.studies.tables import fitted
 
+# %% tags=["hide-input"]
 roots = [results_root(), *([runs] if runs else [])]
 records = studies.stored(preset, roots)
 precision = studies.usual_precision(records)
 usual = [r for r in records if r.config.precision == precision]
 grid = studies.main_grid(usual)
 
-# %% tags=["hide-input"]
 ratios = studies.ratios(grid)
 start = beginning.beginnings(grid)
 curves = studies.curves(grid)
 errors = studies.final_errors(grid)
 one = studies.first_seeds(ratios)
-label = (
-    f"{preset}, {precision}, {sentences.seeds(grid)}"  # for figures, which need records
-)
+compared = explanation.correlations(explanation.deviations(grid))
+changed = interventions.stored(preset, roots)
+pairs = interventions.differences(interventions.runs(changed))
+effects = interventions.effects(pairs)
+answered = claims.CLAIMS["I1"].said_of(changed)
+
+mine = [
+    claim.name
+    for claim in claims.section4.CLAIMS + claims.interventions.CLAIMS
+]
+findings = [f for r in roots for f in claims.read_all(r, only=mine)]
+verdicts = dict.fromkeys(mine, UNTESTED)
+for f in claims.counting(findings):
+    said = claims.verdict(f)
+    verdicts[f.claim] = UNTESTED if said == "undecided" else said
+
+titles = {name: CARDS[name].title.partition(" (")[0] for name in mine}
+
+# What the figures below are of; without a record none is drawn.
+label = f"{preset}, {precision}, {sentences.seeds(grid)}"
 label_one = f"{preset}, {precision}, n = 1 (the first seed)"
-
-
-def dashes(table):
-    """The table with a dash where there is nothing."""
-    return table.astype(object).where(table.notna() & (table != ""), "–")
 
 
 def about(some, what, **parameters):
     """What these runs are, or the command that makes them."""
-    if precision:  # of the records that are there, those in the usual precision count
+    if precision:  # only records in the usual precision count
         what += f" in {precision}"
     return Markdown(
-        sentences.made(some) if some else sentences.missing(what, preset, **parameters)
+        sentences.made(some)
+        if some
+        else sentences.missing(what, preset, **parameters)
     )
 
 
-# %% [markdown]
-# Three findings, each computed from the records of this preset as far as there are any:
-
-# %% tags=["hide-input"]
-compared = explanation.correlations(explanation.deviations(grid))
-found = (
-    sentences.norms(ratios),
-    sentences.theory(beginning.accuracy(start)),
-    sentences.errors(errors) + " " + sentences.association(compared),
+# %% tags=["remove-input"]
+Markdown(
+    f"> **Found.** {sentences.decided(verdicts, UNTESTED, titles)} "
+    f"{sentences.nearer(ratios, preset)} "
+    f"{sentences.answer(answered)}"
 )
-Markdown("\n".join(f"1. {text}" for text in found))
 
-# %% tags=["hide-input"]
+# %% [markdown]
+# ## Which claims hold
+#
+# {numref}`tab-verdicts` has every {term}`claim` of the paper's Section 4, and two of the book's own: S0 about the first ratios, and I1 about the cause of the accuracy. The last column is the {term}`verdict`. The column before it says what the claim's rule finds in the
+# runs of this preset, which are far smaller than the paper's; that decides nothing about the paper. Each rule, with its numbers and its records, stands in the [scorecard](00_scorecard.ipynb).
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The claims of Section 4 and what became of them. What a rule finds in smaller runs is no verdict.", "name": "tab-verdicts"}}
+here = {
+    f.claim: claims.outcome(f) for f in findings if f.preset == preset
+}
+table = pd.DataFrame(
+    {
+        "claim": mine,
+        "the paper": [CARDS[name].says for name in mine],
+        f"the rule, at {preset}": [
+            here.get(name, "no finding yet") for name in mine
+        ],
+        "verdict": [verdicts[name] for name in mine],
+    }
+)
+HTML(fitted(table, "verdicts", index=False))
+
+# %% tags=["remove-input"]
+lacking = [
+    name for name in mine if name not in {f.claim for f in findings}
+]
+Markdown(
+    f"*No finding is on record yet for {', '.join(lacking)}. "
+    f"`python -m paperlib measure {' '.join(lacking)} "
+    f"--preset {preset} --out results` measures them.*"
+    if lacking
+    else "*Every claim of this chapter has a finding on record.*"
+)
+
+# %% [markdown]
+# The figures that follow are mostly of these runs:
+
+# %% tags=["remove-input"]
 about(grid, sentences.GRID, depth=20, schedule="constant")
 
 # %% [markdown]
 # (figure-three)=
 # ## Figure 3: each block's ratio while the network trains
 #
-# A block takes $x_l$ to $x_{l+1}$. Its ratio is
+# The paper says that identity skips keep the ratios near 1, the more so the deeper the network is, and that Plain networks move away from 1. It also says that a ResNet's {term}`transitions <transition>` are off, and that a ProcResNet's are
+# not, except for the first one. A block takes $x_l$ to $x_{l+1}$, and its ratio is
 #
 # $$
 # r_l = \frac{\lVert \partial E / \partial x_{l+1} \rVert}{\lVert \partial E / \partial x_l \rVert} ,
 # $$
 #
-# output over input, as everywhere in this book. Above 1 the gradient shrinks on its way back, below 1 it grows. The paper says that identity skips keep
-# the ratios near 1, the more so the deeper the network is; that Plain networks move away from 1; that a ResNet's transitions are off, and that a ProcResNet's are
-# not, except for the first one. Epoch 0 is the state before the first update, measured on batches of training images.
+# output over input, as everywhere in this book. Above 1 the gradient shrinks on its way back, below 1 it grows.
+#
+# In {numref}`fig-ratio-grid` look at how narrow the bundle of coloured lines is, and at where the black ones go. Epoch 0 is the state before the first update, measured on batches of training images.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The ratio of every block over the epochs, one run a network, all on one scale. Coloured lines are blocks of constant width, black ones the transitions. Triangles at the edge stand for ratios off the scale. Look at how narrow the bundle of coloured lines is, and at where the black ones go.", "name": "fig-ratio-grid"}, "image": {"alt": "Nine panels of lines over the epochs: three architectures by three depths."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The ratio of every block over the epochs, one run a network, all on one scale. Coloured lines are blocks of constant width, black ones the transitions. Triangles at the edge stand for ratios off the scale.", "name": "fig-ratio-grid"}, "image": {"alt": "Nine panels of lines over the epochs: three architectures by three depths."}}
 first = studies.first_seeds(errors)
 if len(one):
-    display(draw.ratio_grid(one, studies.remarks(first), f"Ratios, {label_one}"))
+    title = f"Ratios, {label_one}"
+    display(draw.ratio_grid(one, studies.remarks(first), title))
+
 # %% tags=["nbval-ignore-output", "hide-input"]
 if len(one):
     display(
         Markdown(
-            "The authors show the same thing as an animation. Move the slider, or press play:"
+            "The authors show the same thing as an animation. "
+            "Move the slider, or press play:"
         )
     )
-    display(HTML(draw.stepper(one, f"Ratio of each block, {label_one}")))
+    display(
+        HTML(draw.stepper(one, f"Ratio of each block, {label_one}"))
+    )
 
 # %% [markdown]
-# A single run says nothing of how runs differ. What follows takes all seeds that are on record. It condenses a network to the distance from 1 of its median block, as a factor:
-# the ratio or its inverse, whichever is above 1.
+# A single run says nothing of how runs differ. {numref}`fig-distance` takes all {term}`seeds <seed>` on record, and condenses a network to the distance from 1 of its median block. The distance is a factor: the ratio or its inverse, whichever is above 1.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "How far the median block is from keeping the norm. Lines are means over the seeds; a band is their standard deviation, where a network has several seeds.", "name": "fig-distance"}, "image": {"alt": "Six panels of lines over the epochs: blocks of constant width above, transitions below, one column for each depth."}}
 if len(ratios):
-    display(draw.distances(ratios[ratios.epoch > 0], f"Distance from 1, {label}"))
-# %% tags=["hide-input"]
-Markdown(sentences.norms(ratios, "transition"))
+    trained = ratios[ratios.epoch > 0]
+    display(draw.distances(trained, f"Distance from 1, {label}"))
 
-# %% [markdown]
-# The paper blames one block of the deeper Plain networks, the first transition: it says that this block's ratio becomes so large that
-# the network with the largest depth cannot converge. Which way round its ratio is we cannot read from our copy of the text, whose formulas are lost.
-
-# %% tags=["hide-input"]
-Markdown(sentences.first_transitions(ratios))
-
-# %% [markdown]
-# A ratio far below 1 means that the gradient at the block's input, which is what the stem learns by, is many times the one at its output.
-#
-# How did the runs end? `stuck` counts runs that finished, but whose test error never left the region of guessing. The paper reports that its Plain
-# network with the largest of these depths became numerically unstable and stopped after about ten epochs. That it trained in float32 is assumed. So runs of that network in
-# float32 stand in the same table, where there are any.
-
-# %% tags=["hide-input"]
-ends = studies.final_errors(studies.main_grid(records))
-summed = studies.summed_up(ends, ["network", "precision", "epochs"])
-if len(summed):
-    display(summed.drop(columns=["mean", "sd"]).set_index("network"))
-about(studies.main_grid(records), sentences.GRID, depth=20, schedule="constant")
-
-# %% [markdown]
-# (before-training)=
-# ## Before the first update: what theory predicts
-#
-# The ratios at epoch 0 need no training to be understood. Random weights fix them, and three short steps give their values with no parameter to fit.
-# The gradient is taken to be independent of the activations, which is what mean-field theory assumes.
-#
-# **One layer, forwards.** A layer is a batch normalisation, a ReLU and a $k \times k$ convolution from $c$ to $d$ channels. Behind the normalisation a
-# unit's values are about standard Gaussian. Behind the ReLU they have the second moment $\tfrac12$ and the mean $1/\sqrt{2\pi}$, so their variance is
-#
-# $$
-# \frac12 - \frac1{2\pi} = \frac{1}{2\rho}, \qquad \rho = \frac{\pi}{\pi - 1} \approx 1.467 .
-# $$
-#
-# He's start {cite}`he2015`, in the form that these networks use, draws the kernel's entries with the variance $2/(k^2 d)$. A channel of the output sums $k^2 c$ products.
-# Over images and pixels it therefore has the variance
-#
-# $$
-# k^2 c \cdot \frac{2}{k^2 d} \cdot \frac{1}{2\rho} = \frac{c}{d\,\rho} .
-# $$ (eq-forwards)
-#
-# **One layer, backwards.** Three factors multiply the squared norm of the gradient. The convolution gives $2c/d$, whatever its stride. The ReLU lets half of it through:
-# $\tfrac12$. The batch normalisation divides by the variance $v$ of its own input: $1/v$. Together: $c/(d\,v)$.
-#
-# **A block with an identity skip** has three layers, $4n \to n \to n \to 4n$. Its input has the variance $q$. By {eq}`eq-forwards` the second normalisation sees $4/\rho$
-# and the third $1/\rho$. From the last layer to the first the factors are $\rho/4$, $\rho/4$ and $4/q$. The product is $\rho^2/(4q)$, and the skip adds the
-# gradient itself:
-#
-# $$
-# \lVert g_l \rVert^2 = \Bigl(1 + \frac{\rho^2}{4 q_l}\Bigr) \lVert g_{l+1} \rVert^2 ,
-# \qquad r_l = \Bigl(1 + \frac{\rho^2}{4 q_l}\Bigr)^{-1/2} .
-# $$ (eq-identity)
-#
-# The branch's output has the variance $1/(4\rho)$, so that $q_{l+1} = q_l + 1/(4\rho)$. The variance grows from block to block, and the ratio comes nearer to 1. The deviation
-# falls like one over the block's number, and the product of the ratios falls only like a power of it.
-#
-# **A Plain block** has the branch alone. Its input is another block's output, $q = 1/(4\rho)$. The squared norm is multiplied by $\rho^3$ at every block, and the ratio is
-#
-# $$
-# r = \rho^{-3/2} \approx 0.563
-# $$ (eq-plain)
-#
-# at every depth and every width, the second and third transitions included. So a Plain network is not norm-preserving at its start: on the way to the input the gradient grows by a constant factor in
-# each block, that is exponentially.
-#
-# **A ResNet's transition** goes from $c$ to $4n$ channels. Its skip is a convolution that begins behind the block's first ReLU. There the branch brings
-# $\tfrac{\rho}{4} \cdot \tfrac{\rho n}{c} \cdot \tfrac{2c}{n} = \tfrac{\rho^2}{2}$ and the skip $\tfrac{2c}{4n}$. The ReLU and the normalisation are still to come, $\tfrac12$ and $1/q$:
-#
-# $$
-# r = \Bigl(\frac{4 q}{\rho^2 + c/n}\Bigr)^{1/2} ,
-# \qquad q_{\text{behind}} = \Bigl(1 + \frac{c}{n}\Bigr) \frac{1}{4\rho} .
-# $$ (eq-transition)
-#
-# In the first stage $c/n = 1$, in the others $c/n = 2$. A second transition comes behind the $N$ blocks of a stage, so that its $q$ is $(N+1)/(4\rho)$ and its ratio is
-# $\bigl((N+1)/(\rho(\rho^2+2))\bigr)^{1/2}$. It grows with the square root of the depth: the deeper a ResNet, the less its transitions keep the norm, while its other blocks keep it better.
-# This is the weakness that the paper's changed transitions remove. **A ProcResNet's transition** is a convolution held so that $r = 1$ for a gradient that is spread evenly over the
-# directions; the held kernel leaves the variance of a channel as it is, so that $q$ goes on growing from stage to stage.
-#
-# Calculations of this kind are known for other networks: the polynomial growth that skips bring {cite}`yang2017`, the exponential one of batch normalisation without them {cite}`yang2019`, and
-# residual blocks that begin near the identity {cite}`de2020`. Those for a ResNet's transitions were made for this page.
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Ratios before the first update, geometric means over the seeds: measured (points, squares for transitions) and predicted. The solid line and the crosses take the measured variance of each block's input, the dotted line takes the theory's own. Points on the line mean that the theory holds.", "name": "fig-beginning"}, "image": {"alt": "Nine panels, ratio against block: points on lines that rise towards one within each stage of a residual network."}}
-if len(start):
-    display(draw.beginnings(start, f"Before the first update, {label}"))
-# %% tags=["hide-input"]
-Markdown(sentences.theory(beginning.accuracy(start)))
-
-# %% tags=["hide-input"]
-accuracy = beginning.accuracy(start)
-if len(accuracy):
-    short = {
-        "first transition": "first",
-        "later transitions": "later",
-        "residual": "width",
-    }
-    ways = {"off": "measured variance", "off_unmeasured": "theory alone"}
-    wide = (
-        accuracy.rename(columns=ways)
-        .replace({"blocks": short})
-        .pivot(index="network", columns="blocks", values=list(ways.values()))
-    )
-    display(dashes(wide.loc[accuracy.network.unique()].round(3)))
-    display(
-        Markdown(
-            "The table has the median size of the logarithm of the measured ratio over the predicted one: of the `first` transition, of the `later` ones, and of the blocks of "
-            "constant `width`. On the left the measured variance of a block's input is put in, on the right the theory's own; there is a dash where it has none."
-        )
-    )
-
-# %% [markdown]
-# Why is a ResNet's first transition off? Batch normalisation divides the gradient in each channel by that channel's own variance. So $q$ in the equations is the harmonic mean
-# over the channels. Between random blocks all channels are alike, and every mean is the same. Behind the stem they are not: it sees three correlated colours of
-# smooth images, so that some channels vary much and others hardly at all. A small experiment on the embedded sample of CIFAR-10 puts both means into
-# {eq}`eq-transition`.
-
-# %% tags=["nbval-ignore-output", "hide-input"]
-stems = beginning.stems(range(5))
-display(stems.round(3).set_index("seed"))
-measured, *predicted = stems[["measured", "by_arithmetic", "by_harmonic"]].mean()
+# %% tags=["remove-input"]
 Markdown(
-    f"Mean over {len(stems)} seeds: measured {measured:.2f}, predicted {predicted[0]:.2f} with the arithmetic mean of the channels' variances and "
-    f"{predicted[1]:.2f} with the harmonic one."
+    f"* {sentences.norms(ratios)}\n"
+    f"* {sentences.norms(ratios, 'transition')}"
 )
 
 # %% [markdown]
-# The same is to be expected of the first blocks of a ProcResNet, because their input is still nearly an image.
+# ### Where Plain networks break
 #
-# How does training leave the prediction?
+# The paper blames one block of the deeper Plain networks, the first transition: its ratio becomes so large that the network with the largest depth cannot converge. Which way round its ratio is we cannot read from our copy of the text, whose formulas are
+# lost. A ratio far below 1 means that the gradient at the block's input, which is what the stem learns by, is many times the one at its output.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Each block's ratio before training and after some epochs, with the prediction for the beginning, at the largest depth; geometric means over the seeds. Look at which blocks stay on the coloured line.", "name": "fig-profiles"}, "image": {"alt": "Three panels, one for each architecture: the ratio against the block's number at several epochs."}}
-deepest = max(studies.GRID_DEPTHS)
-followed = beginning.followed(ratios, start)
-last = int(followed.epoch.max()) if len(followed) else 0
-shown = sorted({0, 1, 5, last} & set(range(last + 1)))
-if len(start):
-    display(draw.profiles(followed, deepest, shown, f"Ratios, {label}"))
+# %% tags=["remove-input"]
+Markdown(sentences.first_transitions(ratios))
 
-# %% tags=["hide-input"]
-left = explanation.left(ratios, start)
-if len(left):
-    display(left.drop(columns="precision").round(3).set_index("network"))
-    display(
-        Markdown(
-            "The table has the median over the blocks of constant width of the size of the logarithm of the ratio over its first prediction."
-        )
+# %% [markdown]
+# The paper reports that its Plain network with the largest of these depths became numerically unstable and stopped after about ten epochs. That it trained in float32 is assumed, so that runs in float32 are counted here, too, where there are any. A run that finished *did not
+# learn* if its test error never left the region of guessing.
+
+# %% tags=["remove-input"]
+every_precision = studies.final_errors(studies.main_grid(records))
+Markdown(
+    sentences.ended(every_precision)
+    or sentences.missing(
+        sentences.GRID, preset, depth=20, schedule="constant"
     )
-else:
-    display(
-        about(
-            [],
-            f"a ratio before the first update of {sentences.GRID}",
-            depth=20,
-            schedule="constant",
-        )
-    )
+)
 
 # %% [markdown]
 # (figure-four)=
 # ## Figure 4: loss and error
 #
-# The paper says that deeper Plain networks train worse, and deeper ResNets and ProcResNets train better; and that the test error fluctuates most for
-# Plain and least for ProcResNet. Its figure is a plot without numbers.
+# The paper says that deeper Plain networks train worse, and deeper ResNets and ProcResNets train better. It also says that the test error fluctuates most for Plain and least for ProcResNet. Its figure is a plot without numbers.
+# In {numref}`fig-learning` compare the three depths within a column; {numref}`tab-errors` has the numbers.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Training loss, a mean over the epoch while the weights change, and test error at its end. Lines are means over the seeds, bands their standard deviation; the grey line is the error of guessing. Compare the three depths within a column.", "name": "fig-learning"}, "image": {"alt": "Six panels of lines over the epochs: loss above, test error below, one column for each architecture, one kind of line for each depth."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Training loss, a mean over the epoch while the weights change, and test error at its end. Lines are means over the seeds, bands their standard deviation; the grey line is the error of guessing.", "name": "fig-learning"}, "image": {"alt": "Six panels of lines over the epochs: loss above, test error below, one column for each architecture, one kind of line for each depth."}}
 if len(curves):
-    display(draw.learning(curves, f"Loss and error, {label}", guessing=90))
-# %% tags=["hide-input"]
-fluctuation = (
-    claims.CLAIMS["F4b"].tables(grid)["fluctuation"] if grid else pd.DataFrame()
-)
-display(Markdown(sentences.errors(errors)))
-display(Markdown(sentences.widths(fluctuation)))
-display(about(grid, sentences.GRID, depth=20, schedule="constant"))
+    title = f"Loss and error, {label}"
+    display(draw.learning(curves, title, guessing=90))
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test error of the last epoch, mean ± standard deviation over the seeds, and the standard deviation of its change from one epoch to the next.", "name": "tab-errors"}}
+fluctuation = pd.DataFrame()
+if grid:
+    tables = claims.CLAIMS["F4b"].tables(grid)
+    fluctuation = tables["fluctuation"]
+by_depth = studies.by_depth(errors, fluctuation)
+if len(by_depth):
+    display(HTML(fitted(by_depth, "errors")))
 
 # %% [markdown]
-# A network that does not learn guesses the same class in every epoch, so that its error does not fluctuate at all. Little fluctuation is a sign of calm only
-# where a network learns.
+# A network that does not learn guesses the same class in every epoch, so that its error does not fluctuate at all. Little fluctuation is a sign of calm only where a network learns.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 Markdown(sentences.unlearnt(errors))
 
 # %% [markdown]
 # ## Table I: the generalisation gap
 #
-# The gap is the test error less the training error, in points, and the table has its mean and its largest value over the epochs. The paper does not say which training error it took. Both are taken:
-# the `running` one is a mean over an epoch, of augmented images, while the weights change; the `clean` one is measured at the epoch's end, without augmentation. The first column of the paper's table was lost in our copy, so the depths of its rows are
-# *inferred* from the text. The paper's values belong to longer training on all images, so the figures here are not to be compared with them one by one. The order of the architectures may be.
+# {numref}`tab-gaps` has the test error less the training error, its mean and its largest value over the epochs. The paper's values belong to longer training on all images, so that the order of the architectures may be compared and the single values may not. The first column of
+# the paper's table was lost in our copy: the depths of its rows are *inferred* from the text.
+#
+# The paper does not say which training error it took, and both are here. The *running* one is a mean over an epoch, of augmented images, while the weights change. The *clean* one is measured at the epoch's end, without augmentation.
 
-# %% tags=["hide-input"]
-table = studies.table_1(grid).drop(columns="precision").set_index(["network", "n"])
-table.columns = pd.MultiIndex.from_tuples([name.split() for name in table.columns])
-if len(table):
-    display(dashes(table))
-about(
-    grid,
-    "the networks of Table I at a constant rate",
-    depth=20,
-    schedule="constant",
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The generalisation gap in points, by the running and by the clean training error, beside the paper's; mean ± standard deviation over the seeds.", "name": "tab-gaps"}}
+table = studies.table_1(grid).drop(columns="precision")
+table = table.assign(network=table.network.map(sentences.titled))
+table.columns = pd.MultiIndex.from_tuples(
+    [(*name.split(), "")[:2] for name in table.columns]
 )
+if len(table):
+    display(HTML(fitted(table, "gaps", index=False)))
 
 # %% [markdown]
-# ## Table II: test errors
+# ## Tables II and III: test errors
 #
-# The paper compares each ResNet with its ProcResNet, with and without the last ReLU of a block ("EraseReLU"), on two data sets. The `paper` trained for long on all images, so that its
-# errors are not to be compared with those of a smaller preset. `here` stands a mean ± standard deviation over the seeds; `failed` counts runs that diverged or stayed at the error of guessing.
+# The paper's Table II compares each ResNet with its ProcResNet, with and without the last ReLU of a block ("EraseReLU"), on two data sets. Its Table III asks on CIFAR-100 whether the {term}`projection` helps, or whether it is enough to move the convolution
+# in front of the skip: *free* is the changed transition without its projection. {numref}`tab-test-errors` has both, and two rows more than the paper: the free one on CIFAR-10, and the transitions held [as the published code holds them](02b_published.ipynb).
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test errors in per cent, mean ± standard deviation over the seeds, beside the paper's. The paper trained for long on all images, so that the two are not to be compared one by one.", "name": "tab-test-errors"}}
+kind = ("steps", 2)  # the falling rate, a projection every second step
 classified = [
-    r for r in usual if (r.config.schedule, r.config.project_every) == ("steps", 2)
+    r
+    for r in usual
+    if (r.config.schedule, r.config.project_every) == kind
 ]
 ended = studies.final_errors(classified)
-printed = {
+missing = float("nan")
+second = {
     name: {"cifar10": row[1], "cifar100": row[2]}
     for name, row in paper.TABLE_II.items()
 }
+third = {
+    name: {"cifar10": missing, "cifar100": error}
+    for name, error in claims.CLAIMS["TIII"].ORDER.items()
+    if name not in second
+}
+ours = {"procresnet-166-published": {"cifar10": missing}}
+printed = second | third | ours
 shown = [r for r in classified if r.network in printed]
+here = f"here ({sentences.size(preset, shown)})"
+table = studies.beside(ended, printed).pivot(
+    index="network", columns="dataset", values=["paper", "here"]
+)
+table = table.loc[list(printed)].dropna(axis=1, how="all")
+names = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+table = table.rename(columns=names | {"here": here})
+table.index = list(map(sentences.titled, table.index))
+table = table.rename_axis(columns=[None, None])
+present = table.columns[(table.notna() & (table != "")).any()]
+HTML(fitted(table[present], "test-errors"))
 
-
-def headed(table, runs):
-    """The table with what the two errors are of in their columns' heads."""
-    here = f"here ({sentences.size(preset, runs)})"
-    named = {"paper": "paper (300 epochs)", "here": here}
-    return dashes(table.rename(columns=named)).set_index("network")
-
-
-display(headed(studies.beside(ended, printed), shown))
+# %% tags=["remove-input"]
 about(shown, "a network of Table II with its falling rate", depth=164)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test errors of the networks of Table II on CIFAR-10, a point a run; a bar is the mean of several runs. Where a network has one run, its place among the others shows nothing.", "name": "fig-table-two"}, "image": {"alt": "Points on a line of errors for each network."}}
-on_ten = ended[(ended.dataset == "cifar10") & ended.network.isin(list(printed))]
-if len(on_ten):
-    display(
-        draw.error_dots(
-            on_ten,
-            "network",
-            list(printed),
-            f"Table II, {preset}, {precision}, {sentences.seeds(shown)}",
-        )
-    )
-
 # %% [markdown]
-# ## Table III: the transition with and without its projection
-#
-# Does the projection help, or is it enough to move the convolution in front of the skip? The paper asks it on CIFAR-100: the original ResNet, the
-# changed transition without the projection, and with it. CIFAR-10 is this book's addition. The last row is held as [the published code](02b_published.ipynb) holds it.
+# Where a network has one run, its place among the others in {numref}`fig-test-errors` shows nothing.
 
-# %% tags=["hide-input"]
-third = {
-    name: {"cifar100": error} for name, error in claims.CLAIMS["TIII"].ORDER.items()
-}
-names = [*list(third)[::-1], "procresnet-166-published"]
-extension = {name: {"cifar10": float("nan")} for name in names}
-both = pd.concat([studies.beside(ended, third), studies.beside(ended, extension)])
-compared_in_three = [r for r in classified if r.network in names]
-display(headed(both, compared_in_three))
-about(
-    compared_in_three,
-    "a network of Table III with its falling rate",
-    arch="procresnet",
-    depth=164,
-    project="false",
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test errors on CIFAR-10 of the networks of Tables II and III, a point a run; a bar is the mean of several runs.", "name": "fig-test-errors"}, "image": {"alt": "Points on a line of errors for each network."}}
+wanted = (ended.dataset == "cifar10") & ended.network.isin(
+    list(printed)
 )
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test errors on CIFAR-10 with the original transition, with the changed one, and with the changed one held, a point a run; a bar is the mean of several runs. Where a network has one run, its place among the others shows nothing.", "name": "fig-table-three"}, "image": {"alt": "Points on a line of errors for each kind of transition."}}
-held = ended[(ended.dataset == "cifar10") & ended.network.isin(names)]
-if len(held):
+on_ten = ended[wanted]
+if len(on_ten):
+    title = f"{preset}, {precision}, {sentences.seeds(shown)}"
+    names = on_ten.network.map(sentences.titled)
+    order = [sentences.titled(name) for name in printed]
     display(
         draw.error_dots(
-            held,
-            "network",
-            names,
-            f"Table III, {preset}, {precision}, {sentences.seeds(compared_in_three)}",
+            on_ten.assign(name=names),
+            "name",
+            order,
+            f"Tables II and III, {title}",
         )
     )
 
 # %% [markdown]
-# ## Figure 5: fewer parameters for the same error
+# ## Figure 5, and projecting less often
 #
 # The paper's Figure 5 says that ProcResNet-274 slightly outperforms ResNet-1001, with about a quarter of its parameters.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
+pair = claims.CLAIMS["F5"].NETWORKS
 fifth = [
     r
     for size in dict.fromkeys((preset, "paper"))
     for r in studies.stored(size, roots)
-    if r.network in claims.CLAIMS["F5"].NETWORKS and r.config.schedule == "steps"
+    if r.network in pair and r.config.schedule == "steps"
 ]
-rows = studies.final_errors(fifth).assign(preset=[r.config.preset for r in fifth])
-if fifth:
-    display(
-        studies.summed_up(rows, ["network", "preset", "precision", "parameters"])
-        .round(2)
-        .set_index("network")
+rows = studies.final_errors(fifth)
+columns = ["network", "precision"]
+lines = [
+    f"* {sentences.titled(row.network)} in {row.precision}: "
+    f"{studies.told(row.mean, row.sd, row.n)} per cent"
+    for row in studies.summed_up(rows, columns).itertuples(index=False)
+]
+costs = price.here(results_root()).of(claims.CLAIMS["F5"], "figure_5")
+Markdown(
+    "\n".join(lines)
+    or sentences.missing(
+        " and ".join(map(sentences.titled, pair)),
+        "paper",
+        arch="procresnet",
+        depth=272,
     )
-else:
-    display(
-        Markdown(
-            sentences.missing(
-                " and ".join(claims.CLAIMS["F5"].NETWORKS),
-                "paper",
-                arch="procresnet",
-                depth=272,
-            )
-            + " What they would take: "
-            + price.here(results_root()).of(claims.CLAIMS["F5"], "figure_5")
-        )
-    )
+    + f" What they would take: {costs}"
+)
 
 # %% [markdown]
-# ## Projecting less often
-#
-# A projection costs time, so the paper makes it every second step only, "without hurting the performance much". What it costs is measured in [chapter 2](02_projection.ipynb).
-# Here is whether it hurts.
+# A projection costs time, so the paper makes it every second step only, "without hurting the performance much". What it costs is measured in [chapter 2](02_projection.ipynb). Here is whether it hurts:
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 seldom = [
     r
     for r in usual
-    if claims.CLAIMS["O2"].takes(r.config) and r.config.schedule == "steps"
+    if claims.CLAIMS["O2"].takes(r.config)
+    and r.config.schedule == "steps"
 ]
-often = studies.final_errors(seldom)
-display(
-    studies.summed_up(often, ["network", "project_every"])
-    .sort_values(["network", "project_every"])
-    .round(2)
-    .set_index("network")
+often = studies.summed_up(
+    studies.final_errors(seldom), ["network", "project_every"]
 )
-about(
-    seldom,
-    "a ProcResNet projected at several intervals",
-    arch="procresnet",
-    depth=20,
-    project_every=4,
+often = often.sort_values(["network", "project_every"])
+Markdown(
+    sentences.seldom(often)
+    or sentences.missing(
+        "a ProcResNet projected at several intervals",
+        preset,
+        arch="procresnet",
+        depth=20,
+        project_every=4,
+    )
 )
 
 # %% [markdown]
 # (explains)=
 # ## Does norm preservation explain the accuracy?
 #
-# The paper attributes its better errors to better norm preservation. Its own experiments change the architecture each time, and with it much else. Two things can be looked at here.
-# The first is an association: across the runs on record, does the final test error go with how far the blocks were from 1?
+# The paper attributes its better errors to better norm preservation. Its own experiments change the architecture each time, and with it much else. Two things can be looked at here: whether error and norm preservation go together, and what happens when norm preservation alone is changed.
+#
+# ### The association
+#
+# Across the runs on record, does the final test error go with how far the blocks were from 1? If norm preservation decided the error, the points of one colour in {numref}`fig-explanation` would rise to the right.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Final test error against the distance from 1 of the median block, its mean over the epochs, as a factor; a point a run. Hollow points are runs that did not learn. If norm preservation decided the error, the points of one colour would rise to the right.", "name": "fig-explanation"}, "image": {"alt": "Two scatter plots of test error against the distance from one: blocks of constant width, and transitions."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Final test error against the distance from 1 of the median block, its mean over the epochs, as a factor; a point a run. Hollow points are runs that did not learn.", "name": "fig-explanation"}, "image": {"alt": "Two scatter plots of test error against the distance from one: blocks of constant width, and transitions."}}
 deviating = explanation.deviations(grid)
 if len(deviating):
-    display(draw.explanation(deviating, f"Error and norm preservation, {label}"))
-# %% tags=["hide-input"]
-if len(compared):
-    display(compared.round(3).set_index("runs"))
-    display(
-        Markdown(
-            "`rho` is Spearman's rank correlation. `p` is the share of random reassignments of the errors to the runs that correlate at least as strongly."
-        )
-    )
-Markdown(sentences.association(compared))
+    title = f"Error and norm preservation, {label}"
+    display(draw.explanation(deviating, title))
 
 # %% [markdown]
-# Such correlations are to be read with care:
+# The correlations in {numref}`tab-correlations` are to be read with care, and none of them shows a cause:
 #
 # * Across *all* runs the architecture decides both quantities. A correlation there may say no more than that one architecture differs from the others in both.
 # * *Within an architecture* the depth does the same: it changes the ratios and the error together.
 # * *Within networks* only the seed differs. This is the fairest of these comparisons, and the one with the least variation to see anything by.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Spearman's rank correlation of the final test error with the distance from 1 of the median block. The p-value is the share of random reassignments of the errors to the runs that correlate at least as strongly.", "name": "tab-correlations"}}
+if len(compared):
+    table = compared.round(3).rename(columns={"rho": "correlation"})
+    table = table.pivot(
+        index=["runs", "n"],
+        columns="blocks",
+        values=["correlation", "p"],
+    ).loc[list(dict.fromkeys(compared.runs))]
+    table = table.rename_axis(columns=[None, None]).reset_index()
+    display(HTML(fitted(table, "correlations", index=False)))
+
+# %% tags=["remove-input"]
+Markdown(sentences.cause(compared))
+
+# %% [markdown]
+# ### Interventions
 #
-# None of them shows a cause.
+# An intervention changes norm preservation alone. The networks are ProcResNets with the same seeds, whose three transitions are {term}`held` at a *factor* of the {term}`target`: the ratio of each of them becomes one over the factor. If norm preservation is what helps, a factor below 1 and one
+# above 1 should both do harm.
 #
-# ## Interventions
-#
-# The second thing to look at is what happens when norm preservation alone is changed. The networks here are ProcResNets with the same seeds, whose three transitions are held at a *factor* of the
-# norm-preserving target: the ratio of each of them becomes one over the factor. Others have one transition changed, or transitions that are not held (*free*), that are set to
-# the target once and not trained (*fixed*), or that are held as the published code does it. Each is compared with the network of the same seed that is held at the target. If
-# norm preservation is what helps, a factor below 1 and one above 1 should both do harm.
+# Other networks have one transition changed, or transitions that are {term}`free`, that are set to the target once and not trained (*fixed*), or that are held as the published code does it. Each is compared with the network of the same seed that is held at the target: {numref}`fig-interventions` shows the
+# differences, and {numref}`tab-interventions` their means.
 #
 # A factor also multiplies what the skip carries, against what the branches add. So harm need not come from the gradient's norm alone; that none is seen would say more.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test error less that of the same seed's network held at the target, in points. Small marks are seeds, large ones their mean with its confidence interval. Above zero the intervention does harm.", "name": "fig-interventions"}, "image": {"alt": "Two panels of differences: by the factor on the target, and for the other interventions."}}
-changed = interventions.stored(preset, roots)
-pairs = interventions.differences(interventions.runs(changed))
-effects = interventions.effects(pairs)
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test error less that of the same seed's network held at the target, in points. Small marks are seeds, large ones their mean with its confidence interval, where there are several seeds. Above zero the intervention does harm.", "name": "fig-interventions"}, "image": {"alt": "Two panels of differences: by the factor on the target, and for the other interventions."}}
 if len(pairs):
-    precisions = ", ".join(sorted(set(pairs.precision)))
-    seeds = f"n = {effects.n.min()} to {effects.n.max()}"
-    display(
-        paired_differences(
-            pairs, effects, f"Interventions, {preset}, {precisions}, {seeds}"
-        )
+    title = ", ".join(
+        ["Interventions", preset, *sorted(set(pairs.precision))]
     )
+    display(paired_differences(pairs, effects, title))
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The mean difference of the test error from that at the target, in points, with its interval of confidence and the number of seeds; and by how much the transitions' mean log ratio moved.", "name": "tab-interventions"}}
 if len(pairs):
-    display(effects.drop(columns=["way", "at", "factor"]).round(3).set_index("setting"))
-    display(
-        Markdown(
-            f"*{changed[0].config.left_out()} `python -m paperlib sweep workflow/config/interventions.yaml` makes all of these runs.*"
-        )
+    table = effects.assign(
+        interval=[
+            f"{row.low:+.2f} to {row.high:+.2f}" if row.n > 1 else ""
+            for row in effects.itertuples()
+        ],
+        mean=[f"{mean:+.2f}" for mean in effects["mean"]],
+        moved=[f"{shift:+.2f}" for shift in effects["shift"]],
+    ).rename(
+        columns={
+            "label": "intervention",
+            "mean": "mean difference",
+            "moved": "log ratio moved",
+        }
     )
-else:
-    display(
-        Markdown(
-            f"*There is no record of an intervention at the {preset} preset yet. `python -m paperlib sweep workflow/config/interventions.yaml` makes all of them, and {sentences.command(preset, arch='procresnet', depth=20, hold_at=2)} one.*"
+    first = ["setting", "intervention", "mean difference"]
+    table = table[[*first, "interval", "n", "log ratio moved"]]
+    display(HTML(fitted(table, "interventions", index=False)))
+
+# %% tags=["remove-input"]
+plan = "workflow/config/interventions.yaml"
+sweep = f"`python -m paperlib sweep {plan}`"
+one_command = sentences.command(
+    preset, arch="procresnet", depth=20, hold_at=2
+)
+Markdown(
+    f"{sentences.intervened(effects)}\n\n"
+    f"**{sentences.answer(answered)}**\n\n"
+    f"*{changed[0].config.left_out()} {sweep} makes all of these runs.*"
+    if len(pairs)
+    else f"**{sentences.answer(answered)}**\n\n"
+    f"*There is no record of an intervention at the {preset} preset "
+    f"yet. {sweep} makes all of them, and {one_command} one.*"
+)
+
+# %% [markdown]
+# (before-training)=
+# ## Before the first update: what theory predicts
+#
+# The ratios at epoch 0 need no training to be understood. Random weights fix them, and three short steps give their values with no parameter to fit. The gradient is taken to be independent of the activations, which is what mean-field theory assumes.
+#
+# **One layer, forwards.** A layer is a batch normalisation, a ReLU and a $k \times k$ convolution from $c$ to $d$ channels. Behind the normalisation a unit's values are about standard Gaussian. Behind the ReLU they have the second moment $\tfrac12$ and the mean $1/\sqrt{2\pi}$, so their variance is
+#
+# $$
+# \frac12 - \frac1{2\pi} = \frac{1}{2\rho}, \qquad \rho = \frac{\pi}{\pi - 1} \approx 1.467 .
+# $$
+#
+# He's start {cite}`he2015`, in the form that these networks use, draws the kernel's entries with the variance $2/(k^2 d)$. A channel of the output sums $k^2 c$ products. Over images and pixels it therefore has the variance
+#
+# $$
+# k^2 c \cdot \frac{2}{k^2 d} \cdot \frac{1}{2\rho} = \frac{c}{d\,\rho} .
+# $$ (eq-forwards)
+#
+# **One layer, backwards.** Three factors multiply the squared norm of the gradient. The convolution gives $2c/d$, whatever its stride. The ReLU lets half of it through: $\tfrac12$. The batch normalisation divides by the variance $v$ of its own input: $1/v$. Together they give $c/(d\,v)$.
+#
+# **A block with an identity skip** has three layers, $4n \to n \to n \to 4n$, and its input has the variance $q$. By {eq}`eq-forwards` the second normalisation sees $4/\rho$ and the third $1/\rho$. From the last layer to the first the factors are $\rho/4$, $\rho/4$ and $4/q$. Their product is $\rho^2/(4q)$, and the skip adds
+# the gradient itself:
+#
+# $$
+# \lVert g_l \rVert^2 = \Bigl(1 + \frac{\rho^2}{4 q_l}\Bigr) \lVert g_{l+1} \rVert^2 ,
+# \qquad r_l = \Bigl(1 + \frac{\rho^2}{4 q_l}\Bigr)^{-1/2} .
+# $$ (eq-identity)
+#
+# The branch's output has the variance $1/(4\rho)$, so that $q_{l+1} = q_l + 1/(4\rho)$. The variance grows from block to block, and the ratio comes nearer to 1. The deviation falls like one over the block's number, and the product of the ratios falls only like a power of it.
+#
+# **A Plain block** has the branch alone, and its input is another block's output. [Exercise 1](results-exercises) shows that
+#
+# $$
+# r = \rho^{-3/2} \approx 0.563
+# $$ (eq-plain)
+#
+# at every depth and every width, the second and third transitions included. So a Plain network is not norm-preserving at its start: on the way to the input the gradient grows by a constant factor in each block, that is, exponentially.
+#
+# **A ResNet's transition** goes from $c$ to $4n$ channels, and its skip is a convolution that begins behind the block's first ReLU. There the branch brings $\tfrac{\rho}{4} \cdot \tfrac{\rho n}{c} \cdot \tfrac{2c}{n} = \tfrac{\rho^2}{2}$ and the skip $\tfrac{2c}{4n}$. The ReLU and the normalisation are still to come, $\tfrac12$ and $1/q$:
+#
+# $$
+# r = \Bigl(\frac{4 q}{\rho^2 + c/n}\Bigr)^{1/2} ,
+# \qquad q_{\text{behind}} = \Bigl(1 + \frac{c}{n}\Bigr) \frac{1}{4\rho} .
+# $$ (eq-transition)
+#
+# In the first stage $c/n = 1$, in the others $c/n = 2$. A second transition comes behind the $N$ blocks of a {term}`stage`, so that its $q$ is $(N+1)/(4\rho)$ and its ratio is $\bigl((N+1)/(\rho(\rho^2+2))\bigr)^{1/2}$. It grows with the square root of the depth: the deeper a ResNet, the less its transitions keep the
+# norm, while its other blocks keep it better. This is the weakness that the paper's changed transitions remove.
+#
+# **A ProcResNet's transition** is a convolution held so that $r = 1$ for a gradient that is spread evenly over the directions. The held kernel leaves the variance of a channel as it is, so that $q$ goes on growing from stage to stage.
+#
+# Calculations of this kind are known for other networks: the polynomial growth that skips bring {cite}`yang2017`, the exponential one of batch normalisation without them {cite}`yang2019`, and residual blocks that begin near the identity {cite}`de2020`. Those for a ResNet's transitions were made for this page.
+#
+# In {numref}`fig-beginning` points on the line mean that the theory holds; {numref}`tab-theory`, which opens on a click, has the deviations network by network.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Ratios before the first update, geometric means over the seeds: measured (points, squares for transitions) and predicted. The solid line and the crosses take the measured variance of each block's input, the dotted line takes the theory's own.", "name": "fig-beginning"}, "image": {"alt": "Nine panels, ratio against block: points on lines that rise towards one within each stage of a residual network."}}
+if len(start):
+    title = f"Before the first update, {label}"
+    display(draw.beginnings(start, title))
+
+# %% tags=["remove-input"]
+accuracy = beginning.accuracy(start)
+Markdown(sentences.theory(accuracy))
+
+# %% tags=["hide-input", "hide-output"] mystnb={"figure": {"caption": "The median size of the logarithm of the measured ratio over the predicted one, with the measured variance of a block's input and with the theory's own; a dash where it has none.", "name": "tab-theory"}}
+if len(accuracy):
+    short = {
+        "first transition": "first transition",
+        "later transitions": "later ones",
+        "residual": "constant width",
+    }
+    ways = {
+        "off": "measured variance",
+        "off_unmeasured": "theory alone",
+    }
+    wide = (
+        accuracy.rename(columns=ways)
+        .replace({"blocks": short})
+        .pivot(
+            index="network",
+            columns="blocks",
+            values=list(ways.values()),
         )
+    ).loc[accuracy.network.unique()]
+    wide.index = list(map(sentences.titled, wide.index))
+    wide = wide.rename_axis(columns=[None, None]).round(3)
+    display(HTML(fitted(wide, "theory")))
+
+# %% [markdown]
+# Why is a ResNet's first transition off? Batch normalisation divides the gradient in each channel by that channel's own variance, so that $q$ in the equations is the harmonic mean over the channels. Between random blocks all channels are alike, and every mean is the same. Behind the stem they are not: it sees three correlated
+# colours of smooth images, so that some channels vary much and others hardly at all. A small experiment on the embedded sample of CIFAR-10 puts both means into {eq}`eq-transition`. The same is to be expected of the first blocks of a ProcResNet, because their input is still nearly an image.
+
+# %% tags=["nbval-ignore-output", "remove-input"]
+stems = beginning.stems(range(5))
+kinds = ["measured", "by_arithmetic", "by_harmonic"]
+measured, arithmetic, harmonic = stems[kinds].mean()
+Markdown(
+    f"The ratio of that transition, a mean over {len(stems)} seeds: "
+    f"measured {measured:.2f}, predicted {arithmetic:.2f} with the "
+    f"arithmetic mean of the channels' variances and {harmonic:.2f} "
+    "with the harmonic one."
+)
+
+# %% [markdown]
+# How does training leave the prediction? {numref}`fig-profiles` shows which blocks stay on the coloured line.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Each block's ratio before training and after some epochs, with the prediction for the beginning, at the largest depth; geometric means over the seeds.", "name": "fig-profiles"}, "image": {"alt": "Three panels, one for each architecture: the ratio against the block's number at several epochs."}}
+deepest = max(studies.GRID_DEPTHS)
+followed = beginning.followed(ratios, start)
+last = int(followed.epoch.max()) if len(followed) else 0
+epochs = sorted({0, 1, 5, last} & set(range(last + 1)))
+if len(start):
+    title = f"Ratios, {label}"
+    display(draw.profiles(followed, deepest, epochs, title))
+
+# %% tags=["remove-input"]
+Markdown(
+    sentences.left(explanation.left(ratios, start), deepest)
+    or sentences.missing(
+        f"a ratio before the first update of {sentences.GRID}",
+        preset,
+        depth=20,
+        schedule="constant",
     )
+)
 
 # %% [markdown]
 # (paper-scale)=
 # ## At the paper's scale
 #
-# What is on record of the paper's full protocol stands here, apart from the smaller runs. Nothing that is said above is about it. The gaps of Table I are compared, not judged:
-# one run has no spread, and which of the table's rows belongs to which depth is inferred. (An earlier form of the rule judged the mean gap, too, and called it in agreement.)
+# What is on record of the paper's full protocol stands here, apart from the smaller runs. Nothing that is said above is about it. {numref}`tab-paper-scale` has the figures, and {numref}`fig-paper-scale` the ratios.
+#
+# The gaps of Table I are compared, not judged: one run has no spread, and which of the table's rows belongs to which depth is inferred. (An earlier form of the rule judged the mean gap, too, and called it in agreement.)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "What the runs of the paper's full protocol gave, beside what the paper prints for the same network.", "name": "tab-paper-scale"}}
 large = studies.stored("paper", roots)
 large_grid = studies.main_grid(large)
 if large:
-    compared = [paper.compare(r).assign(network=r.network) for r in large]
-    display(pd.concat(compared).set_index("network"))
+    each = [
+        paper.compare(r).assign(network=sentences.titled(r.network))
+        for r in large
+    ]
+    table = pd.concat(each)
+    first = ["network", "quantity"]
+    table = table[[*first, *table.columns.drop(first)]]
+    display(HTML(fitted(table, "paper-scale", index=False)))
+
+# %% tags=["remove-input"]
+if large:
     made = "; ".join(
-        f"{r.network}: seed {r.config.seed}, {r.config.precision}, {r.provenance.last.device.name}, commit {r.provenance.short_commit}"
+        f"{sentences.titled(r.network)}: seed {r.config.seed}, "
+        f"{r.config.precision}, {r.provenance.last.device.name}, "
+        f"commit {r.provenance.short_commit}"
         for r in large
     )
-    display(
-        Markdown(
-            f"*{made}. `make gpu` makes them where there is a GPU, and `{large[0].provenance.command}` the first one.*"
-        )
-    )
+    said = f"*{made}. `make gpu` makes them where there is a GPU.*"
 else:
-    display(
-        Markdown(sentences.missing("any run", "paper", depth=20, schedule="constant"))
+    said = sentences.missing(
+        "any run", "paper", depth=20, schedule="constant"
     )
+Markdown(said)
 
-# %% tags=["hide-input"]
-at_full_scale = sentences.at_full_scale(studies.ratios(large_grid))
-for text in at_full_scale:
-    display(Markdown(text))
-if at_full_scale:
-    display(
-        Markdown(
-            "One run has no spread: how much another seed would differ is not known."
-        )
-    )
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Ratios of the runs at the paper's scale, the form of Figure 3. Epoch 0 is missing in older records.", "name": "fig-paper-scale"}, "image": {"alt": "Lines over the epochs, one panel for each network on record."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Ratios of the runs at the paper's scale, the form of the paper's Figure 3. Epoch 0 is missing in older records.", "name": "fig-paper-scale"}, "image": {"alt": "Lines over the epochs, one panel for each network on record."}}
 there = {(r.config.arch, r.config.depth) for r in large_grid}
+large_ratios = studies.ratios(large_grid)
 if there:
+    kinds = ", ".join(sorted({r.config.precision for r in large_grid}))
     display(
         draw.ratio_grid(
-            studies.first_seeds(studies.ratios(large_grid)),
-            title=f"Paper's scale, {', '.join(sorted({r.config.precision for r in large_grid}))}, n = 1",
-            archs=[a for a in draw.TITLES if a in {arch for arch, _ in there}],
+            studies.first_seeds(large_ratios),
+            title=f"Paper's scale, {kinds}, n = 1",
+            archs=[
+                a
+                for a in draw.TITLES
+                if a in {arch for arch, _ in there}
+            ],
             depths=sorted({depth for _, depth in there}),
         )
     )
 
-# %% [markdown]
-# ## Verdicts
-#
-# Each claim of Section 4 has a rule, which was written before the runs that it judges, and so has the question of this book's interventions. A run that is smaller than the paper's protocol decides nothing: its verdict says what the rule
-# finds at this scale, and that the paper's scale has not been tested. Where there is a verdict at the paper's scale, it stands beside it. The [scorecard](00_scorecard.ipynb) has them beside all other claims.
-
-# %% tags=["hide-input"]
-mine = [claim.name for claim in claims.section4.CLAIMS + claims.interventions.CLAIMS]
-known = {
-    (f.claim, f.preset): f  # of two, that of the folder of runs
-    for root in roots
-    for f in claims.read_all(root, only=mine)
-    if f.preset in (preset, "paper") or f.claim == "TIIp"  # a count has no preset
-}
-findings = sorted(known.values(), key=lambda f: mine.index(f.claim))
-print(claims.report(findings))
-
-# %% tags=["hide-input"]
-lacking = [name for name in mine if name not in {f.claim for f in findings}]
+# %% tags=["remove-input"]
+at_full_scale = sentences.at_full_scale(large_ratios)
 Markdown(
-    f"*No finding is on record yet for {', '.join(lacking)}. `python -m paperlib measure {' '.join(lacking)} --preset {preset} --out results` measures them.*"
-    if lacking
-    else "*Every claim of Section 4 has a finding on record.*"
+    "The numbers in brackets are factors away from 1, means over the "
+    f"first and over the last {studies.WINDOW} epochs:\n\n"
+    + "\n".join(f"* {text}" for text in at_full_scale)
+    + "\n\nOne run has no spread: how much another seed would differ "
+    "is not known."
+    if at_full_scale
+    else ""
 )
+
+# %% [markdown]
+# (results-exercises)=
+# ## Exercises
+#
+# **1. A Plain block.** Derive {eq}`eq-plain` from {eq}`eq-forwards` and from the three factors that a layer puts on the squared norm of the gradient. Why does the number of channels drop out?
+#
+# :::{admonition} Solution
+# :class: dropdown
+# The block's input is another block's output, whose last layer goes from $n$ to $4n$ channels. By {eq}`eq-forwards` it has the variance $1/(4\rho)$. A layer gives the factor $c/(d\,v)$. The first one, from $4n$ to $n$ with $v = 1/(4\rho)$, gives $16\rho$. The second one, with $v = 4/\rho$, gives $\rho/4$, and so does the third, from $n$ to
+# $4n$ with $v = 1/\rho$. The product is $\rho^3$, and the ratio is one over its root. The channels drop out because $c/d$ stands in the factor, and its inverse in the variance that the next layer divides by.
+#
+# ```python
+# import math
+#
+# from paperlib import mean_field
+#
+# rho = math.pi / (math.pi - 1)
+# assert math.isclose((16 * rho * rho / 4 * rho / 4) ** -0.5, rho**-1.5)
+# assert math.isclose(mean_field.PLAIN, rho**-1.5)
+# ```
+# :::
+#
+# **2. Two training errors, two gaps.** Averaging over an epoch makes the running training error larger than the clean one, and so does augmentation. What does that do to the gap? In the `desk` runs of {numref}`tab-gaps` the clean gap of the residual networks is the smaller one all the same. What may work the other way?
+#
+# :::{admonition} Solution
+# :class: dropdown
+# The two gaps differ by the two training errors alone: the clean gap is the running gap, plus the running error, less the clean error. So averaging and augmentation make the clean gap the larger one. Here the clean error is the larger error, although its images are easier.
+# What else differs is the batch normalisation: the running error uses the statistics of its own batch, the clean one the averages that are kept for testing. At a high rate these lag behind the weights, for training images as for test images. The records do not isolate this cause.
+#
+# ```python
+# from paperlib.store import results_root
+# from paperlib.studies import section4
+#
+# records = section4.main_grid(section4.stored("desk", [results_root()]))
+# residual = section4.curves(r for r in records if r.config.arch != "plain")
+# assert residual.clean_train_error.mean() > residual.train_error.mean()
+# ```
+# :::
+#
+# **3. A correlation without a cause.** Make up two groups of four runs whose errors and distances have a rank correlation above 0.7 over all eight, and none within either group. Which of the groups in {numref}`tab-correlations` guards against this?
+#
+# :::{admonition} Solution
+# :class: dropdown
+# Let the second group have larger values of both quantities, and let the order within a group be one that correlates with nothing. The row *within networks* guards against it: there each network's mean is taken away first, and errors change places only within a network.
+#
+# ```python
+# import numpy as np
+#
+# from paperlib.studies.explanation import spearman
+#
+# distance = np.array([1, 2, 3, 4, 11, 12, 13, 14.0])
+# error = np.array([2, 4, 1, 3, 12, 14, 11, 13.0])
+# overall, p = spearman(distance, error)
+# assert overall > 0.7 and p < 0.05
+# assert spearman(distance[:4], error[:4])[0] == 0
+# assert spearman(distance[4:], error[4:])[0] == 0
+# ```
+# :::
+#
+# **4. Why the differences are paired.** Five seeds end with errors of 61, 55, 68, 58 and 63 per cent at the target, and of 62, 57, 68.5, 59.5 and 64 per cent at another factor. Give the mean difference with its interval of 95 per cent confidence, once by pairs and once as if the two groups were independent. What does pairing take away?
+#
+# :::{admonition} Solution
+# :class: dropdown
+# The mean difference is 1.2 points either way. By pairs its interval is from 0.5 to 1.9, which shows harm. As independent groups it is from about $-5$ to 8, which shows nothing. A seed fixes the first weights and the order of the images, and makes both of its runs better or worse. Pairing takes this common part away.
+#
+# ```python
+# import numpy as np
+# from scipy.stats import ttest_ind, ttest_rel
+#
+# target = np.array([61, 55, 68, 58, 63.0])
+# other = np.array([62, 57, 68.5, 59.5, 64.0])
+# paired = ttest_rel(other, target).confidence_interval()
+# apart = ttest_ind(other, target).confidence_interval()
+# assert np.isclose(np.mean(other - target), 1.2)
+# assert np.allclose(paired, (0.5, 1.9), atol=0.05)
+# assert apart.low < -5 < 0 < 7.5 < apart.high
+# ```
+# :::
+#
+# ## What follows
+#
+# This chapter read what the paper's networks do. [Chapter 6](06_your_network.ipynb) puts the same tools into a network of your own: it watches the ratios, holds the convolutions that no skip leads around, and says when that does nothing.

@@ -13,41 +13,34 @@
 # %% [markdown]
 # # Use it in your own network
 #
-# After this page you can watch how every block of your network changes the norm of the gradient, hold the convolutions that the gradient cannot get around, or make them
-# norm-preserving exactly, and you know when that does nothing. All of it takes a few lines around a training loop that you have.
+# A few lines around a training loop that you have show how every {term}`block` of your network changes the norm of the gradient, hold the convolutions that the gradient cannot get around, or make them {term}`norm-preserving` exactly. They also say when that does nothing.
 #
-# | | |
-# |---|---|
-# | **needs** | two CPU cores; besides `paperlib` only torch, torchvision, pandas and matplotlib |
-# | **fetches** | nothing; the images are the CIFAR-10 sample that comes with the library |
-# | **takes** | about half a minute |
+# The training in this page is short and its networks are small, so that you can change everything and run it again. What long training of the paper's networks shows is in [chapter 5](05_results.ipynb).
 #
-# In short:
+# :::{card} About this chapter
+# :class-card: chapter-card
 #
-# | you want to | write |
-# |---|---|
-# | see where gradients vanish or explode | `with GradientNorms(model) as probe:` around the loop, then `print(probe)` |
-# | hold the convolutions that no skip leads around | `with NormPreserving(model, example=images).attach(optimizer):` around the loop |
-# | make one layer norm-preserving exactly, for any shape | `orthogonal(layer)` before the optimiser is made |
-# | know the singular values of a layer | `singular_values(layer, input_size=32)` |
-#
-# The training in this page is short and its networks are small, so that you can change everything and run it again. What
-# long training of the paper's networks shows is in [chapter 5](05_results.ipynb).
+# - **Shows:** the library in a network of your own: watch it, hold it, before and after, and a model with attention
+# - **Decides:** no claim; it is a guide, and what it measures is on small networks
+# - **Needs:** two CPU cores, 2 GB of memory; besides `paperlib` only torch, torchvision, pandas and matplotlib
+# - **Fetches:** nothing; the images are the CIFAR-10 sample that comes with the library
+# - **Takes:** about half a minute, in full ([measured](../book/reproducibility.md))
+# - **Run it:** `papermill notebooks/06_your_network.ipynb out.ipynb`
+# :::
 
 # %% tags=["parameters"]
 seeds = 3
 steps = 30
 
-# %%
+# %% tags=["hide-input"]
 # %matplotlib inline
-import math
 import warnings
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
 import torchvision
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 from torch import nn
 
 from paperlib import (
@@ -62,12 +55,36 @@ from paperlib import (
 from paperlib.figures import your_network as draw
 from paperlib.spectrum import operator_norm_bound
 from paperlib.studies import your_network as studies
+from paperlib.studies.tables import fitted
 from paperlib.trunk import explain_trunk
 
+# %% tags=["hide-input"]
 data = cifar.load("cifar10", "sample")
 pixels = data.train_images / 255
 images = (pixels - data.mean[:, None, None]) / data.std[:, None, None]
 labels = data.train_labels
+small = studies.small_images(data)
+
+# %% tags=["hide-input"]
+# Two experiments of this page, whose figures and tables come later.
+layers, losses = studies.before_and_after(
+    small, labels, range(seeds), steps=steps
+)
+summary = studies.summary(layers, losses)
+scaled = studies.ratios_by_scale(small[:64], labels[:64], [0.5, 1, 2])
+
+# %% tags=["remove-input", "nbval-ignore-output"]
+Markdown(studies.found(layers, summary, scaled))
+
+# %% [markdown]
+# ## In short
+#
+# | you want to | write |
+# |---|---|
+# | see where gradients vanish or explode | `with GradientNorms(model) as probe:` around the loop, then `print(probe)` |
+# | hold the convolutions that no skip leads around | `with NormPreserving(model, example=images).attach(optimizer):` around the loop |
+# | make one layer norm-preserving exactly, for any shape | `orthogonal(layer)` before the optimiser is made |
+# | know the singular values of a layer | `singular_values(layer, input_size=32)` |
 
 # %% [markdown]
 # ## Watch
@@ -82,12 +99,13 @@ with GradientNorms(resnet) as probe:
 print(probe)
 
 # %% [markdown]
-# A ratio is the norm of the gradient at a block's output over the one at its input. At 1 the block keeps it. Above 1 the gradient shrinks on its way back through the block,
-# below 1 it grows. Ratios multiply over the blocks, which is why the plot has a logarithmic scale. The numbers are also there as rows (`probe.table()`), as a tensor (`probe.ratios()`), and as averages over the
+# A {term}`ratio` is the norm of the gradient at a block's output over the one at its input. At 1 the block keeps it. Above 1 the gradient shrinks on its way back through the block,
+# below 1 it grows. Ratios multiply over the blocks, which is why {numref}`fig-your-resnet` has a logarithmic scale. The numbers are also there as rows (`probe.table()`), as a tensor (`probe.ratios()`), and as averages over the
 # steps (`probe.averages()`).
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The gradient-norm ratio of each block of a ResNet-18 with random weights: `probe.plot()`.", "name": "fig-your-resnet"}, "image": {"alt": "Eight points, one for each block, on a logarithmic axis around a line at 1."}}
 ax = probe.plot()
+
 # %% [markdown]
 # A vision transformer is watched in the same way. The first attempt finds a surprise, and the last column says what it is:
 
@@ -122,9 +140,11 @@ with GradientNorms(vit) as probe:
 class Attend(nn.Module):
     """A residual block: attention, and a skip past it."""
 
-    def __init__(self, width):
+    def __init__(self, width, heads=4):
         super().__init__()
-        self.attention = nn.MultiheadAttention(width, 4, batch_first=True)
+        self.attention = nn.MultiheadAttention(
+            width, heads, batch_first=True
+        )
 
     def forward(self, x):
         return x + self.attention(x, x, x, need_weights=False)[0]
@@ -140,6 +160,8 @@ with (
     GradientNorms(model, inner, input_gradient="vjp") as own,
 ):
     F.cross_entropy(model(tokens), labels[:8]).backward()
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "What four attention layers send back of the gradient, and the ratios of their blocks between the two values that this allows.", "name": "tab-attention"}}
 delta = 1 / own.ratios()
 pd.DataFrame(
     {
@@ -152,7 +174,7 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# The last column, one over the ratio of the attention alone, is how much of the gradient's norm the attention sends back. It is the paper's $\delta$, measured along the one gradient that there is, and by the triangle inequality the ratio of the whole block lies between the two
+# The last column of {numref}`tab-attention`, one over the ratio of the attention alone, is how much of the gradient's norm the attention sends back. It is the paper's $\delta$, measured along the one gradient that there is, and by the triangle inequality the ratio of the whole block lies between the two
 # columns beside it. So the first use tells *how* the gradient changes, the second one *what* in a block could change it. Attention gets its input three times, as query, key and value; all three paths count.
 #
 # **In a real loop.** A forward pass without a backward pass, such as validation, is no step and does no harm. With gradient accumulation each part of the batch is a step of its own:
@@ -174,8 +196,12 @@ print(steps_seen)
 
 # %%
 scaler = torch.amp.GradScaler("cpu", init_scale=1024)
-with GradientNorms(vit) as plain, GradientNorms(vit, scale=scaler) as told:
-    scaler.scale(F.cross_entropy(vit(images[:16]), labels[:16])).backward()
+with (
+    GradientNorms(vit) as plain,
+    GradientNorms(vit, scale=scaler) as told,
+):
+    loss = F.cross_entropy(vit(images[:16]), labels[:16])
+    scaler.scale(loss).backward()
 factor = (plain.norms() / told.norms()).mean()
 print(f"norms of the one over norms of the other: {factor:.0f}")
 difference = (plain.ratios() - told.ratios()).abs().max()
@@ -208,14 +234,16 @@ print(held)
 
 # %% [markdown]
 # The three 1 × 1 convolutions are exact: from the smallest to the largest, their singular values are now at `1.00 to 1.00` of the target. The first convolution is not, because its kernel has several taps, and one projection of those is no exact one. It comes nearer with each projection.
-# `start="projected"` brings it there at once:
+# `start="projected"` brings it there at once, as {numref}`tab-projected` shows:
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The smallest and the largest singular value of each held convolution, over its target, after the projected start.", "name": "tab-projected"}}
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     held = NormPreserving(resnet, example=images[:2], start="projected")
-columns = ["name", "target", "lowest", "highest"]
-pd.DataFrame(held.describe())[columns].round(2)
+ranges = pd.DataFrame(held.describe()).set_index("name")
+ranges = ranges[["target", "lowest", "highest"]].round(2)
+ranges.columns = ["target", "lowest over it", "highest over it"]
+ranges.rename_axis("convolution")
 
 # %% [markdown]
 # **Why the others are passed over.** A path without convolutions, the skip, leads around them, and brings the gradient back whatever they do. `explain_trunk` says this for every layer:
@@ -249,8 +277,7 @@ print(NormPreserving(unet, convs=convs, relu=True))
 # ## Before and after
 #
 # What does it do? Take a plain network of ten convolutions, each with a ReLU, without normalisation and without skips (`studies.plain_network()`): here the norm matters, since nothing corrects it. It is trained in four ways, on the same batches of the
-# CIFAR sample, with images of half the size. They differ in one line each:
-#
+# CIFAR sample, with images of half the size. They differ in one line each; {numref}`fig-before-after` and {numref}`tab-before-after` have what comes of it:
 #
 # * *free, PyTorch's start*: nothing is done;
 # * *free, He's start*: `nn.init.kaiming_normal_(conv.weight)` for each convolution;
@@ -258,45 +285,17 @@ print(NormPreserving(unet, convs=convs, relu=True))
 # * *orthogonal*: `orthogonal(conv, relu=True)` for each convolution.
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The gradient-norm ratio of each layer of a plain network, in the first step and as the average of the last ten. Lines: geometric means over the seeds; bands: one standard deviation. At 1 the norm is kept.", "name": "fig-before-after"}, "image": {"alt": "Two panels. Before training the free network from PyTorch's start lies far above 1 at every layer and the three others lie near 1. After training its ratios are nearer to 1, but vary from layer to layer and from seed to seed."}}
-small = studies.small_images(data)
-runs = small, labels, range(seeds)
-layers, losses = studies.before_and_after(*runs, steps=steps)
+# layers, losses = studies.before_and_after(small, labels, range(seeds))
 draw.before_and_after(layers, "A plain network, free and held")
 
-# %% tags=["hide-input", "nbval-ignore-output"]
-summary = studies.summary(layers, losses)
-pd.DataFrame(
-    {
-        name: [
-            f"{mean:.2f} ± {sd:.2f}"
-            for mean, sd in zip(summary[name], summary[f"{name}_sd"], strict=True)
-        ]
-        for name in ("off_before", "off_after", "loss")
-    },
-    index=summary.index,
-)
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"caption": "By what factor a layer changes the gradient's norm, up or down, on average, and the loss at the end: mean ± standard deviation over the seeds.", "name": "tab-before-after"}}
+HTML(fitted(studies.written(summary), "before-after"))
 
-# %% tags=["hide-input", "nbval-ignore-output"]
-free, he, kept, exact = (summary.loc[kind] for kind in studies.KINDS)
-first = layers[(layers.when == "before") & (layers.kind == free.name)]
-shrunk = math.exp(first.groupby("seed").log_ratio.sum().mean())
-spreads = (he.loss_sd**2 + kept.loss_sd**2) ** 0.5
-gap = kept.loss - he.loss
-Markdown(
-    f"`off` is the factor by which a layer changes the gradient's norm, up or down, on average; n = {seeds} seeds, mean and standard deviation. "
-    f"From PyTorch's start it is {free.off_before:.1f} in the first step: on its way through all layers the gradient shrinks by a factor of about {float(f'{shrunk:.1g}'):,.0f}, and after {steps} steps the loss is {free.loss:.2f}, where guessing "
-    f"has {math.log(10):.2f}. From He's start a layer is off by a factor of {he.off_before:.2f} in the first step, and of {he.off_after:.2f} in the last ones. Held it is off by {kept.off_before:.2f} and {kept.off_after:.2f}, and orthogonal by {exact.off_before:.2f} and {exact.off_after:.2f}. "
-    f"The losses are {he.loss:.2f} ± {he.loss_sd:.2f} (He's start), {kept.loss:.2f} ± {kept.loss_sd:.2f} (held) and {exact.loss:.2f} ± {exact.loss_sd:.2f} (orthogonal). "
-    + (
-        "Held and He's start differ by less than their spread, "
-        if abs(gap) < spreads
-        else f"Held has the {'lower' if gap < 0 else 'higher'} loss, by more than the spread of the two, "
-    )
-    + "and so few seeds and steps decide nothing about accuracy."
-)
+# %% tags=["remove-input", "nbval-ignore-output"]
+Markdown(studies.told(layers, summary, steps))
 
 # %% [markdown]
-# Two things to take from it. A good start does most of the work: what holding adds is that the kernels stay where they began, however long the training is and whatever the optimiser does. And a kernel that is held is not yet a gradient that is held. The
+# There are two things to take from it. A good start does most of the work: what holding adds is that the kernels stay where they began, however long the training is and whatever the optimiser does. And a kernel that is held is not yet a gradient that is held. The
 # kernels of the last network are exact in every step, and its ratios are not: the target assumes that a ReLU takes half of the energy and that gradients have no preferred directions, which [chapter 3](03_channel_grid.ipynb) measures.
 
 # %% [markdown]
@@ -304,18 +303,26 @@ Markdown(
 # ## A batch normalisation behind a held convolution cancels its scale
 #
 # This is the case to know, since most networks have it. A normalisation divides by the standard deviation of what it gets. A kernel that is twice as large gives an output with twice the standard deviation, and after the division nothing has
-# changed, for the output as for the gradient. Take a convolution that is held at half of its target, at the target, and at twice its target (`scale=`), and measure the ratio of the block:
+# changed, for the output as for the gradient. Take a convolution that is held at half of its target, at the target, and at twice its target (`scale=`), and measure the ratio of the block ({numref}`tab-scale`):
 
-# %% tags=["nbval-ignore-output"]
-scaled = studies.ratios_by_scale(small[:64], labels[:64], [0.5, 1, 2])
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The ratio of a block whose convolution is held at some multiples of its target, by what stands behind the convolution.", "name": "tab-scale"}}
+# scaled = studies.ratios_by_scale(small[:64], labels[:64], [0.5, 1, 2])
 table = scaled.pivot(index="behind", columns="scale", values="ratio")
-table.loc[list(studies.BEHIND)].round(3)
+table = table.loc[list(studies.BEHIND)]
+table.round(3).add_prefix("× ").rename_axis(
+    index="behind the convolution", columns=None
+)
 
-# %% tags=["hide-input", "nbval-ignore-output"]
-nothing, normalisation, skipped = (table.loc[behind] for behind in studies.BEHIND)
+# %% tags=["remove-input", "nbval-ignore-output"]
+nothing, normed, skipped = (
+    table.loc[behind] for behind in studies.BEHIND
+)
 Markdown(
-    f"With nothing behind the convolution but the ReLU, four times the scale divides the ratio by {nothing[0.5] / nothing[2]:.1f}. With a batch normalisation it divides it by {normalisation[0.5] / normalisation[2]:.3f}. "
-    f"With a normalisation and a skip past it, by {skipped[0.5] / skipped[2]:.1f}."
+    "With nothing behind the convolution but the ReLU, four times "
+    f"the scale divides the ratio by {nothing[0.5] / nothing[2]:.1f}. "
+    "With a batch normalisation it divides it by "
+    f"{normed[0.5] / normed[2]:.3f}. With a normalisation and a skip "
+    f"past it, by {skipped[0.5] / skipped[2]:.1f}."
 )
 
 # %% [markdown]
@@ -334,9 +341,9 @@ print(held.normalised)
 # ## Exactly, for any shape
 #
 # `project` returns the nearest norm-preserving kernel, cropped to its few taps, and repeating it comes closer. Where a kernel of several taps has as many output as input channels it stalls far from the target; so it often does with a stride $s$ and $s^2$ times as many. `orthogonal` builds the kernel from
-# free parameters that can be nothing but norm-preserving, for every number of channels, size and stride. The range of the singular values, over the target:
+# free parameters that can be nothing but norm-preserving, for every number of channels, size and stride. {numref}`tab-exactly` has the range of the singular values over the target:
 
-# %%
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The smallest to the largest singular value of a kernel over its target: as PyTorch makes it, projected, and orthogonal.", "name": "tab-exactly"}}
 shapes = [
     (8, 16, 3, 1),
     (8, 8, 3, 1),
@@ -349,9 +356,11 @@ kernels["range"] = [
     f"{low:.2f} to {high:.2f}"
     for low, high in zip(kernels.lowest, kernels.highest, strict=True)
 ]
-kernels.pivot(index="kernel", columns="treatment", values="range").loc[
-    kernels.kernel.unique(), kernels.treatment.unique()
-]
+table = kernels.pivot(
+    index="kernel", columns="treatment", values="range"
+)
+table = table.loc[kernels.kernel.unique(), kernels.treatment.unique()]
+table.rename_axis(columns=None)
 
 # %% [markdown]
 # Any optimiser trains it, as long as it is made afterwards. Here a U-Net without normalisation learns to remove noise from images, with every layer orthogonal but the last, which has no ReLU and gives the pixels:
@@ -384,8 +393,9 @@ print(probe)
 # The blocks of a U-Net are no chain, since some outputs are used twice; hence `"vjp"`. After the training every kernel is where it was in the beginning:
 
 # %%
-ranges = [spread(conv.weight, 8, conv.stride[0], relu=True) for conv in convs]
-print([f"{low:.4f} to {high:.4f}" for low, high in ranges])
+for conv in convs:
+    low, high = spread(conv.weight, 8, conv.stride[0], relu=True)
+    print(f"{low:.4f} to {high:.4f}")
 
 # %% [markdown]
 # What a layer's weight was is given up, because a trained kernel cannot be written in this form: it is for training from the beginning. `torch.nn.utils.parametrize.remove_parametrizations(conv, "weight")` leaves an ordinary convolution afterwards.
@@ -393,31 +403,43 @@ print([f"{low:.4f} to {high:.4f}" for low, high in ranges])
 # %% [markdown]
 # ## The spectrum of any layer
 #
-# `singular_values`, `operator_norm` and `operator_norm_bound` take a layer as it is, with its padding, stride, dilation and groups, on an input of the given size. All are differentiable, so that they can be part of a loss. Beside
-# them stands a dense decomposition of the layer's Jacobian, which knows nothing of convolutions:
+# `singular_values`, `operator_norm` and `operator_norm_bound` take a layer as it is, with its padding, stride, dilation and groups, on an input of the given size. All are differentiable, so that they can be part of a loss. In {numref}`tab-dense` they stand beside a dense decomposition of the layer's Jacobian, which knows nothing of convolutions:
 
-# %%
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The norm of layers of many kinds and its bound, beside a dense decomposition, and by how much the two differ.", "name": "tab-dense"}}
 torch.manual_seed(0)
+image = (8, 8, 8)
+wraps = {"padding": 1, "padding_mode": "circular"}
 examples = {
-    "Conv1d, stride 2": (nn.Conv1d(8, 16, 3, stride=2, padding=1), (8, 32)),
-    "Conv2d": (nn.Conv2d(8, 16, 3, padding=1), (8, 8, 8)),
-    "Conv2d, circular": (
-        nn.Conv2d(8, 16, 3, padding=1, padding_mode="circular"),
-        (8, 8, 8),
+    "Conv1d, stride 2": (nn.Conv1d(8, 16, 3, 2, padding=1), (8, 32)),
+    "Conv2d": (nn.Conv2d(8, 16, 3, padding=1), image),
+    "Conv2d, circular": (nn.Conv2d(8, 16, 3, **wraps), image),
+    "depthwise": (nn.Conv2d(8, 8, 3, padding=1, groups=8), image),
+    "dilated": (
+        nn.Conv2d(4, 8, 3, padding=2, dilation=2),
+        (4, 10, 10),
     ),
-    "depthwise": (nn.Conv2d(8, 8, 3, padding=1, groups=8), (8, 8, 8)),
-    "dilated": (nn.Conv2d(4, 8, 3, padding=2, dilation=2), (4, 10, 10)),
-    "transposed, stride 2": (nn.ConvTranspose2d(8, 4, 4, 2, padding=1), (8, 6, 6)),
+    "transposed, stride 2": (
+        nn.ConvTranspose2d(8, 4, 4, 2, padding=1),
+        (8, 6, 6),
+    ),
     "Linear": (nn.Linear(64, 32), (64,)),
 }
-double = {name: (layer.double(), shape) for name, (layer, shape) in examples.items()}
-beside = studies.beside_dense(double).set_index("layer")
-beside.assign(
-    difference=["below 1e-9" if x < 1e-9 else f"{x:.0e}" for x in beside["difference"]]
-).round(4)
+double = {
+    name: (layer.double(), shape)
+    for name, (layer, shape) in examples.items()
+}
+beside = studies.beside_dense(double)
+for column in ("dense", "norm", "bound"):
+    beside[column] = beside[column].map("{:.4f}".format)
+beside["difference"] = [
+    "below 1e-9" if x < 1e-9 else f"{x:.0e}"
+    for x in beside["difference"]
+]
+heads = {"values": "singular values", "dense": "norm, dense"}
+HTML(fitted(beside.rename(columns=heads), "dense", index=False))
 
 # %% [markdown]
-# `difference` is over the norm, and the largest among all singular values and the norm. The bound needs no iteration and is never below the norm. A dense decomposition is possible for small inputs only; `operator_norm` is not bound to them:
+# The difference is over the norm, and the largest among all singular values and the norm. The bound needs no iteration and is never below the norm. A dense decomposition is possible for small inputs only; `operator_norm` is not bound to them:
 
 # %% tags=["nbval-ignore-output"]
 conv = nn.Conv2d(32, 32, 3, padding=1)
@@ -540,3 +562,7 @@ print(singular_values(conv, input_size=28, padding="circular").shape)
 # assert before < 0.3 and 0.5 < after < 2
 # ```
 # :::
+#
+# ## What follows
+#
+# The [scorecard](00_scorecard.ipynb) has every claim of the paper with its verdict, and the library's own pages describe each function with its shapes and errors. If your network is of a kind that this page does not have, [which networks work](../book/compatibility.md) lists those that were tried.

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from paperlib.figures._style import PALETTE, look, panels
+from paperlib.figures._style import PALETTE, WIDTH, look, panels
 
 SIDE = 0.13  # how far beside a mean its seeds are drawn, of the distance between two places
 
@@ -34,7 +34,7 @@ def _beside(x: float, shift: float, step: float) -> float:
 def paired_differences(pairs: pd.DataFrame, means: pd.DataFrame, title: str = "") -> Figure:
     """By how much interventions change the test error, against the same seed's network that is held at the target.
 
-    On the left all three transitions are held at a factor of the target; on the right is everything else.  Small marks
+    Above all three transitions are held at a factor of the target; below is everything else.  Small marks
     are seeds, large ones means with their interval.  Above 0 the intervention does harm.  Each setting has a colour.
 
     Parameters
@@ -55,10 +55,8 @@ def paired_differences(pairs: pd.DataFrame, means: pd.DataFrame, title: str = ""
     settings = list(dict.fromkeys(pairs["setting"]))
     dosed = {name: (table["way"] == "held") & (table["at"] == "all") for name, table in (("p", pairs), ("m", means))}
     rest = list(dict.fromkeys(pairs[~dosed["p"]]["label"]))
-    wide = max(len(rest), 2)
-    options = {"sharey": True, "width_ratios": [5, max(wide, 4)]}
-    with panels(1, 2, (9.5, 3.9), title, **options) as (figure, axes):
-        dose, other = axes[0]
+    with panels(2, 1, (WIDTH, 5.6), title, sharey=True) as (figure, axes):
+        dose, other = axes[:, 0]
         factors = {row.label: float(row.factor) for row in pairs[dosed["p"]].itertuples()}
         places = {label: float(i) for i, label in enumerate(rest)}
         for i, setting in enumerate(settings):
@@ -83,10 +81,17 @@ def _dress(dose: Axes, other: Axes, factors: list[float], labels: list[str]) -> 
     dose.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     dose.xaxis.set_minor_locator(NullLocator())
     dose.set_xlabel("factor on the target (diamond: the baseline)")
-    dose.set_ylabel("test error less the baseline's,\npoints")
+    for ax in (dose, other):
+        ax.set_ylabel("test error less\nthe baseline's, points")
     dose.set_title("All three transitions at a factor", loc="left")
     other.set_xlim(-0.5, max(len(labels), 1) - 0.3)
-    other.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
+    other.set_xticks(range(len(labels)), [_broken(label) for label in labels], fontsize=9)
     other.set_title("Other interventions", loc="left")
     if not labels:
         other.text(0.5, 0.6, "none on record", transform=other.transAxes, ha="center", color=".4")
+
+
+def _broken(label: str) -> str:
+    """A label in two lines where its factor, or its last word, goes into a second one."""
+    first, _, factor = label.partition(" × ")
+    return f"{first}\n× {factor}" if factor else label.replace(" ", "\n", 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,10 @@ from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from paperlib.figures._style import (
+    ARCHITECTURES,
     DIVERGING,
     PALETTE,
+    WIDTH,
     headline,
     line_at_one,
     lines,
@@ -30,9 +32,10 @@ from paperlib.figures._style import (
     whole_numbers,
 )
 
-TRAIN, TEST, TRANSITION = PALETTE[0], PALETTE[3], PALETTE[1]
-STAGES = (PALETTE[0], PALETTE[2], PALETTE[4])
-KINDS = {"residual": "Blocks with a constant width", "transition": "Transition blocks"}
+# No network's own colour, since these tell apart what is in one run.
+EARLY, LATE, TRANSITION = ".6", ".15", PALETTE[1]
+STAGES = (PALETTE[9], PALETTE[5], PALETTE[4])
+KINDS = {"residual": "Blocks of constant width", "transition": "Transitions"}
 RATIO = "‖∂E/∂x$_{l+1}$‖ / ‖∂E/∂x$_l$‖"
 
 
@@ -46,8 +49,8 @@ def learning_curves(epochs: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``epoch``, ``lr``, ``train_loss``, ``test_loss``, ``train_error``, ``test_error`` (errors in per cent).
     """
-    parts = (("train", TRAIN, "--"), ("test", TEST, "-"))
-    with panels(1, 2, (9.5, 3.4), title) as (figure, axes):
+    parts = (("train", EARLY, "--"), ("test", LATE, "-"))
+    with panels(1, 2, (WIDTH, 3.0), title) as (figure, axes):
         loss, error = axes[0]
         for ax, what in ((loss, "loss"), (error, "error")):
             for part, colour, style in parts:
@@ -95,13 +98,13 @@ def ratio_heatmap(blocks: pd.DataFrame, title: str = "", limit: float | None = N
     named = blocks.drop_duplicates("block").set_index("block").loc[table.index]
     r = limit or _range(table.stack())
     extent = (table.columns[0] - 0.5, table.columns[-1] + 0.5, len(table) + 0.5, 0.5)
-    with panel((8.2, min(7.5, max(2.6, 0.115 * len(table) + 1.2))), title) as (figure, ax):
+    with panel((WIDTH, min(6.5, max(2.6, 0.1 * len(table) + 1.2))), title) as (figure, ax):
         ax.grid(False)
         norm = LogNorm(1 / r, r)
         image = ax.imshow(table, aspect="auto", cmap=DIVERGING, norm=norm, interpolation="nearest", extent=extent)
         transitions = [i for i, kind in enumerate(named.kind, 1) if kind == "transition"]
         ticks = sorted({1, len(table), *transitions})
-        ax.set_yticks(ticks, [f"{named.name.iloc[i - 1].replace('_', ' ')}  ({i})" for i in ticks], fontsize=8)
+        ax.set_yticks(ticks, [f"{named.name.iloc[i - 1].replace('_', ' ')}  ({i})" for i in ticks], fontsize=9)
         for i in transitions[1:]:
             ax.axhline(i - 0.5, color=".35", lw=0.8)
         ax.set_ylabel("block")
@@ -132,7 +135,7 @@ def ratio_lines(blocks: pd.DataFrame, title: str = "") -> Figure:
         "residual": {"lw": 1, "alpha": 0.55},
         "transition": {"lw": 2, "marker": "s", "ms": 4, "ls": "--"},
     }
-    with panels(1, 2, (9.5, 3.8), title) as (figure, axes):
+    with panels(1, 2, (WIDTH, 3.4), title) as (figure, axes):
         for ax, (kind, name) in zip(axes[0], KINDS.items(), strict=True):
             part = blocks[blocks.kind == kind]
             r = _range(np.exp(part.log_ratio))
@@ -166,8 +169,8 @@ def gradient_profile(blocks: pd.DataFrame, title: str = "") -> Figure:
     Columns: ``epoch``, ``block``, ``kind``, ``log_ratio``.
     """
     epochs = sorted(blocks.epoch.unique())
-    with panel((9.5, 3.2), title) as (figure, ax):
-        for epoch, colour in {epochs[0]: ".6", epochs[-1]: TRAIN}.items():
+    with panel((WIDTH, 3.0), title) as (figure, ax):
+        for epoch, colour in {epochs[0]: EARLY, epochs[-1]: LATE}.items():
             rows = blocks[blocks.epoch == epoch].sort_values("block", ascending=False)
             # The product of 1/ratio from the output down to block l is ‖∂E/∂x_l‖ / ‖∂E/∂x_{L+1}‖.
             norm = np.exp(-rows.log_ratio.cumsum())
@@ -198,14 +201,16 @@ def _chain(ax: Axes, y: float, rows: Sequence[Any], shown: int, colour: Any) -> 
     """Draw one stage; of a long one only its first and last blocks, ``shown`` places in all."""
     gap = len(rows) > shown
     kept = [*rows[: shown // 2], *rows[-(shown // 2 - 1) :]] if gap else rows
-    ends = ((len(kept) + gap + 0.45, y), (-0.75, y))
-    ax.annotate("", *ends, arrowprops={"arrowstyle": "-|>", "color": ".45", "lw": 1})
+    start = -0.75
+    if gap:
+        ax.plot([start, shown // 2 - 0.45], [y, y], color=".45", lw=1, zorder=1)
+        start = shown // 2 + 0.4
+    ends = ((len(kept) + gap + 0.45, y), (start, y))
+    ax.annotate("", *ends, arrowprops={"arrowstyle": "-|>", "color": ".45", "lw": 1, "shrinkA": 0})
     for i, row in enumerate(kept):
         _box(ax, i + (gap and i >= shown // 2), y, row.skip, TRANSITION if row.kind == "transition" else colour)
     if gap:
-        white = {"fc": "white", "ec": "none", "pad": 1.5}
-        text = f"+{len(rows) - len(kept)}"
-        ax.text(shown // 2, y, text, ha="center", va="center", fontsize=8, zorder=4, bbox=white)
+        ax.text(shown // 2, y, f"+{len(rows) - len(kept)}", ha="center", va="center", fontsize=9)
 
 
 def _words(ax: Axes, skips: set[str], width: int) -> None:
@@ -220,7 +225,7 @@ def _words(ax: Axes, skips: set[str], width: int) -> None:
     for text, colour, wanted in words:
         if wanted:
             ax.text(x - 0.3, -0.62, text, color=colour, fontsize=9, va="center")
-            x += 0.19 * len(text) * (width + 5) / 25 + 0.8
+            x += 0.28 * len(text) * (width + 5) / 25 + 0.8
 
 
 def network(blocks: pd.DataFrame, title: str = "") -> Figure:
@@ -230,31 +235,38 @@ def network(blocks: pd.DataFrame, title: str = "") -> Figure:
     transition that is a convolution alone), ``channels``, ``size``.
     """
     stages = list(blocks.groupby("stage", sort=True))
-    shown = min(max(len(rows) for _, rows in stages), 20)
+    shown = min(max(len(rows) for _, rows in stages), 14)
     width = max(shown, 12)  # short chains keep the shape of their boxes
     with page_style():
-        figure, ax = subplots(1, 1, (9.5, 0.95 * len(stages) + 0.9), layout=None)
+        figure, ax = subplots(1, 1, (WIDTH, 0.85 * len(stages) + 0.8), layout=None)
         figure.subplots_adjust(0.01, 0.02, 0.99, 0.9)
         headline(figure, title)
         ax.set_axis_off()
-        ax.set_xlim(-0.16 * (width + 2), width + 0.9)
+        ax.set_xlim(-0.22 * (width + 2), width + 0.9)
         ax.set_ylim(-0.75, len(stages) - 0.45)
         for (stage, table), colour in zip(stages, STAGES, strict=False):
             y, last = len(stages) - stage, table.iloc[-1]
             text = f"stage {stage}\n{last.channels} × {last['size']} × {last['size']}"
-            ax.text(-0.158 * (width + 2), y, text, va="center", fontsize=9, linespacing=1.4)
+            ax.text(-0.217 * (width + 2), y, text, va="center", fontsize=9, linespacing=1.4)
             _chain(ax, y, list(table.itertuples()), shown, sns.light_palette(colour, 4)[2])
         _words(ax, set(blocks.skip), width)
     return figure
 
 
+def _runs(table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, dict[str, Any]]]:
+    """The rows of each run and how to draw them: in its architecture's colour, where the table knows that."""
+    for _, rows, style in lines(table, "run"):
+        yield rows, style | ({"color": ARCHITECTURES[rows.arch.iloc[0]]} if "arch" in rows else {})
+
+
 def compare_runs(epochs: pd.DataFrame, title: str = "") -> Figure:
     """Test error over the epochs of several runs.
 
-    Columns: ``run`` (its label), ``epoch``, ``test_error``; the lines keep the order of first appearance.
+    Columns: ``run`` (its label), ``epoch``, ``test_error``, and ``arch``, if the runs are to have the colours of their
+    architectures; the lines keep the order of first appearance.
     """
-    with panel((8.2, 3.4), title) as (figure, ax):
-        for _, rows, style in lines(epochs, "run"):
+    with panel((WIDTH, 3.4), title) as (figure, ax):
+        for rows, style in _runs(epochs):
             ax.plot(rows.epoch, rows.test_error, lw=1.6, **style)
         ax.set_ylabel("test error, %")
         _epochs(ax)
@@ -265,12 +277,12 @@ def compare_runs(epochs: pd.DataFrame, title: str = "") -> Figure:
 def compare_ratios(blocks: pd.DataFrame, title: str = "") -> Figure:
     """How far the blocks of several runs are from preserving the norm, residual and transition blocks apart.
 
-    Columns: ``run``, ``epoch``, ``kind``, ``log_ratio``.  Lines are medians over blocks of the size of the log ratio,
-    bands the range from the 10th to the 90th percentile.
+    Columns: ``run``, ``epoch``, ``kind``, ``log_ratio``, and ``arch`` as :func:`compare_runs` takes it.  Lines are
+    medians over blocks of the size of the log ratio, bands the range from the 10th to the 90th percentile.
     """
-    with panels(1, 2, (9.5, 3.6), title, sharey=True) as (figure, axes):
+    with panels(1, 2, (WIDTH, 3.8), title, sharey=True) as (figure, axes):
         for ax, (kind, name) in zip(axes[0], KINDS.items(), strict=True):
-            for _, rows, style in lines(blocks[blocks.kind == kind], "run"):
+            for rows, style in _runs(blocks[blocks.kind == kind]):
                 by = rows.log_ratio.abs().groupby(rows.epoch)
                 middle, colour = by.median(), style["color"]
                 ax.plot(middle.index, middle, **style | {"ms": 4})
@@ -278,6 +290,6 @@ def compare_ratios(blocks: pd.DataFrame, title: str = "") -> Figure:
             ax.set_title(name, loc="left")
             ax.set_yscale("log")
             _epochs(ax)
-        axes[0][0].set_ylabel("|log ratio|  (0: norm kept)")
-        axes[0][0].legend()
+        axes[0][0].set_ylabel("size of ln ratio (0: norm kept)")
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

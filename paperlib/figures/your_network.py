@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from paperlib.figures._style import line_at_one, lines, panels, plain_numbers, whole_numbers
+from paperlib.figures._style import WIDTH, line_at_one, lines, panels, plain_numbers, whole_numbers
 
 
 def before_and_after(layers: pd.DataFrame, title: str = "") -> Figure:
@@ -15,7 +15,7 @@ def before_and_after(layers: pd.DataFrame, title: str = "") -> Figure:
     Columns: ``kind``, ``seed``, ``when`` ("before" or "after"), ``layer``, ``log_ratio``.  Lines are geometric means
     over the seeds, and bands reach one standard deviation to either side.
     """
-    with panels(1, 2, (6.9, 4.3), title, sharey=True) as (figure, axes):
+    with panels(1, 2, (WIDTH, 4.3), title, sharey=True) as (figure, axes):
         for ax, when in zip(axes[0], ("before", "after"), strict=True):
             line_at_one(ax)
             for _, rows, style in lines(layers[layers.when == when], "kind"):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from paperlib.records import Record
 from paperlib.store import Session
+from paperlib.studies.sentences import titled
 
 NEAR = 1.25
 """The factor within which a ratio is called close to 1, as in the rules of the claims."""
@@ -105,3 +106,74 @@ def close(records: Iterable[Record], factor: float = NEAR) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def by_network(records: Iterable[Record], factor: float = NEAR) -> pd.DataFrame:
+    """What :func:`close` counts, one row for all runs of a network in one precision.
+
+    Parameters
+    ----------
+    records : iterable of Record
+        The runs; those that were not watched are left out.
+    factor : float
+        As :func:`close` takes it.
+
+    Returns
+    -------
+    DataFrame
+        Columns: ``network``, ``precision``, ``n`` (runs), and as texts, a value or a range: ``close`` and ``close
+        transitions`` (how many of how many), ``first transition`` (its ratio), ``lowest test error`` (per cent).
+    """
+    watched = [record for record in records if len(record.blocks)]
+    table = close(watched, factor).assign(
+        network=[record.network for record in watched], precision=[record.config.precision for record in watched]
+    )
+    columns = ["network", "precision", "n", "close", "close transitions", "first transition", "lowest test error"]
+    rows = []
+    for key, part in table.groupby(["network", "precision"], sort=False) if len(table) else ():
+        counts = [
+            f"{_range(part[column], 'd')} of {part[whole].iloc[0]}"
+            for column, whole in (("close", "blocks"), ("close transitions", "transitions"))
+        ]
+        ranges = _range(part["first transition"], ".2g"), _range(part["lowest test error"], ".1f")
+        rows.append((*key, len(part), *counts, *ranges))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _range(values: pd.Series, form: str) -> str:
+    """The smallest and the largest of some numbers, or the one that they all are once they are written."""
+    low, high = (format(value, form) for value in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def last_ratios(record: Record) -> str:
+    """The ratios of a run's blocks in its last epoch, in a sentence; empty if the run was not watched."""
+    table = norm_preservation(record)
+    if table.empty:
+        return ""
+    parts = []
+    for row in table[table.epoch == table.epoch.max()].itertuples():
+        blocks = "blocks of constant width" if row.kind == "residual" else "transitions"
+        parts.append(f"those of the {blocks} lie between {row.smallest:.3g} and {row.largest:.3g}")
+    return f"Of the ratios of {titled(record.network)} in epoch {table.epoch.max()}, {' and '.join(parts)}."
+
+
+def found(table: pd.DataFrame) -> str:
+    """What :func:`by_network` says of the networks of depth 164, as the block quote that opens the chapter."""
+
+    def row(network: str) -> dict[str, str]:
+        """The texts of a network's rows; those of several precisions side by side."""
+        part = table[table.network == network]
+        return {name: " or ".join(dict.fromkeys(map(str, part[name]))) for name in part}
+
+    plain, resnet, procresnet = (row(name) for name in ("plain-164", "resnet-164", "procresnet-166"))
+    if not (plain["n"] and resnet["n"] and procresnet["n"]):
+        return "> **Found.** There are no runs of depth 164 on record here to compare a run with."
+    return (
+        f"> **Found.** In {titled('resnet-164')}, trained on a small part of CIFAR-10 (`desk`, n = {resnet['n']}), "
+        f"{resnet['close']} blocks of constant width keep the gradient's norm within a factor of {NEAR}, and "
+        f"{resnet['close transitions']} transitions do. In {titled('procresnet-166')}, whose transitions are held "
+        f"(n = {procresnet['n']}), it is {procresnet['close']} and {procresnet['close transitions']}. In "
+        f"{titled('plain-164')}, without skips, it is {plain['close']}, and the network does not learn: its lowest "
+        f"test error is {plain['lowest test error']} %, where guessing has 90 %. Runs of this size decide no claim."
+    )

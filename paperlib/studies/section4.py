@@ -19,7 +19,7 @@ import torch
 
 from paperlib import mean_field, paper
 from paperlib.config import ResolvedRun, RunConfig
-from paperlib.models import Arch, build, network_name, parameter_count
+from paperlib.models import TITLES, Arch, build, network_name, parameter_count
 from paperlib.records import GAP_EPOCHS, Record, read_all
 from paperlib.store import results_root, runs_root
 
@@ -361,6 +361,39 @@ def beside(table: pd.DataFrame, printed: dict[str, dict[str, float]]) -> pd.Data
             row = {"network": network, "dataset": dataset, "paper": error, "here": here}
             rows.append(row | {"failed": int(failed(runs).sum())})
     return pd.DataFrame(rows)
+
+
+def by_depth(errors: pd.DataFrame, fluctuation: pd.DataFrame) -> pd.DataFrame:
+    """The final test error and its fluctuation, one row per architecture and one column per depth.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        As :func:`final_errors` makes it.
+    fluctuation : DataFrame
+        Columns ``arch``, ``depth`` and ``sd``: the standard deviation, over a run, of the test error's change from one
+        epoch to the next, in points.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by the architecture's title, with two levels of columns: what, and the depth.  Errors are written as
+        :func:`spread` does; an empty text stands where there is no run.
+    """
+    quantities = {
+        "test error, %": (errors, "test_error", True),
+        "change from epoch to epoch, points": (fluctuation, "sd", False),
+    }
+    cells: dict[tuple[str, int], dict[str, str]] = {}
+    for what, (table, column, spreads) in quantities.items():
+        for (arch, depth), part in table.groupby(["arch", "depth"]) if len(table) else ():
+            values = part[column].astype(float)
+            text = spread(values.mean(), values.std() if spreads else math.nan)
+            cells.setdefault((what, depth), {})[TITLES[arch]] = text
+    order = sorted(cells, key=lambda cell: (list(quantities).index(cell[0]), cell[1]))
+    rows = [name for arch, name in TITLES.items() if len(errors) and arch in set(errors.arch)]
+    columns = pd.MultiIndex.from_tuples(order, names=[None, "depth"]) if order else None
+    return pd.DataFrame([[cells[cell].get(row, "") for cell in order] for row in rows], index=rows, columns=columns)
 
 
 def remarks(table: pd.DataFrame) -> dict[tuple[str, int], str]:

@@ -6,21 +6,99 @@ Each function returns Markdown.  What a table does not have is said to be missin
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from paperlib.config import RunConfig
-from paperlib.models import TITLES, Arch
+from paperlib.models import TITLES, Arch, network_name, title
 from paperlib.records import Record
-from paperlib.studies.section4 import GRID_DEPTHS, WINDOW, by_block, spread, told
+from paperlib.studies.section4 import by_block, failed, spread
 
 BLOCKS = {"residual": "block of constant width", "transition": "transition"}
 CHOICES = ("schedule", "dataset", "erase_relu", "project", "projector", "project_every")
 GRID = "the nine networks of Figures 3 and 4 at a constant rate"
 """What most of the chapter is about. Records of other networks and schedules may be there without one of these."""
+FEW = 4
+SUFFIXES = {"eraserelu": "EraseReLU", "noproject": "free", "published": "as published"}
+ANSWERS = {
+    "reproduced": "held away from the target on either side, the networks do worse, as they should if norm "
+    "preservation is what helps",
+    "reproduced with a correction": "held away from the target, the networks do worse on one side alone, which is not "
+    "what norm preservation alone would do",
+    "not reproduced": "held away from the target, the networks do not do measurably worse on both sides, so that "
+    "nothing is found that the accuracy owes to norm preservation",
+}
+"""What each outcome of the rule of I1 says of the interventions."""
+
+
+def titled(network: str) -> str:
+    """A network's name as it stands in a text.
+
+    Examples
+    --------
+    >>> titled("procresnet-166-published"), titled("plain-20")
+    ('ProcResNet-166, as published', 'Plain-20')
+    """
+    arch, depth, *changes = network.split("-")
+    name = f"{next((title for key, title in TITLES.items() if key == arch), arch)}-{depth}"
+    return ", ".join([name, *(SUFFIXES.get(change, change) for change in changes)])
+
+
+def decided(verdicts: Mapping[str, str], untested: str, titles: Mapping[str, str]) -> str:
+    """Which claims have a verdict, by their names, and how many have none.
+
+    ``untested`` is what the verdict of those is called.  ``titles`` say what each claim is about; they are left out
+    where more than ``FEW`` claims have a verdict.
+    """
+    few = sum(verdict != untested for verdict in verdicts.values()) <= FEW
+    named = {name: f"{name} ({titles[name]})" if few else name for name in verdicts}
+    said = []
+    for found in dict.fromkeys(verdicts.values()):
+        names = [named[name] for name, verdict in verdicts.items() if verdict == found]
+        if found != untested:
+            said.append(f"{_and(names)} {'is' if len(names) == 1 else 'are'} {found}")
+    count, lacking = len(verdicts), sum(verdict == untested for verdict in verdicts.values())
+    rest = f"{lacking} are {untested}" if lacking else "all have a verdict"
+    return f"Of the {count} claims of this chapter, {'; '.join([*said, rest])}."
+
+
+def _and(names: Sequence[str]) -> str:
+    """Names with commas, and an ``and`` before the last one."""
+    return ", ".join(names[:-1]) + (" and " if names[:-1] else "") + "".join(names[-1:])
+
+
+def nearer(ratios: pd.DataFrame, preset: str) -> str:
+    """How the distance from 1 of the median block of constant width changes from the smallest depth to the largest."""
+    factors = _factors(ratios, "residual")
+    parts: dict[str, list[str]] = {"nearer to": [], "farther from": []}
+    for arch, values in factors.items():
+        if len(values) > 1:
+            way = "nearer to" if values.iloc[-1] < values.iloc[0] else "farther from"
+            parts[way].append(f"{TITLES[arch]} ({values.iloc[0]:.2f} → {values.iloc[-1]:.2f})")
+    if not any(parts.values()):
+        return f"How the ratios go with depth cannot be said yet: there is no ratio of {GRID} on record."
+    depths = sorted({depth for values in factors.values() for depth in values.index})
+    moved = [f"moves {way} 1 in {_and(names)}" for way, names in parts.items() if names]
+    return (
+        f"At the `{preset}` preset, from depth {depths[0]} to {depths[-1]}, the median block of constant width "
+        f"{' and '.join(moved)} (factors away from 1)."
+    )
+
+
+def _factors(ratios: pd.DataFrame, kind: str) -> dict[Arch, pd.Series]:
+    """By architecture, and then by depth, the factor by which the median block is away from 1, as F3b takes it."""
+    table = ratios[(ratios.epoch > 0) & (ratios.kind == kind)]
+    table = table.assign(dev=table.log_ratio.astype(float).abs())
+    medians = table.groupby(["arch", "depth", "seed", "epoch"]).dev.median()
+    return {
+        arch: np.exp(medians[arch].groupby(["depth", "seed"]).mean().groupby("depth").mean())
+        for arch in TITLES
+        if arch in set(table.arch)
+    }
 
 
 def command(preset: str, **parameters: object) -> str:
@@ -96,16 +174,11 @@ def norms(ratios: pd.DataFrame, kind: str = "residual") -> str:
     It is the mean over the epochs from 1 on and over the seeds, as in the rule of F3b.  ``kind`` chooses the blocks.
     """
     table = ratios[(ratios.epoch > 0) & (ratios.kind == kind)]
-    table = table.assign(dev=table.log_ratio.astype(float).abs())
-    medians = table.groupby(["arch", "depth", "seed", "epoch"]).dev.median()
     parts = []
-    for arch, title in TITLES.items():
-        if arch not in set(table.arch):
-            continue
-        factors = np.exp(medians[arch].groupby(["depth", "seed"]).mean().groupby("depth").mean())
+    for arch, factors in _factors(ratios, kind).items():
         steps = ", ".join(f"{factor:.2f} at depth {depth}" for depth, factor in factors.items())
         way = f" it {trend(list(factors))}" if len(factors) > 1 else ""
-        parts.append(f"in {title}{way} ({steps})")
+        parts.append(f"in {TITLES[arch]}{way} ({steps})")
     if not parts:
         return f"How the ratios go with depth cannot be said yet: there is no ratio of {GRID} on record."
     runs = _n(table.groupby(["arch", "depth"]).seed.nunique())
@@ -122,10 +195,10 @@ def first_transitions(ratios: pd.DataFrame, arch: Arch = "plain") -> str:
     first = logs[logs.index.get_level_values("block") == 1].dropna()
     if first.empty:
         return f"There is no ratio of a {TITLES[arch]} network's first block at a constant rate on record yet."
-    said = ", ".join(f"{math.exp(log):.2g} in {network}" for (_, network, _), log in first.items())
+    said = ", ".join(f"{math.exp(log):.2g} in {titled(network)}" for (_, network, _), log in first.items())
     farthest = logs.abs().dropna().groupby("network").idxmax()
-    leads = [network for _, network, _ in first.index if farthest[network][-1] == 1]
-    where = f"It is the block farthest from 1 in {', '.join(leads)}." if leads else "In none is it the farthest from 1."
+    leads = [titled(network) for _, network, _ in first.index if farthest[network][-1] == 1]
+    where = f"It is the block farthest from 1 in {_and(leads)}." if leads else "In none is it the farthest from 1."
     return f"Its ratio, output over input, is here {said} (geometric mean over the epochs and seeds). {where}"
 
 
@@ -145,11 +218,7 @@ def theory(accuracy: pd.DataFrame) -> str:
             parts.append(f"{_per_cent(off.min(), off.max())} for {words}")
     if not parts:
         return f"There is no ratio before the first update of {GRID} on record yet."
-    return (
-        f"**Before the first update, the median error of a theory without fitted parameters is** ({_n(table.runs)}) "
-        + "; ".join(parts)
-        + "."
-    )
+    return f"**Before the first update, the theory's median error is** ({_n(table.runs)}) " + "; ".join(parts) + "."
 
 
 def _per_cent(low: float, high: float) -> str:
@@ -158,65 +227,101 @@ def _per_cent(low: float, high: float) -> str:
     return f"{ends[0]} %" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]} %"
 
 
-def errors(table: pd.DataFrame) -> str:
-    """The final test errors by depth and architecture, from ``section4.final_errors``.
-
-    The number of runs stands in front where it is the same everywhere, else behind each error.
-    """
-    parts, counts = [], table.groupby(["arch", "depth"]).size()
-    same = counts.nunique() == 1
-    for depth in GRID_DEPTHS:
-        said = []
-        for arch, title in TITLES.items():
-            values = table[(table.arch == arch) & (table.depth == depth)].test_error.astype(float)
-            if len(values):
-                known = (values.mean(), values.std())
-                said.append(f"{title} {spread(*known) if same else told(*known, len(values))}")
-        if said:
-            parts.append(f"at depth {depth} {', '.join(said)}")
-    if not parts:
-        return f"There is no final test error of {GRID} on record yet."
-    each = f" ({_n(counts)})" if same else ""
-    return f"**Test error of the last epoch**, in per cent{each}: " + "; ".join(parts) + "."
-
-
-def association(correlations: pd.DataFrame) -> str:
-    """What ``explanation.correlations`` says, each group in one clause."""
-    if correlations.empty:
-        return f"Whether the error goes with the deviation cannot be said yet: there are too few runs of {GRID}."
-    parts, same = [], correlations.n.nunique() == 1
-    for runs, part in correlations.groupby("runs", sort=False):
-        said = " and ".join(f"{row.rho:+.2f} for the {row.blocks} (p = {row.p:.2g})" for row in part.itertuples())
-        parts.append(f"{runs}{'' if same else f' ({_n(part.n)})'}: {said}")
-    each = f" ({_n(correlations.n)})" if same else ""
-    return f"**Rank correlation of the final test error with the distance from 1**{each}, " + "; ".join(parts) + "."
-
-
-def widths(fluctuation: pd.DataFrame) -> str:
-    """How much the test error changes from epoch to epoch, from a table with ``arch``, ``depth`` and ``sd``."""
-    if fluctuation.empty:
-        return f"There are too few epochs of {GRID} on record to speak of fluctuation."
+def ended(errors: pd.DataFrame) -> str:
+    """Which runs of ``section4.final_errors`` diverged or did not learn, and how many did neither."""
+    if errors.empty:
+        return ""
     parts = []
-    for (arch, depth), part in fluctuation.groupby(["arch", "depth"]):
-        parts.append((list(TITLES).index(arch), depth, f"{TITLES[arch]} at depth {depth} {part.sd.mean():.1f}"))
+    for (network, precision), part in errors.groupby(["network", "precision"], sort=False):
+        gone, stuck = part[part.status == "diverged"], int(part.stuck.sum())
+        said = [f"{stuck} of {len(part)} did not learn"] if stuck else []
+        said += [f"{len(gone)} of {len(part)} diverged in epoch {_and(_epochs(gone))}"] if len(gone) else []
+        parts += [f"{titled(network)} in {precision}: {' and '.join(said)}"] if said else []
+    fine = int((~failed(errors)).sum())
+    return f"**{fine} of the {len(errors)} runs finished and learnt.** " + "; ".join(parts) + "." * bool(parts)
+
+
+def _epochs(diverged: pd.DataFrame) -> list[str]:
+    return [f"{epoch:.0f}" for epoch in sorted(set(diverged.divergence_epoch))]
+
+
+def seldom(table: pd.DataFrame) -> str:
+    """The final test error by how often a network was projected, from ``section4.summed_up``."""
+    parts = []
+    for network, rows in table.groupby("network", sort=False):
+        if len(rows) > 1:
+            said = ", ".join(
+                f"{spread(row.mean, row.sd)} at {row.project_every} (n = {row.n})"
+                for row in rows.itertuples(index=False)
+            )
+            parts.append(f"{titled(str(network))}, in per cent by the number of steps between projections: {said}.")
+    return " ".join(parts)
+
+
+def left(table: pd.DataFrame, depth: int) -> str:
+    """How far the blocks of one depth end from the prediction for the beginning, from ``explanation.left``."""
+    parts = []
+    for arch in TITLES:
+        rows = table[table.network == network_name(arch, depth)] if len(table) else table
+        if len(rows):
+            first, last = (float(rows.iloc[0][name]) for name in (table.columns[2], table.columns[-1]))
+            parts.append(f"{title(arch, depth)} {math.exp(first):.2f} → {math.exp(last):.2f}")
+    if not parts:
+        return ""
+    names = f"{table.columns[2]} to {table.columns[-1]}"
+    return f"From {names} the median block of constant width leaves it, as a factor: {', '.join(parts)}."
+
+
+def cause(correlations: pd.DataFrame) -> str:
+    """How the error goes with the distance from 1 where only the seed differs, from ``explanation.correlations``."""
+    rows = correlations[correlations.runs.str.startswith("within")] if len(correlations) else correlations
+    if rows.empty:
+        return f"Whether the error goes with the distance from 1 cannot be said yet: there are too few runs of {GRID}."
+    said = " and ".join(f"{row.rho:+.2f} for the {row.blocks} (p = {row.p:.2g})" for row in rows.itertuples())
     return (
-        "**Standard deviation of the test error's change from one epoch to the next**, in points: "
-        + "; ".join(text for *_, text in sorted(parts))
-        + "."
+        "Among runs that differ in their seed alone, the rank correlation of the test error with the distance from 1 "
+        f"is {said}, {_n(rows.n)}."
     )
+
+
+def answer(outcome: str) -> str:
+    """What the interventions say by the rule of I1: does norm preservation explain the accuracy?"""
+    found = ANSWERS.get(outcome, "the interventions that could decide it are not on record in full")
+    word = "answered at this scale" if outcome in ANSWERS else "open"
+    return f"Whether norm preservation explains the accuracy is {word}: {found}."
+
+
+def intervened(effects: pd.DataFrame) -> str:
+    """The change of the test error where all transitions are held at a factor, from ``interventions.effects``."""
+    rows = effects[(effects["way"] == "held") & (effects["at"] == "all")]
+    parts = []
+    for setting, part in rows.groupby("setting", sort=False):
+        said = ", ".join(f"{row.mean:+.1f} at {row.factor:g} {_interval(row)}" for row in part.itertuples(index=False))
+        parts.append(f"{setting}: {said}")
+    if not parts:
+        return ""
+    return "**Test error less that at the target**, in points by the factor on the target: " + "; ".join(parts) + "."
+
+
+def _interval(row: Any) -> str:
+    """In brackets: the interval, what it says, and the number of seeds; of one seed that there is none."""
+    if not math.isfinite(row.low):
+        return f"(n = {row.n}, hence no interval)"
+    says = "harm" if row.low > 0 else "help" if row.high < 0 else "may be none"
+    return f"({row.low:+.1f} to {row.high:+.1f}, n = {row.n}: {says})"
 
 
 def unlearnt(errors: pd.DataFrame) -> str:
     """Which networks did not learn, from ``section4.final_errors``: their calm is none.  Empty where all learnt."""
     stuck = errors[errors.stuck.astype(bool)]
-    return f"Here this is so in runs of {', '.join(stuck.network.unique())}." if len(stuck) else ""
+    return f"Here this is so in runs of {_and([titled(n) for n in stuck.network.unique()])}." if len(stuck) else ""
 
 
 def at_full_scale(ratios: pd.DataFrame) -> list[str]:
     """What each run at the paper's scale shows of its ratios, from ``section4.ratios``: one text a run.
 
-    The distance from 1 is the mean of the size of ln r, over the first and over the last ``WINDOW`` epochs.  Runs with
-    fewer than twice as many epochs are left out.
+    The distance from 1 is a factor: the mean of the size of ln r, over the first and over the last ``WINDOW`` epochs,
+    as a power of e.  Runs with fewer than twice as many epochs are left out.
     """
     blocks = by_block(ratios).dropna(subset=["early", "late"])
     return [_one_run(part) for _, part in blocks.groupby(["network", "seed", "precision"])]
@@ -228,16 +333,11 @@ def _one_run(blocks: pd.DataFrame) -> str:
     parts = []
     if len(transitions):
         away = int((transitions.late > transitions.early).sum())
-        moves = ", ".join(f"{row.early:.2f} → {row.late:.2f}" for row in transitions.itertuples())
-        which = "all" if away == len(transitions) else f"{away} of"
-        count = f"{which} its {len(transitions)} transitions end farther from 1 than they began"
-        parts.append(f"{count} (mean size of ln r, first {WINDOW} epochs → last {WINDOW}: {moves}).")
+        moves = ", ".join(f"{math.exp(row.early):.2f} → {math.exp(row.late):.2f}" for row in transitions.itertuples())
+        parts.append(f"{away} of its {len(transitions)} transitions end farther from 1 than they began ({moves}).")
         if arch == "resnet":
             parts.append("The paper says that a ResNet's transitions come nearer to 1.")
     if len(others):
-        worst = others.loc[others.late.idxmax()]
-        parts.append(
-            f"The block of constant width that ends farthest from 1 is {worst['name']}, at {worst.late:.2f}, "
-            f"a factor of {math.exp(worst.late):.1f}."
-        )
-    return f"**{network}, seed {seed}, in {precision} (n = 1):** " + " ".join(parts)
+        worst = math.exp(others.late.max())
+        parts.append(f"The block of constant width that ends farthest from 1 is a factor of {worst:.1f} away.")
+    return f"**{titled(network)}**, seed {seed}, in {precision} (n = 1): " + " ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
@@ -176,6 +177,69 @@ def summary(layers: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
         by_kind = values.groupby("kind", sort=False)
         parts |= {name: by_kind.mean(), f"{name}_sd": by_kind.std()}
     return pd.DataFrame(parts).loc[layers.kind.unique()]
+
+
+def written(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`summary` as a page shows it: means with their spread, under heads in words."""
+    heads = {
+        "off_before": "factor off, first step",
+        "off_after": f"factor off, last {LAST} steps",
+        "loss": f"loss, last {LAST} steps",
+    }
+    cells = {
+        words: [f"{mean:.2f} ± {sd:.2f}" for mean, sd in zip(table[name], table[f"{name}_sd"], strict=True)]
+        for name, words in heads.items()
+    }
+    return pd.DataFrame(cells, index=table.index.rename("network"))
+
+
+def shrunk(layers: pd.DataFrame, kind: Kind = KINDS[0]) -> float:
+    """By what factor the gradient shrinks in the first step on its way through all layers, of :func:`before_and_after`.
+
+    It is the geometric mean over the seeds.
+    """
+    first = layers[(layers.when == "before") & (layers.kind == kind)]
+    return math.exp(first.groupby("seed").log_ratio.sum().mean())
+
+
+def found(layers: pd.DataFrame, table: pd.DataFrame, scaled: pd.DataFrame) -> str:
+    """The page's findings: of :func:`before_and_after` with its :func:`summary`, and of :func:`ratios_by_scale`."""
+    free, he, held, exact = (table.loc[kind] for kind in KINDS)
+    ratio = scaled.set_index(["behind", "scale"]).ratio
+    low, high = scaled.scale.min(), scaled.scale.max()
+    plain, normed = (ratio[behind, low] / ratio[behind, high] for behind in BEHIND[:2])
+    return (
+        f"> **Found.** A layer of a plain network from PyTorch's start changes the gradient's norm by a factor of "
+        f"{free.off_before:.1f}, and all {layers.layer.nunique()} of them by about {_round(shrunk(layers)):,.0f}; "
+        f"held it is {held.off_before:.2f} a layer, orthogonal {exact.off_before:.2f}, and with He's start alone "
+        f"{he.off_before:.2f} (n = {layers.seed.nunique()}). Where a batch normalisation stands directly behind a "
+        f"convolution, holding does nothing to the norm: a kernel {high / low:g} times as large divides the ratio by "
+        f"{normed:.3f}, and without the normalisation by {plain:.1f}. No claim of the paper is decided here."
+    )
+
+
+def told(layers: pd.DataFrame, table: pd.DataFrame, steps: int) -> str:
+    """What :func:`summary` says, in words: the ratios, the losses, and whether the losses differ by their spread."""
+    free, he, held, exact = (table.loc[kind] for kind in KINDS)
+    gap, spreads = held.loss - he.loss, (he.loss_sd**2 + held.loss_sd**2) ** 0.5
+    compared = (
+        "Held and He's start differ by less than their spread, "
+        if abs(gap) < spreads
+        else f"Held has the {'lower' if gap < 0 else 'higher'} loss, by more than the spread of the two, "
+    )
+    return (
+        f"From PyTorch's start the gradient shrinks by a factor of about {_round(shrunk(layers)):,.0f} on its way "
+        f"through all layers, and after {steps} steps the loss is {free.loss:.2f}, where guessing has "
+        f"{math.log(10):.2f}. From He's start a layer is off by a factor of {he.off_before:.2f} in the first step and "
+        f"of {he.off_after:.2f} in the last ones; held it is off by {held.off_before:.2f} and {held.off_after:.2f}, "
+        f"orthogonal by {exact.off_before:.2f} and {exact.off_after:.2f}. {compared}and {layers.seed.nunique()} seeds "
+        f"and {steps} steps decide nothing about accuracy."
+    )
+
+
+def _round(value: float) -> float:
+    """A number to one digit."""
+    return float(f"{value:.1g}")
 
 
 # -- a normalisation behind a held convolution -------------------------------------------------------------------

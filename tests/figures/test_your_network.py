@@ -25,4 +25,4 @@ def test_before_and_after_draws_means_and_their_spread():
     assert list(after) == ["free"]
     band = figure.axes[0].collections[1].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == pytest.approx((0.5, 4))  # a factor of 2 either way
-    assert figure.get_size_inches()[0] <= 6.9
+    assert figure.get_size_inches()[0] <= 7

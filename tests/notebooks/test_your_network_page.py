@@ -4,38 +4,24 @@ from __future__ import annotations
 
 import ast
 import importlib
-import re
-from pathlib import Path
 
-import jupytext
 import pytest
 import torch
 import torchvision
+from pages import Page
 
 from paperlib.studies import your_network as studies
 
-PAGE = jupytext.read(Path(__file__).resolve().parents[2] / "notebooks" / "06_your_network.py")
-
-
-def cell(holding: str) -> str:
-    """The source of the one code cell that has these words."""
-    (found,) = [c.source for c in PAGE.cells if c.cell_type == "code" and holding in c.source]
-    return found.replace("%matplotlib inline", "")
-
-
-def blocks(holding: str) -> list[str]:
-    """The Python blocks of the Markdown cell that has these words."""
-    (found,) = [c.source for c in PAGE.cells if c.cell_type == "markdown" and holding in c.source]
-    return re.findall(r"^```python\n(.*?)^```", found, re.MULTILINE | re.DOTALL)
+PAGE = Page("06_your_network")
+cell, blocks = PAGE.cell, PAGE.blocks
 
 
 @pytest.fixture
 def names():
     """What the page's first cells leave behind, and the two networks that it watches."""
     found: dict = {}
-    for part in ("import torchvision", "resnet = ", "vit = "):
+    for part in ("import torchvision", "data = cifar.load", "resnet = ", "vit = "):
         exec(cell(part), found)
-    found["small"] = studies.small_images(found["data"])
     return found
 
 
@@ -48,6 +34,7 @@ def test_the_solutions_hold(number, names):
 
 def test_the_ratio_of_a_residual_block_lies_between_what_its_inner_part_allows(names):
     exec(cell("class Attend"), names)
+    exec(cell("delta = 1 / "), names)
     ratios, delta = names["whole"].ratios(), names["delta"]
     assert (1 / (1 + delta) < ratios).all() and (ratios < 1 / (1 - delta)).all() and (delta < 1).all()
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import tiny
 
+from paperlib.config import RunConfig
 from paperlib.studies import runs
 
 
@@ -59,3 +60,41 @@ def test_blocks_close_to_one_are_counted_in_the_last_epoch(record):
     assert runs.close([record], factor=2).close[0] == 2
     record.frames["blocks"] = pd.DataFrame()
     assert runs.close([record]).empty
+
+
+def watched(network="resnet", first=1.0, **config):
+    """A record of depth 164 with three blocks in one epoch."""
+    made = tiny.record()
+    made.config = RunConfig(**{"preset": "smoke", "arch": network, "precision": "float32"} | config).resolve()
+    ratios = [("transition", first), ("residual", 1.2), ("residual", 0.5)]
+    rows = [
+        {"epoch": 1, "block": i, "name": kind, "kind": kind, "log_ratio": math.log(ratio)}
+        for i, (kind, ratio) in enumerate(ratios, 1)
+    ]
+    made.frames["blocks"] = pd.DataFrame(rows)
+    return made
+
+
+def test_the_runs_of_a_network_have_one_row():
+    table = runs.by_network([watched(), watched(first=3.0, seed=1), watched("plain", first=1e-6)])
+    assert table.network.tolist() == ["resnet-164", "plain-164"] and table.n.tolist() == [2, 1]
+    assert table.close.tolist() == ["1 of 2"] * 2 and table["close transitions"].tolist() == ["0 to 1 of 1", "0 of 1"]
+    assert table["first transition"].tolist() == ["1 to 3", "1e-06"]
+    assert runs.by_network([]).empty
+
+
+def test_the_finding_is_that_of_the_three_networks():
+    three = [watched(), watched("procresnet"), watched("plain"), watched("plain", precision="bfloat16")]
+    said = runs.found(runs.by_network(three))
+    assert said.startswith("> **Found.** In ResNet-164") and "n = 1), 1 of 2 blocks of constant width" in said
+    assert "In ProcResNet-166, whose transitions are held (n = 1), it is 1 of 2 and 1 of 1." in said
+    assert "no runs of depth 164" in runs.found(runs.by_network(three[:2])) and "\n" not in said
+
+
+def test_the_last_ratios_are_told():
+    said = runs.last_ratios(watched(first=3.0))
+    assert said.startswith("Of the ratios of ResNet-164 in epoch 1, ") and "transitions lie between 3 and 3." in said
+    assert "those of the blocks of constant width lie between 0.5 and 1.2" in said
+    made = watched()
+    made.frames["blocks"] = pd.DataFrame()
+    assert runs.last_ratios(made) == ""

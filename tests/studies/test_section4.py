@@ -224,3 +224,21 @@ def test_table_1_has_the_paper_s_order():
     found = section4.table_1(runs).network.tolist()
     assert [name for name in found if name in paper.TABLE_I] == list(paper.TABLE_I)
     assert found.index("plain-164") == found.index("resnet-164") - 1
+
+
+def test_errors_and_their_fluctuation_stand_by_depth():
+    errors = pd.DataFrame(
+        {"arch": arch, "depth": depth, "test_error": error}
+        for arch, depth, error in (
+            ("resnet", 164, 60.0),
+            ("resnet", 20, 50.0),
+            ("resnet", 20, 52.0),
+            ("plain", 20, 90.0),
+        )
+    )
+    fluctuation = pd.DataFrame({"arch": "resnet", "depth": 20, "sd": [1.0, 2.0]})
+    table = section4.by_depth(errors, fluctuation)
+    assert list(table.index) == ["Plain", "ResNet"] and [depth for _, depth in table.columns] == [20, 164, 20]
+    assert table.loc["ResNet"].tolist() == ["51.0 ± 1.4", "60.0", "1.5"]
+    assert table.loc["Plain"].tolist() == ["90.0", "", ""]
+    assert section4.by_depth(errors.iloc[:0], pd.DataFrame()).empty

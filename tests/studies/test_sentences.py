@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 import section4_tables as tables
 import tiny
+from synthetic_interventions import family
 
+from paperlib.claims import CLAIMS
 from paperlib.config import RunConfig
-from paperlib.studies import beginning, explanation, sentences
+from paperlib.studies import beginning, explanation, interventions, sentences
 
 
 def record(seconds=3600.0, **parameters):
@@ -63,10 +65,10 @@ def test_first_transitions_are_those_of_the_first_block():
     table.loc[(table.block == 1) & (table.depth == 164), "log_ratio"] = math.log(0.001)
     said = sentences.first_transitions(table)
     assert (
-        "0.9 in plain-20, 0.001 in plain-164" in said and "It is the block farthest from 1 in plain-20, plain" in said
+        "0.9 in Plain-20, 0.001 in Plain-164" in said and "the block farthest from 1 in Plain-20 and Plain-164." in said
     )
     table.loc[table.block == 2, "log_ratio"] = -2.0
-    assert sentences.first_transitions(table).endswith("It is the block farthest from 1 in plain-164.")
+    assert sentences.first_transitions(table).endswith("It is the block farthest from 1 in Plain-164.")
     table.loc[table.block == 2, "log_ratio"] = -9.0
     assert sentences.first_transitions(table).endswith("In none is it the farthest from 1.")
 
@@ -77,29 +79,20 @@ def test_the_theory_s_distance_is_in_per_cent():
     assert f"is** (n = 1) {100 * math.expm1(0.1):.1f} % for a ResNet's blocks of constant width;" in said
 
 
-def test_errors_have_spread_and_number():
-    said = sentences.errors(tables.errors())
-    assert "at depth 20 ResNet 52.0 ± 2.8 (n = 2)" in said
-    assert "at depth 164 Plain 90.0 (n = 1)" in said
-    once = sentences.errors(tables.errors().drop_duplicates("network"))
-    assert "in per cent (n = 1): at depth 20 ResNet 50.0; at depth 83" in once and once.count("n =") == 1
-
-
 def test_what_is_missing_is_named_where_other_records_exist():
     """An empty table of the nine networks is no sign of an empty folder of records."""
     said = [
         sentences.norms(tables.ratios().iloc[:0]),
         sentences.theory(beginning.accuracy(tables.beginnings().iloc[:0])),
-        sentences.errors(tables.errors().iloc[:0]),
-        sentences.association(explanation.correlations(explanation.deviations([]))),
-        sentences.widths(pd.DataFrame()),
+        sentences.nearer(tables.ratios().iloc[:0], "desk"),
+        sentences.cause(explanation.correlations(explanation.deviations([]))),
     ]
     assert all(sentences.GRID in text for text in said)
     assert "a Plain network's first block at a constant rate" in sentences.first_transitions(tables.ratios().iloc[:0])
 
 
 def test_networks_that_did_not_learn_are_named():
-    assert sentences.unlearnt(tables.errors()) == "Here this is so in runs of plain-164."
+    assert sentences.unlearnt(tables.errors()) == "Here this is so in runs of Plain-164."
     assert sentences.unlearnt(tables.errors().query("network == 'resnet-20'")) == ""
 
 
@@ -118,12 +111,10 @@ def moved(arch="resnet", late=0.5, epochs=20):
 
 def test_a_run_at_the_paper_s_scale_is_set_against_the_paper():
     (said,) = sentences.at_full_scale(moved())
-    assert said.startswith("**resnet-20, seed 0, in float32 (n = 1):** 1 of its 2 transitions end farther from 1")
-    assert (
-        "The paper says that a ResNet's transitions come nearer to 1." in said and "0.10 → 0.50, 0.10 → 0.10)" in said
-    )
-    assert "is stage1_block3, at 0.92, a factor of 2.5." in said
-    assert "(n = 1):** all its 1 transitions end" in sentences.at_full_scale(moved().query("block == 1"))[0]
+    assert said.startswith("**ResNet-20**, seed 0, in float32 (n = 1): 1 of its 2 transitions end farther from 1")
+    before, after = f"{math.exp(0.1):.2f}", f"{math.exp(0.5):.2f}"
+    assert f"began ({before} → {after}, {before} → {before})." in said
+    assert "The paper says that a ResNet's transitions come nearer to 1." in said and "a factor of 2.5 away." in said
     assert "0 of its 2 transitions" in sentences.at_full_scale(moved(late=0.05))[0]
     assert "The paper says" not in sentences.at_full_scale(moved("plain"))[0]
 
@@ -132,14 +123,83 @@ def test_a_short_run_says_nothing_of_its_ends():
     assert sentences.at_full_scale(moved(epochs=19)) == [] == sentences.at_full_scale(tables.ratios().iloc[:0])
 
 
-def test_the_association_is_said_with_n_and_p():
-    row = {"runs": "all", "blocks": "transitions", "n": 9, "rho": 0.5, "p": 0.1234}
-    said = sentences.association(pd.DataFrame([row, row | {"runs": "ResNet", "n": 4}]))
-    assert "all (n = 9): +0.50 for the transitions (p = 0.12); ResNet (n = 4): +0.50" in said
-    once = sentences.association(pd.DataFrame([row, row | {"runs": "ResNet"}]))
-    assert "from 1** (n = 9), all: +0.50" in once and once.count("n = 9") == 1
+def test_only_what_differs_in_its_seed_alone_is_said_of_the_cause():
+    row = {"runs": "all", "blocks": "transitions", "n": 27, "rho": 0.5, "p": 0.1234}
+    within = row | {"runs": "within networks: seeds only", "n": 21, "rho": -0.1}
+    said = sentences.cause(pd.DataFrame([row, within, within | {"blocks": "blocks of constant width", "rho": 0.2}]))
+    assert (
+        "is -0.10 for the transitions (p = 0.12) and +0.20 for the blocks of constant width (p = 0.12), n = 21." in said
+    )
+    assert "cannot be said yet" in sentences.cause(pd.DataFrame([row]))
 
 
-def test_the_fluctuation_of_each_network():
-    table = pd.DataFrame({"arch": ["resnet", "resnet", "plain"], "depth": 20, "sd": [1.0, 2.0, 3.0]})
-    assert "Plain at depth 20 3.0; ResNet at depth 20 1.5." in sentences.widths(table)
+def test_claims_with_a_verdict_are_named_and_the_others_counted():
+    found = {"A": "untested", "B": "reproduced", "C": "untested", "D": "reproduced", "E": "not reproduced"}
+    titles = {name: f"what {name} is" for name in found}
+    said = sentences.decided(found, "untested", titles)
+    assert said.startswith("Of the 5 claims of this chapter, B (what B is) and D (what D is) are reproduced; E (")
+    assert said.endswith("is not reproduced; 2 are untested.")
+    many = sentences.decided(dict.fromkeys("ABDEF", "reproduced"), "untested", dict.fromkeys("ABDEF", ""))
+    assert many == "Of the 5 claims of this chapter, A, B, D, E and F are reproduced; all have a verdict."
+
+
+def test_the_largest_depth_is_set_against_the_smallest():
+    table = tables.ratios(archs=("plain", "resnet"))
+    table["log_ratio"] *= table.depth.map({20: 3.0, 83: 9.0, 164: 1.0}).where(table.arch == "resnet", table.depth / 20)
+    low, high, top = (f"{math.exp(x):.2f}" for x in (0.1, 0.3, 0.82))
+    said = sentences.nearer(table, "desk")
+    assert said.startswith(
+        "At the `desk` preset, from depth 20 to 164, the median block of constant width moves nearer to 1 in ResNet"
+    )
+    assert f"ResNet ({high} → {low}) and moves farther from 1 in Plain ({low} → {top})" in said
+
+
+def test_runs_that_failed_are_named_and_the_others_counted():
+    said = sentences.ended(tables.errors())
+    assert said.startswith("**2 of the 4 runs finished and learnt.** Plain-83 in float32: 1 of 1 diverged in epoch 7; ")
+    assert said.endswith("Plain-164 in float32: 1 of 1 did not learn.")
+    assert sentences.ended(tables.errors().iloc[:2]) == "**2 of the 2 runs finished and learnt.** "
+    assert sentences.ended(tables.errors().iloc[:0]) == ""
+
+
+def test_projecting_less_often_is_told_by_the_interval():
+    rows = [{"network": "procresnet-22", "project_every": k, "n": 3, "mean": 30.0 + k, "sd": 0.5} for k in (1, 4)]
+    alone = {"network": "procresnet-166", "project_every": 2, "n": 1, "mean": 50.0, "sd": math.nan}
+    said = sentences.seldom(pd.DataFrame([alone, *rows]))
+    assert said.endswith("between projections: 31.0 ± 0.5 at 1 (n = 3), 34.0 ± 0.5 at 4 (n = 3).")
+    assert said.startswith("ProcResNet-22") and sentences.seldom(pd.DataFrame([alone])) == ""
+
+
+def test_how_training_leaves_the_prediction():
+    row = {"network": "plain-164", "precision": "float32", "epoch 0": 0.0, "epoch 3": math.log(2)}
+    said = sentences.left(pd.DataFrame([row]), 164)
+    assert said == (
+        "From epoch 0 to epoch 3 the median block of constant width leaves it, as a factor: Plain-164 1.00 → 2.00."
+    )
+    assert sentences.left(pd.DataFrame([row]), 20) == "" == sentences.left(pd.DataFrame(), 20)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome", "said"),
+    [
+        (3.0, 4.0, "reproduced", "on either side"),
+        (3.0, -4.0, "reproduced with a correction", "one side alone"),
+        (0.0, 0.1, "not reproduced", "nothing is found"),
+    ],
+)
+def test_interventions_are_said_with_their_intervals_and_the_rule_s_answer(low, high, outcome, said):
+    records = family(low, high)
+    assert CLAIMS["I1"].said_of(records) == outcome
+    assert said in sentences.answer(outcome) and "answered at this scale" in sentences.answer(outcome)
+    text = sentences.intervened(interventions.effects(interventions.differences(interventions.runs(records))))
+    assert f"{low:+.1f} at 0.5 (" in text and f"{high:+.1f} at 2 (" in text and "n = 3" in text
+    assert ("harm" in text) == (max(low, high) > 1) and ("help" in text) == (high < -1)
+
+
+def test_without_interventions_the_question_is_open():
+    nothing, once = [], family(seeds=(0,), spread=0.0)
+    for records in (nothing, once):
+        assert "is open: the interventions" in sentences.answer(CLAIMS["I1"].said_of(records))
+    told = [interventions.effects(interventions.differences(interventions.runs(r))) for r in (nothing, once)]
+    assert sentences.intervened(told[0]) == ""
+    assert "+3.0 at 0.5 (n = 1, hence no interval), +4.0 at 2 (n = 1" in sentences.intervened(told[1])

@@ -104,3 +104,43 @@ def test_layers_agree_with_the_dense_decomposition_and_stay_below_the_bound():
     table = studies.beside_dense(layers)
     assert (table.difference < 1e-9).all() and (table.bound >= table.norm * (1 - 1e-9)).all()
     assert table["values"].tolist() == [72, 32, 4]
+
+
+def made_up(gap):
+    """Two layers and two seeds, and their summary; the held network's loss lies ``gap`` above He's start's."""
+    off = dict(zip(studies.KINDS, (2.0, 1.2, 1.1, 1.05), strict=True))
+    layers = pd.DataFrame(
+        {"kind": kind, "seed": seed, "when": when, "layer": layer, "log_ratio": np.log(factor)}
+        for kind, factor in off.items()
+        for seed in (0, 1)
+        for when in ("before", "after")
+        for layer in (1, 2)
+    )
+    losses = pd.DataFrame(
+        {"kind": kind, "seed": seed, "step": step, "loss": 2.0 + 0.1 * seed + gap * (kind == "held")}
+        for kind in off
+        for seed in (0, 1)
+        for step in range(1, 13)
+    )
+    return layers, studies.summary(layers, losses)
+
+
+def test_what_was_found_is_that_of_the_tables():
+    layers, table = made_up(0.0)
+    rows = [(behind, scale) for behind in studies.BEHIND for scale in (0.5, 2.0)]
+    scaled = pd.DataFrame(rows, columns=["behind", "scale"]).assign(ratio=[2.0, 0.5, 0.4, 0.4, 0.7, 0.5])
+    said = studies.found(layers, table, scaled)
+    assert said.startswith("> **Found.**") and "by a factor of 2.0, and all 2 of them by about 4;" in said
+    assert "held it is 1.10 a layer, orthogonal 1.05, and with He's start alone 1.20 (n = 2)" in said
+    assert "a kernel 4 times as large divides the ratio by 1.000, and without the normalisation by 4.0." in said
+
+
+@pytest.mark.parametrize(
+    ("gap", "words"), [(0.01, "differ by less than their spread"), (-1.0, "the lower loss"), (1.0, "the higher loss")]
+)
+def test_losses_are_compared_by_their_spread(gap, words):
+    layers, table = made_up(gap)
+    said = studies.told(layers, table, 12)
+    assert words in said and "after 12 steps the loss is 2.05" in said and "2 seeds and 12 steps decide nothing" in said
+    shown = studies.written(table)
+    assert shown.iloc[0].tolist() == ["2.00 ± 0.00", "2.00 ± 0.00", "2.05 ± 0.07"] and shown.index.name == "network"

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
+from paperlib.figures._style import WIDTH as WIDTH
+
 TITLES = {"plain": "Plain", "resnet": "ResNet", "procresnet": "ProcResNet"}
 DEPTHS = (20, 83, 164)
-WIDTH = 6.1  # inches: at the book's 110 dots an inch, as wide as its column
 LIMIT = 8.0  # ratios beyond [1/LIMIT, LIMIT] are drawn at the edge
 # One grey and marker for each of the three transitions.
 TRANSITIONS: tuple[dict[str, Any], ...] = (
@@ -44,7 +45,7 @@ def ratio_axis(ax: Axes, low: float = 1 / LIMIT, high: float = LIMIT) -> None:
 
 def factor_axis(axis: Axis) -> None:
     """A logarithmic axis of factors from 1 on."""
-    axis.set_major_locator(FixedLocator([1, 1.25, 1.5, 2, 3, 4, 6, 8, 16, 64]))
+    axis.set_major_locator(FixedLocator([1, 1.5, 2, 3, 4, 6, 8, 16, 64]))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.set_minor_formatter(NullFormatter())
 

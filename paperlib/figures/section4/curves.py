@@ -81,7 +81,7 @@ def error_dots(table: pd.DataFrame, by: str, order: Sequence[object] = (), title
             failed = rows.stuck.astype(bool) | (rows.status == "diverged")
             errors = rows.test_error.astype(float)
             ax.plot(errors[~failed], [y] * (~failed).sum(), "o", color=colour, ms=6, alpha=0.8)
-            ax.plot(errors[failed], [y] * failed.sum(), "o", mec=colour, mfc="white", ms=6)
+            ax.plot(errors[failed], [y] * failed.sum(), "o", mec=colour, mfc="none", ms=6)
             if len(errors) > 1:
                 ax.plot([errors.mean()] * 2, [y - 0.28, y + 0.28], color=colour, lw=2.2)
         ax.set_yticks(range(len(groups)), [str(group) for group in groups])

@@ -26,7 +26,7 @@ def explanation(table: pd.DataFrame, title: str = "") -> Figure:
             for row in table.dropna(subset=[column, "test_error"]).itertuples():
                 colour = ARCHITECTURES[row.arch]
                 failed = bool(row.stuck) or row.status == "diverged"
-                marker, fill = MARKERS.get(row.depth, "^"), "white" if failed else colour
+                marker, fill = MARKERS.get(row.depth, "^"), "none" if failed else colour
                 ax.plot(np.exp(getattr(row, column)), row.test_error, marker, mec=colour, mfc=fill, ms=6, alpha=0.85)
             ax.set_title(words, loc="left", fontsize=10)
             ax.set_xscale("log", base=2)

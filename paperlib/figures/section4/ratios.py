@@ -32,8 +32,7 @@ KINDS = {"residual": "Blocks of constant width", "transition": "Transitions"}
 
 
 def _remark(ax: Axes, text: str) -> None:
-    box = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1}
-    ax.text(0.97, 0.1, text, transform=ax.transAxes, ha="right", va="bottom", fontsize=8, color=".2", bbox=box)
+    ax.text(0.97, 0.1, text, transform=ax.transAxes, ha="right", va="bottom", fontsize=9, color=".2")
 
 
 def _lines(ax: Axes, rows: pd.DataFrame, colour: object) -> None:
@@ -75,7 +74,7 @@ def ratio_grid(
     a network.  Ratios beyond an eighth and eight are drawn at the edge, as triangles.  ``remarks`` are written into
     the panels of (arch, depth).
     """
-    size = (WIDTH, max(1.75 * len(archs) + 0.9, 3.4))  # the axis' words need their room
+    size = (WIDTH, max(1.9 * len(archs) + 0.9, 3.4))  # the axis' words need their room
     with panels(len(archs), len(depths), size, title, sharey=True, sharex=True) as (figure, axes):
         for row, arch in zip(axes, archs, strict=True):
             for ax, depth in zip(row, depths, strict=True):
@@ -100,7 +99,7 @@ def distances(table: pd.DataFrame, title: str = "", depths: Sequence[int] = DEPT
     bands their standard deviation where there are several.  Columns: ``arch``, ``depth``, ``seed``, ``epoch``,
     ``kind``, ``log_ratio``.
     """
-    with panels(2, len(depths), (WIDTH, 4.6), title, sharex=True, sharey=True) as (figure, axes):
+    with panels(2, len(depths), (WIDTH, 4.8), title, sharex=True, sharey=True) as (figure, axes):
         for row, (kind, words) in zip(axes, KINDS.items(), strict=True):
             row[0].set_ylabel(f"{words}:\nfactor away from 1", fontsize=9)
             for ax, depth in zip(row, depths, strict=True):
@@ -159,7 +158,7 @@ def _begun(ax: Axes, rows: pd.DataFrame, colour: object) -> None:
     residual = rows.kind == "residual"
     transitions, others = rows[~residual], rows[residual]
     ax.plot(others.block, np.exp(others.log_ratio), "o", color=colour, ms=3.5, alpha=0.8)
-    ax.plot(transitions.block, np.exp(transitions.log_ratio), "s", mfc="white", mec=colour, ms=5.5, mew=1.4)
+    ax.plot(transitions.block, np.exp(transitions.log_ratio), "s", mfc="none", mec=colour, ms=5.5, mew=1.4)
     ax.plot(transitions.block, np.exp(transitions.prediction), "x", color="k", ms=5.5, mew=1.4)
     # A gap at each transition: what lies between two stages is no line.  A mark where a stage has one block.
     for column, style in (("prediction", "-"), ("unmeasured", ":")):
@@ -170,7 +169,7 @@ def _begun(ax: Axes, rows: pd.DataFrame, colour: object) -> None:
 def _begun_legend(figure: Figure) -> None:
     handles = [
         Line2D([], [], color=".45", marker="o", ls="none", ms=4, label="block, measured"),
-        Line2D([], [], color=".45", marker="s", mfc="white", ls="none", ms=5.5, label="transition, measured"),
+        Line2D([], [], color=".45", marker="s", mfc="none", ls="none", ms=5.5, label="transition, measured"),
         Line2D([], [], color="k", marker="x", ls="-", ms=5.5, label="theory, with the variance"),
         Line2D([], [], color="k", ls=":", label="theory alone"),
     ]

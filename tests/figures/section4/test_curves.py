@@ -37,7 +37,7 @@ def test_each_run_is_a_point_and_each_mean_a_bar():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["resnet-20", "plain-164"]
     points = [line for line in ax.lines if line.get_ls() == "None"]
     assert sorted(points[0].get_xdata()) == [50, 54]
-    assert points[3].get_xdata().tolist() == [90] and points[3].get_markerfacecolor() == "white"
+    assert points[3].get_xdata().tolist() == [90] and points[3].get_markerfacecolor() == "none"
     bars = [line.get_xdata()[0] for line in ax.lines if line.get_ls() == "-"]
     assert bars == [52]  # one run has no mean
     assert ax.get_title(loc="left") == "title"

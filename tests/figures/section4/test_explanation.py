@@ -16,7 +16,7 @@ def test_each_run_is_a_point():
     assert [line.get_xdata()[0] for line in left.lines] == pytest.approx([math.exp(v) for v in (0.1, 0.2, 1.0, 2.0)])
     assert [line.get_ydata()[0] for line in left.lines] == [50, 54, 90, 90]
     assert len(right.lines) == 3
-    hollow = [line.get_markerfacecolor() == "white" for line in left.lines]
+    hollow = [line.get_markerfacecolor() == "none" for line in left.lines]
     assert hollow == [False, False, True, True]
 
 

@@ -92,4 +92,4 @@ def test_an_empty_table_draws_empty_panels(figure, table):
 
 def test_figures_fit_the_page():
     for figure in (draw.ratio_grid(tables.ratios()), draw.distances(tables.ratios())):
-        assert figure.get_figwidth() * 110 <= 672
+        assert figure.get_figwidth() * 96 <= 672

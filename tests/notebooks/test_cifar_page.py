@@ -1,0 +1,26 @@
+"""Chapter 4: its solutions run, and its card says what is so."""
+
+from __future__ import annotations
+
+import pytest
+from pages import Page
+
+from paperlib import records
+from paperlib.store import results_root
+
+PAGE = Page("04_cifar")
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_solutions_hold(number):
+    solutions = PAGE.blocks("## Exercises")
+    assert len(solutions) == 4 and all("assert" in code for code in solutions)
+    exec(solutions[number], {})
+
+
+def test_a_desk_run_of_164_layers_takes_half_an_hour_at_most():
+    there = [r for r in records.read_all(results_root()) if r.config.depth == 164]
+    desk = [
+        r.provenance.seconds for r in there if r.config.labelled_preset() == "desk" and r.config.schedule == "steps"
+    ]
+    assert len(desk) >= 3 and max(desk) < 1800
