@@ -42,7 +42,8 @@ def build(folder: Path, files: dict[str, str | bytes], extensions: list[str], **
     for name, content in files.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    settings = {"project": "tiny", "extensions": extensions, "myst_enable_extensions": ["colon_fence"]} | config
+    suffixes = {".rst": "restructuredtext"}  # a dict of its own: extensions add to it, and the default one is shared
+    settings = {"project": "tiny", "extensions": extensions, "source_suffix": suffixes} | config
     with on_path(), docutils_namespace(), open(os.devnull, "w") as quiet:
         app = Sphinx(
             str(source),
