@@ -99,7 +99,12 @@ def test_a_chapter_is_light(visits, book):
 
 
 @pytest.mark.parametrize(
-    ("words", "best"), [("polar", "notebooks/02_projection.html"), ("glossary", "book/notation.html")]
+    ("words", "best"),
+    [
+        ("polar", "notebooks/02_projection.html"),
+        ("glossary", "book/notation.html"),
+        ("polar_factor", "book/api/polar.html"),
+    ],
 )
 def test_the_search_finds_the_page_that_explains(browser, address, words, best):
     page = browser.new_page()
