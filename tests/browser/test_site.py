@@ -41,6 +41,14 @@ def test_the_address_leads_to_the_first_page(browser, address):
     page.close()
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_first_visit_has_the_system_s_theme(browser, address, theme):
+    page = browser.new_page(color_scheme=theme)
+    page.goto(f"{address}book/index.html")
+    assert page.evaluate("() => document.documentElement.dataset.theme") == theme
+    page.close()
+
+
 def test_no_script_complains(visits):
     assert only({name: visit.said for name, visit in visits.items()}) == {}
 
