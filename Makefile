@@ -10,7 +10,7 @@ LOCKED := training book watch dev workflow
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run paper gpu evidence compatibility test lint book pdf notebooks bench lock clean
+.PHONY: help run paper gpu evidence compatibility test lint book browser pdf notebooks bench lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -46,6 +46,9 @@ book: $(INSTALLED)  ## build the book into _build/html, warnings being errors
 	rm -rf _build/html
 	$(BIN)/jupyter-book build . -n -W --keep-going
 	$(BIN)/python tools/check_book.py _build/html
+
+browser: book  ## build the book and try it in Chromium (needs chromium, npm, playwright)
+	PAPERLIB_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
 pdf: $(INSTALLED)  ## print the built book into _build/book.pdf (needs Chromium or Chrome)
 	$(BIN)/python tools/make_pdf.py _build/html _build/book.pdf

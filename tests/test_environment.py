@@ -24,7 +24,8 @@ CONDA_ONLY = {"python", "pip", "nodejs"}
 FOREIGN = {
     "lightning",
     "transformers",
-}  # extras for other libraries' trainers, which nothing else here needs: not locked
+    "browser",
+}  # extras for other libraries' trainers, and for a browser's tests, which nothing else here needs: not locked
 
 
 def read(name: str) -> str:

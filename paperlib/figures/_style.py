@@ -1,7 +1,8 @@
 """What the book's plots have in common: colours, type, axes, and figures without pyplot's global state.
 
-Colours are seaborn's colour-blind palette and one diverging map (purple below 1, white at 1, orange above); text is
-dark on an opaque white ground, so that a figure reads the same on a light and on a dark page.
+Colours are seaborn's colour-blind palette and one diverging map (purple below 1, white at 1, orange above).  A figure
+is as wide as the book's column at most and has two dots for each of a page's pixels.  Nothing is drawn behind it: its
+text is dark, and the book inverts its lightness on a dark page.
 """
 
 from __future__ import annotations
@@ -27,25 +28,32 @@ ARCHITECTURES = {"plain": PALETTE[3], "resnet": PALETTE[0], "procresnet": PALETT
 """The colour of each architecture, the same wherever they are compared."""
 WIDTH = 7.0
 """How wide a figure may be, in inches: 672 of a page's pixels."""
+_DOTS = 192
 _RC: dict[Any, Any] = {
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "figure.dpi": 110,
+    "figure.dpi": _DOTS,
+    "savefig.dpi": "figure",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "savefig.edgecolor": "none",
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
     "legend.fontsize": 9,
     "legend.frameon": False,
     "font.family": ["DejaVu Sans"],
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+_GRID = {"grid.color": "#80808033"}  # of a grey and translucent: as faint on a dark page as on a light one
 
 
 @contextlib.contextmanager
 def page_style() -> Iterator[None]:
     """Within it, matplotlib draws in the book's style."""
-    with mpl.rc_context(), sns.axes_style("whitegrid", {"grid.color": ".92"}), mpl.rc_context(_RC):
+    with mpl.rc_context(), sns.axes_style("whitegrid", _GRID), mpl.rc_context(_RC):
         yield
 
 

@@ -1,13 +1,20 @@
-"""The book's style: set within a figure only; groups are drawn in their order, each in its own colour and marker."""
+"""The book's style: set within a figure only; groups in their order, each in its own look; pictures are sharp."""
+
+import io
+import struct
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from drawing import drawn
+from IPython.core.pylabtools import print_figure
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
+from PIL import Image
 
 from paperlib.figures import _style
-from paperlib.figures._style import MARKERS, PALETTE, lines, look, panel, panels
+from paperlib.figures._style import MARKERS, PALETTE, WIDTH, lines, look, panel, panels
 
 
 @pytest.mark.parametrize("end", [None, ZeroDivisionError])
@@ -58,3 +65,44 @@ def test_a_logarithmic_axis_in_plain_numbers():
     assert [t.get_text() for t in ax.get_xticklabels()] == ["2", "4", "16"]
     assert np.asarray(ax.lines[1].get_ydata()).tolist() == [1, 1]
     assert (ax.lines[2].get_color(), ax.lines[2].get_marker(), ax.lines[2].get_linewidth()) == (PALETTE[1], "s", 3)
+
+
+def stored(figure) -> bytes:
+    """The PNG that a notebook keeps, made by IPython's own function."""
+    return print_figure(figure, fmt="png", bbox_inches="tight")
+
+
+def test_a_notebook_s_png_has_two_dots_a_pixel_and_says_so():
+    with panel((WIDTH, 3)) as (figure, ax):
+        ax.set_ylabel("words")
+    data = stored(figure)
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.info["dpi"] == pytest.approx((192, 192), abs=0.1)
+        assert picture.width == pytest.approx(2 * 672, abs=2 * 96 * 0.2)  # it is cropped, and given a margin
+    at = data.index(b"pHYs") + 4
+    dots, _, unit = struct.unpack(">IIB", data[at : at + 9])
+    assert unit == 1 and round(dots * 0.0254) == 192  # by metre
+
+
+def test_nothing_lies_behind_a_figure():
+    with panel((3, 2), "title") as (figure, ax):
+        ax.plot([0, 1], [0, 1], label="one")
+        ax.legend()
+    with Image.open(io.BytesIO(stored(figure))) as picture:
+        alpha = np.asarray(picture.convert("RGBA"))[..., 3]
+    assert alpha[0, 0] == 0 and np.mean(alpha == 0) > 0.7  # outside the axes, and between the lines inside
+    written = io.BytesIO()
+    figure.savefig(written)
+    with Image.open(written) as picture:
+        assert np.asarray(picture.convert("RGBA"))[0, 0, 3] == 0
+
+
+def test_text_is_dark_and_large_enough():
+    with panel((4, 3), "title") as (figure, ax):
+        ax.plot([0, 1], [0, 1], label="one")
+        ax.set(xlabel="x", ylabel="y")
+        ax.legend()
+    texts = [t for t in drawn(figure).findobj(Text) if t.get_text()]
+    assert {t.get_text() for t in texts} >= {"title", "x", "y", "one"}
+    assert min(t.get_fontsize() for t in texts) >= 9
+    assert max(max(to_rgb(t.get_color())) for t in texts) <= 0.3

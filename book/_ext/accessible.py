@@ -1,0 +1,43 @@
+"""Sphinx extension: HTML that readers of the screen understand, where that of Sphinx and MyST-NB is not.
+
+tests/browser asks axe-core about every page of the book.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+
+SIGNATURE = re.compile(r"<dl>\n((?:<dd>.*?</dd>\n)+)</dl>")  # a parameter a line, with no terms
+ROLES = [
+    # A list's children must be list items, and doc-biblioentry is deprecated.
+    ('role="doc-biblioentry"', 'role="listitem"'),
+    # What is read out is what is shown: "Show code cell source".
+    ('<summary aria-label="Toggle hidden content">', "<summary>"),
+]
+
+
+def lines(found: re.Match[str]) -> str:
+    """A signature's parameters as lines of text."""
+    return found[1].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>").rstrip("\n")
+
+
+def mend(body: str) -> str:
+    """The HTML of a page's content, with lists that are lists and names that are what is shown."""
+    for wrong, right in ROLES:
+        body = body.replace(wrong, right)
+    return SIGNATURE.sub(lines, body)
+
+
+def page(app: Sphinx, name: str, template: str, context: dict[str, Any], document: Any) -> None:
+    """Mend a page before it is put into the theme's template."""
+    if "body" in context:
+        context["body"] = mend(context["body"])
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """What Sphinx calls."""
+    app.connect("html-page-context", page)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

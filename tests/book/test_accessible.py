@@ -1,0 +1,50 @@
+"""book/_ext/accessible.py: HTML of Sphinx and MyST-NB, mended for readers of the screen."""
+
+import re
+
+import nbformat.v4 as nb
+from tiny_book import build
+
+PAGE = """# Page
+
+Words.
+
+```{py:function} f(a: int, b: int) -> int
+What it does.
+```
+
+A term
+: what it means
+
+```{eval-rst}
+See [He2016]_.
+
+.. [He2016] A paper.
+```
+"""
+
+
+def book(folder) -> dict[str, str]:
+    cell = nb.new_code_cell("1 + 1", metadata={"tags": ["hide-input"]})
+    metadata = {"language_info": {"name": "python", "pygments_lexer": "python3"}}
+    notebook = nb.writes(nb.new_notebook(cells=[nb.new_markdown_cell("# Notebook"), cell], metadata=metadata))
+    html = build(
+        folder,
+        {"index.md": f"{PAGE}\n\n```{{toctree}}\nother\n```\n", "other.ipynb": notebook},
+        ["myst_nb", "accessible"],
+        nb_execution_mode="off",
+        myst_enable_extensions=["deflist"],
+        python_maximum_signature_line_length=1,
+    )
+    return {name: (html / f"{name}.html").read_text() for name in ("index", "other")}
+
+
+def test_what_is_mended(tmp_path):
+    pages = book(tmp_path)
+    signature = re.search(r'<dt class="sig[^>]*id="f".*?</dt>', pages["index"], re.DOTALL)[0]
+    assert signature.count('<span class="sig-line">') == 2 and "<dl" not in signature and "<dd" not in signature
+    assert signature.count("<span") == signature.count("</span>")
+    assert re.search(r"<dt>A term</dt><dd>", pages["index"])  # a definition list stays one
+    citations = re.search(r'<div role="list" class="citation-list">(.*?)</section>', pages["index"], re.DOTALL)[1]
+    assert 'role="listitem"' in citations and "doc-biblioentry" not in citations
+    assert "<summary>" in pages["other"] and "aria-label" not in re.search(r"<summary.*?>", pages["other"])[0]
