@@ -33,7 +33,12 @@ HTML(page.quotable(card))
 
 # %% tags=["hide-input"]
 here = results_root().parent
-HTML(page.table(card, {f"notebooks/{p.stem}" for p in here.glob("notebooks/*.ipynb")}))
+HTML(
+    page.table(
+        card,
+        {f"notebooks/{p.stem}" for p in here.glob("notebooks/*.ipynb")},
+    )
+)
 
 # %% [markdown]
 # ## How to read it

@@ -24,7 +24,7 @@
 # - **Decides:** claims T1, C1 and T2 ([scorecard](00_scorecard.ipynb))
 # - **Needs:** two CPU cores, about 1 GB of memory
 # - **Fetches:** nothing
-# - **Takes:** about half a minute at `desk` ([measured](../book/reproducibility.md))
+# - **Takes:** about half a minute at `desk` ([measured](reproducibility.ipynb))
 # - **Run it:** `papermill notebooks/01_norm_preservation.ipynb out.ipynb`
 # :::
 

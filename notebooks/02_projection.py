@@ -24,7 +24,7 @@
 # - **Decides:** claims T3, P1, P2 and O1a to O1d ([scorecard](00_scorecard.ipynb))
 # - **Needs:** two CPU cores, about 2 GB of memory
 # - **Fetches:** nothing; the images are the CIFAR-10 sample that comes with the library
-# - **Takes:** about half a minute at `desk` ([measured](../book/reproducibility.md))
+# - **Takes:** about half a minute at `desk` ([measured](reproducibility.ipynb))
 # - **Run it:** `papermill notebooks/02_projection.ipynb out.ipynb`
 # :::
 

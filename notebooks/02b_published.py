@@ -27,7 +27,7 @@
 # - **Decides:** no claim; what the points do to a training at the paper's scale has not been measured
 # - **Needs:** two CPU cores, 1 GB of memory
 # - **Fetches:** nothing
-# - **Takes:** about 20 seconds at every preset ([measured](../book/reproducibility.md))
+# - **Takes:** about 20 seconds at every preset ([measured](reproducibility.ipynb))
 # - **Run it:** `papermill notebooks/02b_published.ipynb out.ipynb`
 # :::
 

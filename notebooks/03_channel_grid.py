@@ -28,7 +28,7 @@
 # - **Decides:** claims F2a, F2b and P3 ([scorecard](00_scorecard.ipynb))
 # - **Needs:** two CPU cores, 1 GB of memory
 # - **Fetches:** nothing to read the stored grids; CIFAR-10, 170 MB, once, to train a grid of your own
-# - **Takes:** about 20 seconds at `desk` ([measured](../book/reproducibility.md)); a `desk` grid of your own about an hour; `paper` wants a GPU and has not been run
+# - **Takes:** about 20 seconds at `desk` ([measured](reproducibility.ipynb)); a `desk` grid of your own about an hour; `paper` wants a GPU and has not been run
 # - **Run it:** `papermill notebooks/03_channel_grid.ipynb out.ipynb -p preset desk`
 # :::
 #

@@ -26,7 +26,7 @@
 # - **Decides:** claims F3a to F3g, F4a, F4b, TI, TII, TIIp, TIII, F5, O2, and the book's own S0 and I1 ([scorecard](00_scorecard.ipynb))
 # - **Needs:** one CPU core, 2 GB of memory
 # - **Fetches:** nothing
-# - **Takes:** about 20 seconds, at any preset, since it reads records ([measured](../book/reproducibility.md))
+# - **Takes:** about 20 seconds, at any preset, since it reads records ([measured](reproducibility.ipynb))
 # - **Run it:** `papermill notebooks/05_results.ipynb out.ipynb`; add `-p preset paper -p runs FOLDER` for other records
 # :::
 
@@ -42,6 +42,7 @@ from IPython.display import HTML, Markdown
 from paperlib import claims, paper
 from paperlib.claims.cards import CARDS
 from paperlib.claims.claim import UNTESTED
+from paperlib.figures import interactive
 from paperlib.figures import section4 as draw
 from paperlib.figures.interventions import paired_differences
 from paperlib.scorecard import price
@@ -169,16 +170,21 @@ if len(one):
     title = f"Ratios, {label_one}"
     display(draw.ratio_grid(one, studies.remarks(first), title))
 
-# %% tags=["nbval-ignore-output", "hide-input"]
-if len(one):
+# %% [markdown]
+# The authors show the same thing as an animation. In {numref}`fig-epochs` you choose the network, and move the slider or press *Play*.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Every block's ratio before training or after an epoch, for the network that you choose, on one scale for all. Points are geometric means over the seeds, and bars their standard deviation.", "name": "fig-epochs"}}
+if len(ratios):
     display(
-        Markdown(
-            "The authors show the same thing as an animation. "
-            "Move the slider, or press play:"
+        HTML(
+            interactive.html(
+                interactive.ratios_over_epochs(ratios),
+                f"Ratio of each block, {label}",
+                "In the book, with its script, a slider steps through the "
+                "epochs here. The figure above shows all epochs of one "
+                "seed.",
+            )
         )
-    )
-    display(
-        HTML(draw.stepper(one, f"Ratio of each block, {label_one}"))
     )
 
 # %% [markdown]

@@ -24,7 +24,7 @@
 # - **Decides:** no claim; it is a guide, and what it measures is on small networks
 # - **Needs:** two CPU cores, 2 GB of memory; besides `paperlib` only torch, torchvision, pandas and matplotlib
 # - **Fetches:** nothing; the images are the CIFAR-10 sample that comes with the library
-# - **Takes:** about half a minute, in full ([measured](../book/reproducibility.md))
+# - **Takes:** about half a minute, in full ([measured](reproducibility.ipynb))
 # - **Run it:** `papermill notebooks/06_your_network.ipynb out.ipynb`
 # :::
 

@@ -19,15 +19,13 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
-WIDTH = 7.0
-"""The width of a figure in inches: at 96 dots an inch, that of the book's column."""
 DIVERGING = "PuOr_r"
 PALETTE = sns.color_palette("colorblind", 10)
 MARKERS = "osD^vPX*"
 ARCHITECTURES = {"plain": PALETTE[3], "resnet": PALETTE[0], "procresnet": PALETTE[2]}
 """The colour of each architecture, the same wherever they are compared."""
 WIDTH = 7.0
-"""How wide a figure may be, in inches: 672 of a page's pixels."""
+"""How wide a figure may be, in inches: at 96 dots an inch, that of the book's column."""
 _DOTS = 192
 _RC: dict[Any, Any] = {
     "figure.dpi": _DOTS,

@@ -6,7 +6,6 @@ against norm preservation, and ``epochs`` the drawing that steps through the epo
 
 from paperlib.figures.section4._common import TITLES
 from paperlib.figures.section4.curves import error_dots, learning
-from paperlib.figures.section4.epochs import stepper
 from paperlib.figures.section4.explanation import explanation
 from paperlib.figures.section4.ratios import beginnings, distances, profiles, ratio_grid
 
@@ -19,5 +18,4 @@ __all__ = [
     "learning",
     "profiles",
     "ratio_grid",
-    "stepper",
 ]
