@@ -58,7 +58,14 @@ def page_style() -> Iterator[None]:
 def subplots(
     rows: int, columns: int, size: tuple[float, float], layout: Any = "constrained", **options: Any
 ) -> tuple[Figure, Any]:
-    """As pyplot's, without its global list of figures: nothing to close, and a notebook shows a figure once."""
+    """As pyplot's, without its global list of figures: nothing to close, and a notebook shows a figure once.
+
+    Raises ``ValueError`` for a figure that is wider than the book's column.
+    """
+    if size[0] > WIDTH:
+        raise ValueError(
+            f"size must be at most {WIDTH:g} inches wide, as the book's column is, and is {size[0]:g}: stack the panels"
+        )
     figure = Figure(figsize=size, layout=layout)
     return figure, figure.subplots(rows, columns, **options)
 

@@ -84,6 +84,14 @@ def test_a_notebook_s_png_has_two_dots_a_pixel_and_says_so():
     assert unit == 1 and round(dots * 0.0254) == 192  # by metre
 
 
+@pytest.mark.parametrize("begin", [panel, lambda size: panels(1, 2, size)])
+def test_a_figure_wider_than_the_column_is_refused(begin):
+    with begin((WIDTH, 3)) as (figure, _):
+        assert figure.get_figwidth() == WIDTH
+    with pytest.raises(ValueError, match="at most 7 inches wide, as the book's column is, and is 7.5: stack"):
+        begin((7.5, 3)).__enter__()
+
+
 def test_nothing_lies_behind_a_figure():
     with panel((3, 2), "title") as (figure, ax):
         ax.plot([0, 1], [0, 1], label="one")
