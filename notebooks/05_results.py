@@ -180,9 +180,9 @@ if len(ratios):
             interactive.html(
                 interactive.ratios_over_epochs(ratios),
                 f"Ratio of each block, {label}",
-                "In the book, with its script, a slider steps through the "
-                "epochs here. The figure above shows all epochs of one "
-                "seed.",
+                "In the book, with its script, a slider steps through "
+                "the epochs here. The figure above shows all epochs of "
+                "one seed.",
             )
         )
     )
@@ -530,7 +530,7 @@ Markdown(
 #
 # Calculations of this kind are known for other networks: the polynomial growth that skips bring {cite}`yang2017`, the exponential one of batch normalisation without them {cite}`yang2019`, and residual blocks that begin near the identity {cite}`de2020`. Those for a ResNet's transitions were made for this page.
 #
-# In {numref}`fig-beginning` points on the line mean that the theory holds; {numref}`tab-theory`, which opens on a click, has the deviations network by network.
+# In {numref}`fig-beginning` points on the line mean that the theory holds; {numref}`tab-beginning`, which opens on a click, has the deviations network by network.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Ratios before the first update, geometric means over the seeds: measured (points, squares for transitions) and predicted. The solid line and the crosses take the measured variance of each block's input, the dotted line takes the theory's own.", "name": "fig-beginning"}, "image": {"alt": "Nine panels, ratio against block: points on lines that rise towards one within each stage of a residual network."}}
 if len(start):
@@ -541,7 +541,7 @@ if len(start):
 accuracy = beginning.accuracy(start)
 Markdown(sentences.theory(accuracy))
 
-# %% tags=["hide-input", "hide-output"] mystnb={"figure": {"caption": "The median size of the logarithm of the measured ratio over the predicted one, with the measured variance of a block's input and with the theory's own; a dash where it has none.", "name": "tab-theory"}}
+# %% tags=["hide-input", "hide-output"] mystnb={"figure": {"caption": "The median size of the logarithm of the measured ratio over the predicted one, with the measured variance of a block's input and with the theory's own; a dash where it has none.", "name": "tab-beginning"}}
 if len(accuracy):
     short = {
         "first transition": "first transition",

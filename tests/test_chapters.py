@@ -45,12 +45,10 @@ def test_a_card_opens_the_chapter(chapter):
 
 
 def seconds(said: str) -> float:
-    """A time in words, such as "about half a minute"."""
-    words = {"half a minute": 30, "a minute": 60, "a quarter of an hour": 900, "half an hour": 1800}
-    if found := next((value for phrase, value in words.items() if phrase in said), None):
-        return found
-    number, unit = re.search(r"(\d+) (second|minute|hour)s?", said).groups()
-    return int(number) * {"second": 1, "minute": 60, "hour": 3600}[unit]
+    """The first time in a text, such as "about half a minute"."""
+    number, unit = re.search(r"(\d+|half an?|a quarter of an|an?) (second|minute|hour)s?\b", said).groups()
+    count = {"half a": 0.5, "half an": 0.5, "a quarter of an": 0.25, "a": 1, "an": 1}.get(number) or int(number)
+    return count * {"second": 1, "minute": 60, "hour": 3600}[unit]
 
 
 def test_the_time_on_the_card_is_the_one_on_record(chapter):
@@ -109,6 +107,12 @@ def test_cells_that_only_write_text_or_import_are_folded(chapter):
 def test_the_chapter_ends_with_what_follows(chapter):
     last = [line for line in prose(chapter).splitlines() if line.startswith("## ")][-1]
     assert last in ("## What follows", "## Where to go from here")
+
+
+def test_no_two_figures_of_the_book_have_one_name():
+    shown = [c.metadata.get("mystnb", {}) for path in (ROOT / "notebooks").glob("*.ipynb") for c in cells(path, "code")]
+    names = [about["figure"]["name"] for about in shown if "figure" in about]
+    assert sorted(names) == sorted({*names})
 
 
 @pytest.mark.parametrize("chapter", WITH_EXERCISES, ids=lambda p: p.stem)

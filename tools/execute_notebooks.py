@@ -68,8 +68,8 @@ def write(table: dict[str, dict[str, str]]) -> None:
 
 
 def main(names: list[str]) -> int:
-    """Execute the named notebooks, or all."""
-    chosen = [Path(name).resolve() for name in names] or sorted(NOTEBOOKS.glob("*.ipynb"))
+    """Execute the named notebooks, or all; either file of a pair may be given."""
+    chosen = [Path(name).resolve().with_suffix(".ipynb") for name in names] or sorted(NOTEBOOKS.glob("*.ipynb"))
     failed = []
     for notebook in [*(n for n in chosen if n != SHOWS_IT), SHOWS_IT]:
         try:
