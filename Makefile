@@ -43,7 +43,7 @@ lint: $(INSTALLED)  ## check style, types and docstrings
 	$(BIN)/python tools/tracked_files.py paths
 
 book: $(INSTALLED)  ## build the book into _build/html, warnings being errors
-	rm -rf _build/html
+	rm -rf _build/html _build/.doctrees
 	$(BIN)/jupyter-book build . -n -W --keep-going
 	$(BIN)/python tools/check_book.py _build/html
 
