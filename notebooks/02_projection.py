@@ -158,7 +158,7 @@ print(
 )
 
 # %% [markdown]
-# ## The nearest kernel that has them
+# ## The nearest kernel: the polar factor
 #
 # The nearest matrix whose singular values are all $\sigma$ keeps the singular vectors and replaces the singular values. It is $\sigma$ times the *polar factor* of $P$ {cite}`gower2004`:
 #

@@ -17,6 +17,9 @@ ROLES = [
     # What is read out is what is shown: "Show code cell source".
     ('<summary aria-label="Toggle hidden content">', "<summary>"),
 ]
+# The arrow that unfolds a page's own pages, in the table of contents at the side, says nothing by itself.
+ARROW, NAMED_ARROW = (f'<summary{name}><span class="toctree-toggle"' for name in ("", ' aria-label="Its pages"'))
+LAST = 900  # after the theme, which puts the table of contents into the context
 
 
 def lines(found: re.Match[str]) -> str:
@@ -35,9 +38,13 @@ def page(app: Sphinx, name: str, template: str, context: dict[str, Any], documen
     """Mend a page before it is put into the theme's template."""
     if "body" in context:
         context["body"] = mend(context["body"])
+    if contents := context.get("generate_toctree_html"):
+        context["generate_toctree_html"] = lambda kind, **options: (
+            contents(kind, **options) if kind == "raw" else str(contents(kind, **options)).replace(ARROW, NAMED_ARROW)
+        )
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """What Sphinx calls."""
-    app.connect("html-page-context", page)
+    app.connect("html-page-context", page, priority=LAST)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -4,7 +4,7 @@ const asked = new URLSearchParams(window.location.search).get("q") ?? "";
 const CHAPTER = /[_.(]/.test(asked) ? 0 : 25; // more than a module of the same name gets
 
 var Scorer = {
-  score: ([page, , , , score]) => score + (page.startsWith("notebooks/") ? CHAPTER : 0),
+  score: ([page, , , , score]) => score + (/^notebooks\/0[1-9]/.test(page) ? CHAPTER : 0),
   // The rest as Sphinx has it.
   objNameMatch: 11,
   objPartialMatch: 6,

@@ -1,5 +1,6 @@
 """book/_ext/accessible.py: HTML of Sphinx and MyST-NB, mended for readers of the screen."""
 
+import importlib
 import re
 
 import nbformat.v4 as nb
@@ -48,3 +49,13 @@ def test_what_is_mended(tmp_path):
     citations = re.search(r'<div role="list" class="citation-list">(.*?)</section>', pages["index"], re.DOTALL)[1]
     assert 'role="listitem"' in citations and "doc-biblioentry" not in citations
     assert "<summary>" in pages["other"] and "aria-label" not in re.search(r"<summary.*?>", pages["other"])[0]
+
+
+def test_the_arrows_of_the_table_of_contents_have_a_name(tmp_path):
+    """As the theme asks for its table of contents."""
+    accessible = importlib.import_module("accessible")
+    arrow = '<summary><span class="toctree-toggle"></span></summary>'
+    context = {"generate_toctree_html": lambda kind, **options: arrow if kind == "sidebar" else ["raw", options]}
+    accessible.page(None, "a", "page.html", context, None)
+    assert '<summary aria-label="Its pages">' in context["generate_toctree_html"]("sidebar", maxdepth=4)
+    assert context["generate_toctree_html"]("raw", maxdepth=4) == ["raw", {"maxdepth": 4}]

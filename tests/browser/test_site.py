@@ -37,14 +37,14 @@ def only(found: dict) -> dict:
 def test_the_address_leads_to_the_first_page(browser, address):
     page = browser.new_page()
     page.goto(address)
-    page.wait_for_url(f"{address}book/index.html")
+    page.wait_for_url(f"{address}notebooks/introduction.html")
     page.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_first_visit_has_the_system_s_theme(browser, address, theme):
     page = browser.new_page(color_scheme=theme)
-    page.goto(f"{address}book/index.html")
+    page.goto(f"{address}notebooks/introduction.html")
     assert page.evaluate("() => document.documentElement.dataset.theme") == theme
     page.close()
 
