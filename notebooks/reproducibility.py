@@ -18,11 +18,13 @@
 
 # %% tags=["hide-input"]
 import pandas as pd
+from IPython.display import HTML
 
 from paperlib import records
 from paperlib.sources import DATASETS
 from paperlib.store import results_root
 from paperlib.studies.reproducibility import trainings
+from paperlib.studies.tables import fitted
 
 # %% [markdown]
 # ## Three sizes
@@ -43,8 +45,9 @@ from paperlib.studies.reproducibility import trainings
 # {numref}`tab-pages` has what each page takes to execute from its first to its last cell. `make notebooks` executes them all and writes this
 # table anew. `make test` executes them, too, and compares every output with the stored one.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "What each page takes, executed alone on two processor cores. Processor time is that of all threads together; memory is the largest at any time.", "name": "tab-pages"}}
-pd.read_csv(results_root() / "execution.csv").set_index("page")
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "What each page takes, executed alone, and on which processor. Processor time is that of all threads together; memory is the largest at any time.", "name": "tab-pages"}}
+pages = pd.read_csv(results_root() / "execution.csv")
+HTML(fitted(pages, "pages", index=False))
 
 # %% [markdown]
 # ## The trainings
@@ -59,7 +62,8 @@ pd.read_csv(results_root() / "execution.csv").set_index("page")
 # ```
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The trainings on record, with the mean and standard deviation over their seeds. Times are those of a machine that did other work beside.", "name": "tab-trainings"}}
-trainings(records.read_all(results_root()))
+made = trainings(records.read_all(results_root()))
+HTML(fitted(made.reset_index(), "trainings", index=False))
 
 # %% [markdown]
 # ## The data
