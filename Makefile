@@ -47,7 +47,8 @@ book: $(INSTALLED)  ## build the book into _build/html, warnings being errors
 	$(BIN)/jupyter-book build . -n -W --keep-going
 	$(BIN)/python tools/check_book.py _build/html
 
-browser: book  ## build the book and try it in Chromium (needs chromium, npm, playwright)
+browser: book  ## build the book and try it in Chromium (needs chromium, npm; installs playwright)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.45'
 	PAPERLIB_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
 pdf: $(INSTALLED)  ## print the built book into _build/book.pdf (needs Chromium or Chrome)

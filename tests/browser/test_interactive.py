@@ -1,8 +1,6 @@
 """The interactive figures in a browser: what they show, what the keyboard does, and what is left without the script."""
 
 import math
-import os
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -12,12 +10,7 @@ import section4_tables as tables
 from paperlib.figures import interactive
 
 STATIC = Path(__file__).resolve().parents[2] / "book" / "_static"
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: install it, or name its program in CHROMIUM"),
-]
+pytestmark = pytest.mark.slow
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Figures</title>
 <meta name="viewport" content="width=device-width"><link rel="stylesheet" href="{css}">{script}</head>
 <body><main><h1>Figures</h1>{figures}</main></body></html>"""
@@ -54,14 +47,6 @@ def figures():
         "Spectra": interactive.spectra_by_depth(spectra),
         "Grid": interactive.ratios_by_channels(grid, titles),
     }
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as p:
-        started = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
@@ -250,12 +235,11 @@ def test_what_a_record_names_is_text(open_page):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(open_page, theme):
-    source = pytest.importorskip("axe_playwright_python", reason="needs axe: pip install axe-playwright-python")
+def test_axe_finds_nothing_serious(open_page, axe, theme):
     page = open_page()
     page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
     page.add_style_tag(content=f"body {{ background: {GROUND[theme]}; color: var(--drawing-text); }}")
-    page.add_script_tag(path=str(Path(source.__file__).parent / "axe.min.js"))
+    page.evaluate(axe)
     found = page.evaluate(
         "axe.run({preload: false}).then(r => r.violations.map(v => [v.impact, v.id, v.nodes[0].html]))"
     )
