@@ -94,7 +94,7 @@ Markdown(
 # %% [markdown]
 # ## A plain chain loses the gradient, a residual one does not
 #
-# In {numref}`fig-question` the gradient's norm falls by many powers of ten on its way back through a chain without skips, and changes little where there are skips. Three networks of 164 layers (166 with the {term}`transitions <transition>` of the third) were trained on part of CIFAR-10, as [chapter 4](04_cifar.ipynb) does it: one without skips, one with skips, and one whose remaining transitions were {term}`held` {term}`norm-preserving` as well. In the last epoch the gradient of the loss was measured at the input of every block.
+# In {numref}`fig-question` the gradient's norm falls by many powers of ten on its way back through a chain without skips, and changes little where there are skips. Three networks of 164 layers (166 with the {term}`transitions <transition>` of the third) were trained on part of CIFAR-10, as [chapter 4](04_cifar.ipynb) does it: one without skips, one with skips, and a ProcResNet, in which three convolutions of their own change the number of channels and are {term}`held` {term}`norm-preserving`. In the last epoch the gradient of the loss was measured at the input of every block.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient's norm on its way back through three trained networks, from the loss on the right to the input on the left: without skips most of it is lost.", "name": "fig-question"}, "image": {"alt": "On a logarithmic scale the two residual networks stay near 1. Without skips the norm falls steeply and steadily on its way to the input, and rises again in the first two blocks."}}
 runs = [
@@ -122,16 +122,17 @@ back["norm"] = -back.groupby("arch").log_ratio.cumsum() / math.log(10)
 lowest = back.groupby("arch").norm.min()
 furthest = back[back.arch != "plain"].norm.abs().max()
 Markdown(
-    "A typical block (the median) changes the norm by a factor of "
-    f"{typical['plain']:.2f} without a skip, and of "
-    f"{typical['resnet']:.2f} with one. On its way the gradient of "
+    "On its way back through a typical block (the median) the "
+    "gradient's norm is divided or multiplied by "
+    f"{typical['plain']:.2f} without a skip, and by "
+    f"{typical['resnet']:.2f} with one. The gradient of "
     f"the plain chain falls to $10^{{{lowest['plain']:.0f}}}$ of what "
     "it was. Those of the two others stay within a factor of "
     f"{10**furthest:.0f}."
 )
 
 # %% [markdown]
-# A factor that is harmless in one block is not in fifty. So in a deep network each factor has to be close to 1, and the closer the more blocks there are. Why do blocks with a skip have such factors?
+# A factor that is harmless in one block is not in fifty. So in a deep network each factor has to be close to 1, and the closer the more blocks there are. When does a block with a skip have such a factor?
 #
 # (This is one run of each network, short and on little data. The plain chain was trained in float32, because in bfloat16 it diverged. How it fares depends on its start: plain chains of ten thousand layers, begun as isometries, have been trained {cite}`xiao2018`.)
 #
@@ -181,7 +182,7 @@ Markdown(
 #
 # 1. Find a path of maps $G_t$ that leads from the identity $G_0$ to $F = G_1$, and cut it at times $0 = t_0 < t_1 < \dots < t_L = 1$. Let block $l$ be the piece from one cut to the next, $G_{t_l} \circ G_{t_{l-1}}^{-1}$. In the whole chain all inner maps cancel, and $F$ is left. If the path is smooth, a short piece of it is close to the identity.
 # 2. The path comes from zooming into the map. Shift $F$ so that $F(0) = 0$. Near 0 it looks like its derivative there, so that $\kappa = F'(0)^{-1} F$ looks like the identity. Take $\kappa$ in a small ball of radius $t$ and enlarge it to the unit ball: this is $\kappa(tx)/t$. For $t \to 0$ it is the identity, and for $t = 1$ it is $\kappa$.
-# 3. The linear part $F'(0)$ is a rotation times a stretch, $F'(0) = QP$ (the polar decomposition; $\det F' > 0$ makes $Q$ a rotation). Its powers $Q^t P^t$ lead from the identity to it. Together:
+# 3. The linear part $F'(0)$ is a rotation times a stretch, $F'(0) = QP$ (the polar decomposition; $\det F' > 0$ makes $Q$ a rotation). Its powers $Q^t P^t$ lead from the identity to it. The paper takes the two parts one after the other, first $\kappa$ and then the linear part. They can also be taken together:
 #
 # $$
 # G_t(x) = Q^t P^t \, \frac{\kappa(tx)}{t} .
@@ -253,7 +254,9 @@ Markdown(
     f"{rates.L[rates.L >= 16].min()} to {rates.L.max():,} blocks, say "
     "the same. With the paper's cuts the slope of $\\delta$ in "
     f"$\\log(2L)/L$ is {' and '.join(f'{x:.2f}' for x in theirs)} for "
-    "the two maps, where 1 is the theorem's rate. With the other two "
+    "the two maps, where 1 is the theorem's rate. (It is a little "
+    "below 1 since half of the blocks make $\\kappa$, so that "
+    "$\\log(2m)/m$ with $m = L/2$ is what falls.) With the other two "
     f"the slope in $L$ itself is between −{-others.min():.2f} and "
     f"−{-others.max():.2f}, where −1 is the rate $1/L$."
 )
@@ -282,8 +285,9 @@ HTML(
 
 # %% tags=["remove-input"]
 Markdown(
-    f"*Of the twist, at {stored_spectra.points} random points of the "
-    f"unit ball; commit {stored_spectra.provenance.short_commit}. "
+    f"*The map is the twist, at {stored_spectra.points} random points "
+    f"of the unit ball (commit "
+    f"{stored_spectra.provenance.short_commit}). "
     f"`{stored_spectra.provenance.command}` makes the table again.*"
 )
 
@@ -317,8 +321,8 @@ Markdown(
     f"and {scaling.beta:g}, and sixteen blocks still need $\\delta = "
     f"{scaling.delta:.2f}$. "
     "So either the constant depends on $\\lVert F'(0) \\rVert$, too, "
-    "or the statement is for numbers of blocks that are large against "
-    "$\\log K$."
+    "or the statement is only for $\\log 2L \\ge (\\log K)/C$, "
+    "that is, for $L$ above $K^{1/C}/2$."
 )
 
 # %% [markdown]
@@ -360,9 +364,9 @@ delta = corollary_bound(branch, size).item()
 print(f"conv 3×3, ReLU, conv 3×3, at the usual start: δ ≤ {delta:.2f}")
 
 # %% [markdown]
-# A bound above 1 says nothing, so this block would have to start with smaller weights. How tight is the bound? In {numref}`fig-corollary` random blocks are scaled until their bound is 1/4, and measured.
+# A bound above 1 allows the gradient to vanish, so this block would have to start with smaller weights. How tight is the bound? In {numref}`fig-corollary` random blocks are scaled until their bound is 1/4, and measured.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Random two-layer ReLU blocks use about half of the corollary's bound or more in the worst direction, and a random gradient feels little of it. One dot a seed.", "name": "fig-corollary"}, "image": {"alt": "One row per kind of block. The worst direction uses a large part of the bound, most of it where the two matrices are tied; a random gradient uses little."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The distance of random two-layer ReLU blocks from the identity, ‖J − I‖, is about half of the corollary's bound or more. A random gradient feels little of it. One dot a seed.", "name": "fig-corollary"}, "image": {"alt": "One row per kind of block. The worst direction uses a large part of the bound, most of it where the two matrices are tied; a random gradient uses little."}}
 tight = found["C1"].frames["tightness"]
 draw.tightness(tight)
 
@@ -375,7 +379,8 @@ holds = "holds in every case" if bounded else "fails"
 Markdown(
     "The bound "
     f"{holds}. "
-    f"Most of it, {used['dense, 64, tied']:.0%}, is used where $W_2 = "
+    "The distance from the identity, which is never below $\\delta$, "
+    f"uses most of it, {used['dense, 64, tied']:.0%}, where $W_2 = "
     "W_1^\\top$: there, what the first matrix "
     "amplifies is not lost in the second. A random gradient feels "
     f"{felt['dense, 16']:.0%} of the bound at 16 dimensions and "
@@ -393,7 +398,7 @@ Markdown(
 #
 # It can be tried. Eight blocks $x + W_2\,\mathrm{ReLU}(W_1 x + b)$ learn a twist in 16 dimensions: without weight decay, with the paper's, and with a hundred times the paper's. {numref}`fig-training` shows that only the strongest weight decay keeps the bound near its start.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The corollary's bound and the measured δ of eight blocks, before and after training, for three weight decays. At 1 (dashed) the bound says nothing any more.", "name": "fig-training"}, "image": {"alt": "Three panels. Without weight decay and with the paper's, the bounds rise well above their first values during training. With the largest weight decay they stay low."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The corollary's bound and the measured δ of eight blocks, before and after training, for three weight decays. From 1 on (dashed) the bound allows the gradient to vanish.", "name": "fig-training"}, "image": {"alt": "Three panels. Without weight decay and with the paper's, the bounds rise well above their first values during training. With the largest weight decay they stay low."}}
 ends = training[training.step.isin([start, late])]
 draw.bounds_in_training(ends, paper=studies.PAPER_DECAY)
 
@@ -424,11 +429,12 @@ Markdown(
     "nor did the paper's weight decay in so short a training.\n\n"
     "This does not tell what happened in the authors' networks, since "
     "weight decay takes time. By itself it shrinks a weight by a "
-    f"factor of $e^{{-z}}$. Here $z = {exponent[paper, late]:.2f}$ at "
-    f"the end with the paper's {paper:g}; over the paper's "
-    f"{setting.epochs} epochs "
-    f"it adds up to {adds_up:.1f}, and {strong:g} gives "
-    f"{exponent[strong, late]:.1f} here. That the weights stay small "
+    "factor of $e^{-z}$, where $z$ is the weight decay times the sum "
+    "of all learning rates, over one less the momentum. "
+    f"With the paper's {paper:g}, $z$ is {exponent[paper, late]:.2f} "
+    "at the end here, and would be "
+    f"{adds_up:.1f} after the paper's {setting.epochs} epochs. With "
+    f"{strong:g} it is {exponent[strong, late]:.1f} here. That the weights stay small "
     "is a condition, and whether it is met has to be measured in each "
     "training."
 )
@@ -463,7 +469,7 @@ Markdown(
 # I + A_l = Q^{l/L} \, P^{1/L} \, Q^{-(l-1)/L} .
 # $$ (eq-factors)
 #
-# In the product the rotations between two stretches cancel, and $QP$ is left. Each factor is a rotation by an $L$-th of $Q$'s angles times a stretch, $P^{1/L}$ in a turned basis. If $\theta \le \pi$ is the largest angle of $Q$, the rotation is at most $\theta/L$ from the identity, since a chord is no longer than its arc, and the stretch at most $e^{\gamma/L} - 1$. So $\lVert A_l \rVert \le \theta/L + e^{\gamma/L} - 1$, for every $L$. The singular values of $I + A_l$ are $\sigma(R)^{1/L}$: the gradient's norm changes by exactly what {eq}`eq-lower` says that it must, and rotation costs nothing.
+# In the product the rotations between two stretches cancel, and $QP$ is left. Each factor is a rotation by an $L$-th of $Q$'s angles times a stretch, $P^{1/L}$ in a turned basis. If $\theta \le \pi$ is the largest angle of $Q$, the rotation is at most $\theta/L$ from the identity, since a chord is no longer than its arc, and the stretch at most $e^{\gamma/L} - 1$. So $\lVert A_l \rVert \le \theta/L + e^{\gamma/L} - 1$, for every $L$. With $L \ge 3\gamma$ this is at most $(\theta + 1.2\,\gamma)/L$, since $3(e^{1/3} - 1) < 1.2$, and so below the theorem's $C/L$ with $C = 2\pi + 4\sqrt{3\pi\gamma} + 6\gamma$. The singular values of $I + A_l$ are $\sigma(R)^{1/L}$: the gradient's norm changes by exactly what {eq}`eq-lower` says that it must, and rotation costs nothing.
 
 # %%
 R = studies.gaussian_matrix()
@@ -483,12 +489,15 @@ Markdown(
     "For this Gaussian matrix of 16 dimensions, the largest $\\lVert "
     f"A_l \\rVert$ falls with a slope of −{-steep.item():.2f} in $L$ "
     "(from 128 blocks), and the published bound is "
-    f"{end.published / end.distance:.1f} times what is needed. "
+    f"{end.published / end.distance:.1f} times it, and "
+    f"{end.published / end.delta:.0f} times the least possible "
+    "$\\delta$. "
     "\n\n"
     "**Does training find these factors?** Nearly. Gradient descent "
     "from zero on 4,000 noisy points of a map in eight dimensions, "
     f"for {descent.L.min()} to {descent.L.max()} blocks, ends with "
-    f"blocks that are at most {far:.1%} larger than the explicit ones, "
+    f"blocks that are at most {far:.1%} larger than the explicit ones "
+    "in this run ({numref}`tab-theory` has five), "
     f"and with a $\\delta$ at most {worse:.1%} "
     "above the best, without being told to. The reason is that descent "
     "keeps neighbouring blocks *balanced* {cite}`du2018`, $(I + "
@@ -513,9 +522,11 @@ draw.descents(studies.descents())
 off = (negative.excess / negative.floor - 1).abs()
 kinds = mirrored.target.str.rsplit(", ", n=1).str[0].nunique()
 Markdown(
-    "This is so for every matrix that was tried. On record are "
-    f"{kinds} spectra in several dimensions, with random singular "
-    "vectors, and each target beside its mirror image. Of "
+    "The sign of the determinant decided in every case that was "
+    "tried. On record are "
+    f"{kinds} spectra in several dimensions, with several draws of "
+    "the singular vectors each, and each target beside its mirror "
+    "image. Of "
     f"{len(positive)} targets with a positive determinant, descent "
     f"reached {(positive.excess <= limit).sum()}; of their "
     f"{len(negative)} mirror images it reached "
@@ -536,8 +547,9 @@ points = studies.critical_points()
 Markdown(
     f"For random blocks with $\\tau$ from {points.tau.min()} to "
     f"{points.tau.max()} the left side is at least "
-    f"{points.smallest.min():.1f} times the right. At $A_l = -\\tau I$ "
-    "the two sides are equal, so the inequality is sharp. "
+    f"{points.smallest.min():.1f} times the right. With "
+    "$\\Sigma = I$ and $A_l = -\\tau I$ the two sides are equal, so "
+    "the inequality is sharp. "
     "At $\\tau = 1$ it is empty, and it has to be: there a block can "
     "be singular, and two singular blocks can hide the error from each "
     "other (exercise 5)."
@@ -562,8 +574,8 @@ Markdown(
     "functions; two layers of ReLU can be close to them if they are "
     "wide and have biases.\n"
     f"3. {{prf:ref}}`thm-linear` needs $\\det R > 0$, and its constant "
-    f"is {end.published / end.distance:.1f} times what the Gaussian "
-    "matrix above needs.\n"
+    f"is {end.published / end.delta:.0f} times what $\\delta$ needs "
+    "for the Gaussian matrix above.\n"
     "4. {prf:ref}`lemma-identity` needs no invertibility.\n"
     f"5. {{prf:ref}}`cor-weights` describes a neighbourhood of the "
     "identity. Training may leave it: here the bound went to "
@@ -660,4 +672,4 @@ Markdown(
 #
 # ## What follows
 #
-# An identity skip keeps the gradient's norm, but where the number of channels changes there is no identity to add. [Chapter 2](02_projection.ipynb) builds what the paper puts there: a convolution whose singular values are held at the one value that keeps the gradient's norm.
+# So a skip alone does not make a block norm-preserving: its branch must be small, too. That it is so in a ResNet before training, where the weights are not small, is derived in [chapter 5](05_results.ipynb). And where the number of channels changes there is no identity to add. [Chapter 2](02_projection.ipynb) builds what the paper puts there: a convolution whose singular values are held at the one value that keeps the gradient's norm.

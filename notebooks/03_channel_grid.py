@@ -26,9 +26,9 @@
 #
 # - **Shows:** for 25 pairs of channel numbers, how far from 1 the gradient-norm ratio of a Conv-ReLU is, free and held, and why
 # - **Decides:** claims F2a, F2b and P3 ([scorecard](00_scorecard.ipynb))
-# - **Needs:** two CPU cores, 1 GB of memory
+# - **Needs:** two CPU cores, 1.5 GB of memory
 # - **Fetches:** nothing to read the stored grids; CIFAR-10, 170 MB, once, to train a grid of your own
-# - **Takes:** about 20 seconds at `desk` ([measured](reproducibility.ipynb)); a `desk` grid of your own about an hour; `paper` wants a GPU and has not been run
+# - **Takes:** about 20 seconds at `desk` ([measured](reproducibility.ipynb)); a `desk` grid of your own one to two hours; `paper` wants a GPU and has not been run
 # - **Run it:** `papermill notebooks/03_channel_grid.ipynb out.ipynb -p preset desk`
 # :::
 #
@@ -135,7 +135,8 @@ Markdown(
 > At the rate {SLOW:g} the held layer is nearer in
 > {nearer["F2b"].sum()} of {len(slow)} pairs, and
 > {len(failing["F2b"])} of the {len(asked)} are off:
-> *{outcome["F2b"]}* (F2b).
+> *{outcome["F2b"]}* (F2b); the first rule, which is older than the
+> grid, says *{rules["F2b"].former[0].outcome}*.
 > The row space holds {shares[0].mean():.1f} times its share of the
 > gradient's energy before training, in the mean over pairs, and in the
 > worst pair {shares[100].max():.1f} times as much as its share after
@@ -568,7 +569,7 @@ for it.
 # (the-head)=
 # ## Another end of the network
 #
-# With another end the exception in the upper right is gone, which confirms that its cause is how much alike the gradients are. The paper does not describe how the networks end. A linear layer over the whole output of the last convolution (`head = "linear"`), in place of the mean, gives each pixel a gradient of
+# With another end and a lower rate the exception in the upper right is gone. This agrees with the explanation by gradients that are alike. It does not separate it from the rate, at which kernels learn less; a grid with the mean at the end and the lower rate would, and is not on record. The paper does not describe how the networks end. A linear layer over the whole output of the last convolution (`head = "linear"`), in place of the mean, gives each pixel a gradient of
 # its own. {numref}`fig-head` is the grid with that end, at a lower rate, which the larger layer needs.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The grid with a linear layer at the end, in place of the mean over the map. Held, the layer now keeps the norm in the upper right; with two or four outputs behind many inputs it still does not.", "name": "fig-head"}, "image": {"alt": "Two heat maps. In the free networks every cell is orange. In the held ones the right half is nearly white, and cells with two or four outputs behind many inputs are orange."}}
@@ -603,7 +604,7 @@ constant over the map. In training they still move up, but to
 other exception, few outputs behind many inputs, is still there:
 {span(behind)}.
 
-So what decides is how much alike the gradients are, over channels,
+So what seems to decide is how much alike the gradients are, over channels,
 pixels and images. If they are as much alike as behind a mean over the
 map, the assumption of the paper's (7) fails where inputs are few and
 outputs many, by luck before training and by learning after it. If they
@@ -723,8 +724,9 @@ for the first steps, and holding keeps it longer
 **The norm is not the loss, though.** After three epochs the free
 networks have learnt more than the held ones in {learnt} of
 {len(losses)} cells. Their mean losses are {losses.free.mean():.3f} and
-{losses["conv-relu"].mean():.3f}. In three layers nothing depends on the
-norm; in a hundred, its factors multiply.
+{losses["conv-relu"].mean():.3f}, a difference that chance may explain
+with so few seeds. In three layers no advantage of holding is seen in
+the loss; in a hundred, the factors of the norm multiply.
 """
 )
 

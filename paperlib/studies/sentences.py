@@ -85,7 +85,7 @@ def nearer(ratios: pd.DataFrame, preset: str) -> str:
     moved = [f"moves {way} 1 in {_and(names)}" for way, names in parts.items() if names]
     return (
         f"At the `{preset}` preset, from depth {depths[0]} to {depths[-1]}, the median block of constant width "
-        f"{' and '.join(moved)} (factors away from 1)."
+        f"{' and '.join(moved)} (factors away from 1, means over the epochs)."
     )
 
 
@@ -218,7 +218,11 @@ def theory(accuracy: pd.DataFrame) -> str:
             parts.append(f"{_per_cent(off.min(), off.max())} for {words}")
     if not parts:
         return f"There is no ratio before the first update of {GRID} on record yet."
-    return f"**Before the first update, the theory's median error is** ({_n(table.runs)}) " + "; ".join(parts) + "."
+    return (
+        f"**With the variance of each block's input measured, the theory's median error is** ({_n(table.runs)}) "
+        + "; ".join(parts)
+        + "."
+    )
 
 
 def _per_cent(low: float, high: float) -> str:
@@ -314,7 +318,18 @@ def _interval(row: Any) -> str:
 def unlearnt(errors: pd.DataFrame) -> str:
     """Which networks did not learn, from ``section4.final_errors``: their calm is none.  Empty where all learnt."""
     stuck = errors[errors.stuck.astype(bool)]
-    return f"Here this is so in runs of {_and([titled(n) for n in stuck.network.unique()])}." if len(stuck) else ""
+    return (
+        f"The calm of {_and([titled(n) for n in stuck.network.unique()])} here is of that kind: they did not learn."
+        if len(stuck)
+        else ""
+    )
+
+
+def guessing(errors: pd.DataFrame) -> str:
+    """Whose ratios are those of networks that guess, from ``section4.final_errors``; empty where all learnt."""
+    lost = errors[failed(errors)]
+    names = _and([titled(n) for n in lost.network.unique()])
+    return f"Runs of {names} did not learn, and have the ratios of networks that guess." if len(lost) else ""
 
 
 def at_full_scale(ratios: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""book/_ext/cards.py: a chapter's card says how to get its notebook, and what it found can be styled."""
+"""book/_ext/chapter_cards.py: a chapter's card says how to get its notebook, and what it found can be styled."""
 
 import re
 
@@ -30,7 +30,7 @@ def book(folder, **config) -> str:
     html = build(
         folder,
         {"index.md": index, "notebooks/one.ipynb": chapter},
-        ["myst_nb", "sphinx_design", "cards"],
+        ["myst_nb", "sphinx_design", "chapter_cards"],
         nb_execution_mode="off",
         myst_enable_extensions=["colon_fence"],
         html_sourcelink_suffix="",
