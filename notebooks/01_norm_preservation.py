@@ -188,7 +188,7 @@ Markdown(
 # G_t(x) = Q^t P^t \, \frac{\kappa(tx)}{t} .
 # $$ (eq-path)
 #
-# Two maps serve as examples. The *twist* $T e^{\omega \lVert x \rVert^2 S} x$, with a matrix $T$ and quarter turns $S$, turns spheres, and larger ones by more. The *tanh map* $T(x + \varepsilon W^\top \tanh Wx)$ is itself a residual block with tied weights, followed by a matrix. {numref}`fig-path` shows the path for two such maps of the plane.
+# Two maps serve as examples. Let $S$ turn each pair of coordinates by a quarter turn, so that $e^{\varphi S}$ turns each by the angle $\varphi$. The *twist* $T e^{\omega \lVert x \rVert^2 S} x$ turns every point by an angle that grows with its distance from 0, and then applies a matrix $T$. The *tanh map* $T(x + \varepsilon W^\top \tanh Wx)$ is itself a residual block with tied weights, followed by a matrix. {numref}`fig-path` shows the path for two such maps of the plane.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A grid on the unit disk, carried from the identity to F along the path, for two maps of the plane. Each block of the network takes one short step along it.", "name": "fig-path"}, "image": {"alt": "Two rows of three pictures: a square grid on a disk is gradually turned and sheared in the first, and bent in the second."}}
 draw.carried_grid(
@@ -233,7 +233,7 @@ Markdown(
 # %% [markdown]
 # Three ways to cut are compared:
 #
-# * **Geometric** radii $a_i = \big(1 - \tfrac{\log 2m}{m}\big)^{m-i}$ for one half of the blocks, and the linear part in the other. This is the decomposition that the paper refers to {cite}`bartlett2018`. Its largest step is $\tilde\alpha\tilde\beta \log(2m)/m$: the rate of the theorem.
+# * **Geometric** radii $a_i = \big(1 - \tfrac{\log 2m}{m}\big)^{m-i}$ for one half of the blocks, $m = L/2$, and the linear part in the other. This is the decomposition that the paper refers to {cite}`bartlett2018`. Its largest step is $\tilde\alpha\tilde\beta \log(2m)/m$: the rate of the theorem.
 # * **Uniform** radii $a_i = i/m$, with the linear part as before. By {prf:ref}`lemma-step` no step is longer than $\tilde\alpha\tilde\beta/m$, so the logarithm is gone.
 # * **Equal arcs** follow {eq}`eq-path`, where bending, turning and stretching go together, in steps of equal length.
 #
@@ -513,7 +513,7 @@ Markdown(
 #
 # **A negative determinant.** The condition $\det R > 0$ is not in the paper's statement, which is "for learning a linear map". As long as the blocks stay near the identity, their product has a positive determinant. If $\det R < 0$, the best that the product can do is to come close to a singular matrix, and the risk above the least possible one tends to $\sigma_{\min}(R)^2$ (for inputs with covariance $I$).
 #
-# **Symmetry.** $R = \mathrm{diag}(-1, -1, 1, \dots)$ has a positive determinant: it is half a turn in a plane. But the gradient at zero is diagonal, so the blocks stay diagonal, and no path of diagonal matrices turns. A random start of size 0.001 leaves this saddle, late. {numref}`fig-descents` shows both.
+# **Symmetry.** $R = \mathrm{diag}(-1, -1, 1, \dots)$ has a positive determinant: it is half a turn in a plane. But without noise the gradient at zero is diagonal, so the blocks stay diagonal, and no path of diagonal matrices turns. A random start of size 0.001 leaves this saddle, late. {numref}`fig-descents` shows both.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Gradient descent with eight blocks reaches a matrix with a positive determinant. It does not reach one with a negative determinant, and stays at a saddle where symmetry holds it. Dotted: what theory gives for the negative one.", "name": "fig-descents"}, "image": {"alt": "Excess risk on a logarithmic scale. One curve falls at once, one late; two stay at constants."}}
 draw.descents(studies.descents())

@@ -122,7 +122,7 @@ print(f"{values.numel():,} values, from {low:.2f} to {high:.2f}")
 #
 # **Strides.** With a stride $s$ the theorem seems to fail, since $s^2$ frequencies of the larger input are folded into one of the output. But a strided convolution is an ordinary one in disguise. Sort the input's pixels by their position modulo $s$ into $s^2$ smaller images, and call these channels: the stride is gone, and the matrices have $s^2 c$ columns. So a strided 3 × 3 convolution can have $\min(d, s^2 c)$ non-zero singular values at a frequency. A strided 1 × 1 convolution reads one pixel in $s^2$ and ignores the others, so it has only $\min(d, c)$.
 #
-# **Zero padding.** The theorem is about images that wrap around, and networks pad with zeros. The difference is at the border only: the padded operator is a part of the circular one on a slightly larger image, so that no singular value grows.
+# **Zero padding.** The theorem is about images that wrap around, and networks pad with zeros. The difference is at the border only: the padded operator is a part of the circular one on a slightly larger image, so that its largest singular value is at most that of the larger circular one.
 
 # %% tags=["remove-input"]
 flat = project(kernel, 16, passes=1000) / target(kernel.shape)
@@ -544,7 +544,7 @@ table.set_index(["claim", "measured"])[["mean ± sd", "seeds"]]
 #
 # :::{admonition} Solution
 # :class: dropdown
-# (a) $|P|^2$ is the Fourier transform of the autocorrelation $\sum_a K_a K_{a+j}$. If $|P|$ is constant, the autocorrelation is zero for every lag $j \ne 0$. At the lag between the first and the last tap that are not zero, it is the product of these two, which is not zero unless they are the same tap. (b) $P/|P|$ has modulus 1 at each frequency, and its kernel is no single tap, so it must have taps beyond the two places. In fact it has them everywhere, and the crop takes them away.
+# (a) $|P|^2$ is the Fourier transform of the autocorrelation $\sum_a K_a K_{a+j}$. If $|P|$ is constant, the autocorrelation is zero for every lag $j \ne 0$. At the lag between the first and the last tap that are not zero, it is the product of these two, which is not zero unless they are the same tap. (b) $P/|P|$ has modulus 1 at each frequency. Its phase is not linear in $u$, so its kernel is no single tap, so it must have taps beyond the two places. In fact it has them everywhere, and the crop takes them away.
 #
 # ```python
 # P = torch.fft.fft(torch.tensor([2.0, 1.0], dtype=torch.float64), n=16)
@@ -555,7 +555,7 @@ table.set_index(["claim", "measured"])[["mean ± sd", "seeds"]]
 # ```
 # :::
 #
-# **4. A norm that is none.** The kernel reshaped to a $d \times ck^2$ matrix $W$ is often taken for the convolution. Show that the convolution's norm is at most $k \lVert W \rVert$. Find a kernel whose convolution has a norm above $\lVert W \rVert$.
+# **4. A norm that is not the convolution's.** The kernel reshaped to a $d \times ck^2$ matrix $W$ is often taken for the convolution. Show that the convolution's norm is at most $k \lVert W \rVert$. Find a kernel whose convolution has a norm above $\lVert W \rVert$.
 #
 # :::{admonition} Solution
 # :class: dropdown
