@@ -127,7 +127,7 @@ Markdown(
    median over the blocks of constant width, by {off("procresnet")} in ProcResNets, {off("resnet")} in ResNets and {off("plain")} in Plain networks
    of depth 20 to 164. It fails for a ResNet's first transition. [Chapter 5](05_results.ipynb) derives it.
 4. **Short trainings cannot decide what the paper says of trained networks.** {len(tried)} of its claims were tried with networks that learn from a part of CIFAR-10
-   for some minutes. By their rules, {outcomes}. Of the paper's own trainings this book has three networks of depth 20, one seed
+   for some minutes. What their rules say of these: {outcomes}. Of the paper's own trainings this book has three networks of depth 20, one seed
    each, for the 100 epochs at a constant rate that the paper's Figures 3 and 4 are taken to show. It has none of the 300 epochs of Tables II and III.
 
 Each number's seeds, machine, commit and command stand in the [scorecard](00_scorecard.ipynb).
