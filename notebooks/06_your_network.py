@@ -82,7 +82,7 @@ Markdown(studies.found(layers, summary, scaled))
 # | you want to | write |
 # |---|---|
 # | see where gradients vanish or explode | `with GradientNorms(model) as probe:` around the loop, then `print(probe)` |
-# | hold the convolutions that no skip leads around | `with NormPreserving(model, example=images).attach(optimizer):` around the loop |
+# | hold the convolutions on the shortest path of the gradient | `with NormPreserving(model, example=images).attach(optimizer):` around the loop |
 # | make one layer norm-preserving exactly, for any shape | `orthogonal(layer)` before the optimiser is made |
 # | know the singular values of a layer | `singular_values(layer, input_size=32)` |
 
@@ -210,7 +210,7 @@ print(f"largest difference of the ratios: {difference:.0e}")
 # %% [markdown]
 # ## Hold
 #
-# `NormPreserving` brings the kernels of some convolutions back to their target after every second step of the optimiser. An example batch is enough for it to find which ones: those that no skip leads around. Printing it tells what it
+# `NormPreserving` brings the kernels of some convolutions back to their target after every second step of the optimiser. An example batch is enough for it to find which ones: those that every path with the fewest convolutions goes through. Printing it tells what it
 # will do.
 
 # %% tags=["nbval-ignore-output"]
@@ -246,7 +246,7 @@ ranges.columns = ["target", "lowest over it", "highest over it"]
 ranges.rename_axis("convolution")
 
 # %% [markdown]
-# **Why the others are passed over.** A path without convolutions, the skip, leads around them, and brings the gradient back whatever they do. `explain_trunk` says this for every layer:
+# **Why the others are passed over.** Most of them have an identity skip around them. The rest stand in the branch of a transition, and around these leads the skip with its one convolution, which is held instead. Either way the gradient comes back whatever they do. `explain_trunk` gives the reason for every layer:
 
 # %%
 for layer in explain_trunk(resnet, images[:2])[:8]:
@@ -261,7 +261,7 @@ unet = studies.UNet()
 print(NormPreserving(unet, example=images[:2]))
 
 # %% [markdown]
-# That is right for the gradient, and may not be what you want. To hold others, name them, each with the side of its output. (`held.describe()` and `explain_trunk` tell the sides.)
+# This choice is right for the gradient, and may not be what you want. `NormPreserving` does not look for ReLUs: where one follows, say `relu=True`. To hold others, name them, each with the side of its output. (`held.describe()` and `explain_trunk` tell the sides.)
 
 # %%
 convs = [("down.0.0", 16), ("down.1.0", 8)]
@@ -390,7 +390,7 @@ with GradientNorms(unet, watched, input_gradient="vjp") as probe:
 print(probe)
 
 # %% [markdown]
-# The blocks of a U-Net are no chain, since some outputs are used twice; hence `"vjp"`. After the training every kernel is where it was in the beginning:
+# The blocks of a U-Net are no chain, since some outputs are used twice; hence `"vjp"`. After the training the singular values of every kernel are where they were in the beginning:
 
 # %%
 for conv in convs:

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Why residual networks can become extremely deep
 #
-# A network of a thousand layers trains when each of its blocks adds its output to its input {cite}`he2016b`. Take these skips away, start the
+# A network of a thousand layers trains when each of its blocks adds what it computes to its input {cite}`he2016b`. Take these skips away, start the
 # same layers in the usual way, and a network of a hundred layers already fails. {cite:t}`zaeemzadeh2020` explain the difference by
 # the norm of the gradient ([arXiv 1805.07477](https://arxiv.org/abs/1805.07477)). On its way back from the loss the gradient passes every block.
 # If each block changes its norm by some factor, the factors multiply, and the gradient vanishes or explodes. A block with an identity
@@ -169,14 +169,14 @@ HTML(page.quotable(card))
 # make test     # the library's tests, and every page
 # ```
 #
-# Both make an environment first. On a machine with a CUDA GPU the first trains at the paper's size, which takes hours; `make run PRESET=desk`
-# takes minutes. In that environment a chapter is a command with parameters, and a reviewer runs all of them with the second:
+# Both make an environment, `.venv`, first. After `source .venv/bin/activate` each chapter is a command with parameters, and one more command
+# checks them all:
 #
 # ```bash
 # papermill notebooks/04_cifar.ipynb out.ipynb -p depth 164
 # pytest --nbval
 # ```
 #
-# The first trains a network of 164 layers and leaves an executed copy of the chapter. The second runs every notebook and compares
-# what it prints with what is stored. [Reproducibility](reproducibility.ipynb) says what each page takes, where every number comes
+# The first trains a network of 164 layers and leaves an executed copy of the chapter. Without `-p preset desk`, a machine with a CUDA device
+# makes the paper's 300 epochs. The second runs every notebook and compares what it prints with what is stored. [Reproducibility](reproducibility.ipynb) says what each page takes, where every number comes
 # from, and how it is made again.

@@ -219,13 +219,13 @@ def found(layers: pd.DataFrame, table: pd.DataFrame, scaled: pd.DataFrame) -> st
 
 
 def told(layers: pd.DataFrame, table: pd.DataFrame, steps: int) -> str:
-    """What :func:`summary` says, in words: the ratios, the losses, and whether the losses differ by their spread."""
+    """What :func:`summary` says, in words: the ratios, the losses, and whether the losses differ by their standard deviations."""
     free, he, held, exact = (table.loc[kind] for kind in KINDS)
     gap, spreads = held.loss - he.loss, (he.loss_sd**2 + held.loss_sd**2) ** 0.5
     compared = (
-        "Held and He's start differ by less than their spread, "
+        "In their losses held and He's start differ by less than their standard deviations, "
         if abs(gap) < spreads
-        else f"Held has the {'lower' if gap < 0 else 'higher'} loss, by more than the spread of the two, "
+        else f"Held has the {'lower' if gap < 0 else 'higher'} loss, by more than the standard deviations of the two, "
     )
     return (
         f"From PyTorch's start the gradient shrinks by a factor of about {_round(shrunk(layers)):,.0f} on its way "
