@@ -219,7 +219,7 @@ def found(layers: pd.DataFrame, table: pd.DataFrame, scaled: pd.DataFrame) -> st
 
 
 def told(layers: pd.DataFrame, table: pd.DataFrame, steps: int) -> str:
-    """What :func:`summary` says, in words: the ratios, the losses, and whether the losses differ by their standard deviations."""
+    """What :func:`summary` says, in words: the ratios, the losses, and whether the losses differ."""
     free, he, held, exact = (table.loc[kind] for kind in KINDS)
     gap, spreads = held.loss - he.loss, (he.loss_sd**2 + held.loss_sd**2) ** 0.5
     compared = (

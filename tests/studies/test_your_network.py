@@ -136,7 +136,8 @@ def test_what_was_found_is_that_of_the_tables():
 
 
 @pytest.mark.parametrize(
-    ("gap", "words"), [(0.01, "differ by less than their spread"), (-1.0, "the lower loss"), (1.0, "the higher loss")]
+    ("gap", "words"),
+    [(0.01, "differ by less than their standard deviations"), (-1.0, "the lower loss"), (1.0, "the higher loss")],
 )
 def test_losses_are_compared_by_their_spread(gap, words):
     layers, table = made_up(gap)
