@@ -11,6 +11,8 @@ from typing import Any
 from sphinx.errors import ExtensionError
 
 GITHUB = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
+BRANCH = "main"
+COLAB, BINDER = "https://colab.research.google.com", "https://mybinder.org"
 
 
 def repository(app: Any) -> str | None:
@@ -25,6 +27,11 @@ def repository(app: Any) -> str | None:
             "https://github.com/owner/name, or leave it empty"
         )
     return address or None
+
+
+def owner_and_name(address: str) -> str:
+    """``owner/name`` of a repository's address."""
+    return address.removeprefix("https://github.com/")
 
 
 def setup(app: Any) -> dict[str, bool]:

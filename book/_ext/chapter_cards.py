@@ -8,14 +8,13 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from address import repository
+from address import BINDER, BRANCH, COLAB, owner_and_name, repository
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.osutil import relative_uri
 
 CARD = "chapter-card"
 FOUND = "Found."
-BRANCH = "main"
 
 
 def mark(app: Sphinx, document: nodes.document) -> None:
@@ -27,10 +26,10 @@ def mark(app: Sphinx, document: nodes.document) -> None:
 
 def services(address: str, path: str) -> dict[str, str]:
     """Where the notebook can be run in the browser, by the services' names."""
-    name = address.removeprefix("https://github.com/")
+    name = owner_and_name(address)
     return {
-        "Colab": f"https://colab.research.google.com/github/{name}/blob/{BRANCH}/{path}",
-        "Binder": f"https://mybinder.org/v2/gh/{name}/{BRANCH}?urlpath=lab/tree/{path}",
+        "Colab": f"{COLAB}/github/{name}/blob/{BRANCH}/{path}",
+        "Binder": f"{BINDER}/v2/gh/{name}/{BRANCH}?urlpath=lab/tree/{path}",
     }
 
 

@@ -11,12 +11,11 @@ from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
-from address import repository
+from address import BINDER, BRANCH, COLAB, owner_and_name, repository
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-BRANCH = "main"
 LOST = "404"  # GitHub shows 404.html for each address that is not there
 CARD = "_static/card.png"  # tools/make_card.py draws it
 LONGEST = 200  # letters of a description
@@ -28,13 +27,13 @@ BUTTONS = {
     "use_edit_page_button": True,
     "use_issues_button": True,
 }
-SERVICES = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org"}
+SERVICES = {"colab_url": COLAB, "binderhub_url": BINDER}
 
 
 def set_options(app: Sphinx, config: Config) -> None:
     """Give the theme its buttons and Sphinx the address of the pages, unless the configuration has one."""
     if address := repository(app):
-        owner, name = address.removeprefix("https://github.com/").split("/")
+        owner, name = owner_and_name(address).split("/")
         home = "" if name.lower() == f"{owner}.github.io".lower() else f"{name}/"
         config.html_baseurl = config.html_baseurl or f"https://{owner.lower()}.github.io/{home}"
         options = config.html_theme_options
