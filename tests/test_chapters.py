@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 
+import execute_notebooks
 import nbformat
 import pytest
 
@@ -53,9 +53,7 @@ def seconds(said: str) -> float:
 
 def test_the_time_on_the_card_is_the_one_on_record(chapter):
     said = re.search(r"^- \*\*Takes:\*\* (.+)$", cells(chapter)[0].source, re.MULTILINE).group(1)
-    with (ROOT / "results" / "execution.csv").open(encoding="utf-8") as file:
-        (row,) = [row for row in csv.DictReader(file) if row["page"] == chapter.stem]
-    measured = float(row["time (s)"])
+    measured = float(execute_notebooks.rows()[chapter.stem]["time (s)"])
     assert measured / 2 <= seconds(said) <= 2 * measured
 
 

@@ -27,7 +27,6 @@ from paperlib.config import ResolvedRun
 from paperlib.records import Record
 from paperlib.store import Frames
 from paperlib.studies import interventions as studies
-from paperlib.studies import section4
 
 
 class Interventions(Errors):
@@ -71,9 +70,7 @@ class Interventions(Errors):
 
     def said_of(self, records: list[Record]) -> Outcome:
         """What the rule says of records, without a finding on record; ``"undecided"`` where there are none."""
-        if not records:
-            return "undecided"
-        return self.judge({"endings": section4.endings(records)} | self.tables(records))
+        return self.judge(self.gathered(records)) if records else "undecided"
 
     def effects(self, tables: Frames) -> pd.DataFrame:
         """The paired differences' means, tests and intervals: see :func:`paperlib.studies.interventions.effects`."""

@@ -97,7 +97,11 @@ class FromRecords(Claim):
         sessions = merged(session for record in records for session in record.provenance.sessions)
         source = Provenance(command="", sessions=sessions)
         found = sorted({record.config.seed for record in records})
-        return Measured({"endings": studies.endings(records)} | self.tables(records), source, found)
+        return Measured(self.gathered(records), source, found)
+
+    def gathered(self, records: list[Record]) -> Frames:
+        """All tables that the rule takes."""
+        return {"endings": studies.endings(records)} | self.tables(records)
 
     @abstractmethod
     def tables(self, records: list[Record]) -> Frames:
