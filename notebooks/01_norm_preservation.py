@@ -40,9 +40,9 @@ from paperlib import claims, records
 from paperlib.config import RunConfig
 from paperlib.figures import interactive
 from paperlib.figures import norm_preservation as draw
-from paperlib.models import title
 from paperlib.store import results_root
 from paperlib.studies import norm_preservation as studies
+from paperlib.studies import runs
 from paperlib.theorems import (
     ball,
     compose,
@@ -97,30 +97,15 @@ Markdown(
 # In {numref}`fig-question` the gradient's norm falls by many powers of ten on its way back through a chain without skips, and changes little where there are skips. Three networks of 164 layers (166 with the {term}`transitions <transition>` of the third) were trained on part of CIFAR-10, as [chapter 4](04_cifar.ipynb) does it: one without skips, one with skips, and a ProcResNet, in which three convolutions of their own change the number of channels and are {term}`held` {term}`norm-preserving`. In the last epoch the gradient of the loss was measured at the input of every block.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient's norm on its way back through three trained networks, from the loss on the right to the input on the left: without skips most of it is lost.", "name": "fig-question"}, "image": {"alt": "On a logarithmic scale the two residual networks stay near 1. Without skips the norm falls steeply and steadily on its way to the input, and rises again in the first two blocks."}}
-runs = [
-    r
-    for r in records.read_all(results_root())
-    if r.network in ("plain-164", "resnet-164", "procresnet-166")
-    and r.status == "finished"
-    and r.config.preset == "desk"
-    and (r.config.schedule, r.config.seed) == ("steps", 0)
-]
-last = pd.concat(
-    r.blocks[r.blocks.epoch == r.blocks.epoch.max()].assign(
-        run=title(r.config.arch, r.config.depth), arch=r.config.arch
-    )
-    for r in runs
-)
-draw.real_gradients(last)
+back = runs.way_back(records.read_all(results_root()))
+draw.real_gradients(back)
 
 # %% tags=["remove-input"]
-typical = last.groupby("arch").log_ratio.apply(
+typical = back.groupby("arch").log_ratio.apply(
     lambda ratio: math.exp(ratio.abs().median())
 )
-back = last.sort_values("block", ascending=False)
-back["norm"] = -back.groupby("arch").log_ratio.cumsum() / math.log(10)
-lowest = back.groupby("arch").norm.min()
-furthest = back[back.arch != "plain"].norm.abs().max()
+lowest = back.groupby("arch").log_norm.min()
+furthest = back[back.arch != "plain"].log_norm.abs().max()
 Markdown(
     "On its way back through a typical block (the median) the "
     "gradient's norm is divided or multiplied by "

@@ -28,34 +28,17 @@
 import math
 from collections import Counter
 
-import pandas as pd
 from IPython.display import HTML, Markdown
 
 from paperlib import records, scorecard
 from paperlib.figures import norm_preservation as draw
-from paperlib.models import title
 from paperlib.scorecard import page
 from paperlib.store import results_root
-from paperlib.studies import beginning, section4
+from paperlib.studies import beginning, runs, section4
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient on its way back through three networks of 164 layers after a short training, from the loss on the right to the image on the left. The network without skips has not learnt, and loses the gradient half way; its first block, a transition, makes what is left larger again. Runs on a part of CIFAR-10, one seed each.", "name": "fig-front"}, "image": {"alt": "The norm of the gradient on a logarithmic scale, block by block. The two residual networks stay near 1. Without skips the norm falls steeply, and rises again at the first block."}}
-shown = ("plain-164", "resnet-164", "procresnet-166")
-runs = [
-    run
-    for run in records.read_all(results_root())
-    if run.network in shown
-    and run.status == "finished"
-    and run.config.preset == "desk"
-    and (run.config.schedule, run.config.seed) == ("steps", 0)
-]
-last = pd.concat(
-    run.blocks[run.blocks.epoch == run.blocks.epoch.max()].assign(
-        run=title(run.config.arch, run.config.depth),
-        arch=run.config.arch,
-    )
-    for run in runs
-)
-draw.real_gradients(last)
+back = runs.way_back(records.read_all(results_root()))
+draw.real_gradients(back)
 
 # %% [markdown]
 # ## Four findings
@@ -63,10 +46,8 @@ draw.real_gradients(last)
 # %% tags=["remove-input"]
 card = scorecard.build(results_root())
 rows = {row.claim: row for row in card.rows}
-back = last.sort_values("block", ascending=False)
-back["norm"] = -back.groupby("arch").log_ratio.cumsum() / math.log(10)
-lowest = back[back.arch == "plain"].norm.min()
-furthest = back[back.arch != "plain"].norm.abs().max()
+lowest = back[back.arch == "plain"].log_norm.min()
+furthest = back[back.arch != "plain"].log_norm.abs().max()
 
 
 def number(claim, name):

@@ -11,6 +11,7 @@ from paperlib.records import Record
 from paperlib.store import Session
 from paperlib.studies.sentences import titled
 
+DEEPEST = ("plain-164", "resnet-164", "procresnet-166")
 NEAR = 1.25
 """The factor within which a ratio is called close to 1, as in the rules of the claims."""
 
@@ -67,6 +68,32 @@ def norm_preservation(record: Record) -> pd.DataFrame:
     table = table.assign(ratio=table.log_ratio.map(math.exp), distance=table.log_ratio.abs())
     ratio = table.groupby(["epoch", "kind"]).ratio.agg(blocks="count", smallest="min", median="median", largest="max")
     return ratio.join(table.groupby(["epoch", "kind"]).distance.median()).reset_index()
+
+
+def way_back(records: Iterable[Record]) -> pd.DataFrame:
+    """The gradient on its way back through the three networks of 164 layers, in the last epoch of one run of each.
+
+    Parameters
+    ----------
+    records : iterable of Record
+        Taken are finished runs of ``DEEPEST`` at the ``desk`` preset with the ``steps`` schedule and seed 0.
+
+    Returns
+    -------
+    DataFrame
+        The runs' blocks, from the last to the first.  Columns: those of the records, ``run`` (the network's name),
+        ``arch``, and ``log_norm``: log10 of the norm at the block's input over that behind the last block.
+    """
+    parts = []
+    for record in records:
+        c = record.config
+        taken = (c.preset, c.schedule, c.seed) == ("desk", "steps", 0) and record.status == "finished"
+        if taken and record.network in DEEPEST:
+            blocks = record.blocks[record.blocks.epoch == record.blocks.epoch.max()]
+            blocks = blocks.sort_values("block", ascending=False)
+            norm = -blocks.log_ratio.cumsum() / math.log(10)
+            parts.append(blocks.assign(run=titled(record.network), arch=c.arch, log_norm=norm))
+    return pd.concat(parts)
 
 
 def close(records: Iterable[Record], factor: float = NEAR) -> pd.DataFrame:
@@ -166,7 +193,7 @@ def found(table: pd.DataFrame) -> str:
         part = table[table.network == network]
         return {name: " or ".join(dict.fromkeys(map(str, part[name]))) for name in part}
 
-    plain, resnet, procresnet = (row(name) for name in ("plain-164", "resnet-164", "procresnet-166"))
+    plain, resnet, procresnet = (row(name) for name in DEEPEST)
     if not (plain["n"] and resnet["n"] and procresnet["n"]):
         return "> **Found.** There are no runs of depth 164 on record here to compare a run with."
     return (

@@ -98,3 +98,14 @@ def test_the_last_ratios_are_told():
     made = watched()
     made.frames["blocks"] = pd.DataFrame()
     assert runs.last_ratios(made) == ""
+
+
+def test_the_way_back_multiplies_the_ratios_from_the_loss_on(record):
+    config = RunConfig(preset="desk", arch="resnet", depth=164, device="cpu").resolve()
+    blocks = pd.DataFrame({"epoch": [1, 2, 2, 2], "block": [1, 1, 2, 3], "kind": "residual"})
+    blocks["log_ratio"] = [9.0, *(math.log(10) * x for x in (1.0, -2.0, 3.0))]
+    taken = record.model_copy(update={"config": config, "frames": record.frames | {"blocks": blocks}})
+    other = taken.model_copy(update={"config": config.model_copy(update={"seed": 1})})
+    back = runs.way_back([record, taken, other])
+    assert back.block.tolist() == [3, 2, 1] and set(back.run) == {"ResNet-164"} and set(back.arch) == {"resnet"}
+    assert back.log_norm.tolist() == pytest.approx([-3, -1, -2])
