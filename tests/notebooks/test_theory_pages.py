@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-import jupytext
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Page
 
 from paperlib import claims, records
 from paperlib.store import results_root
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 PAGES = ("01_norm_preservation", "02_projection")
 COUNT = 5  # exercises of each
 
 
-def cells(page: str, kind: str) -> list[str]:
-    return [c.source for c in jupytext.read(NOTEBOOKS / f"{page}.py").cells if c.cell_type == kind]
-
-
 @pytest.fixture(scope="module", params=PAGES)
 def page(request):
-    """A page's name, and what its imports leave behind."""
-    imports = next(source for source in cells(request.param, "code") if "import torch" in source)
-    exec(imports.replace("%matplotlib inline", ""), names := {})
-    return request.param, names
+    """A page, and what its imports leave behind."""
+    chapter = Page(request.param)
+    exec(chapter.cell("import torch"), names := {})
+    return chapter, names
 
 
 @pytest.fixture(scope="module")
 def solutions(page):
-    (text,) = [source for source in cells(page[0], "markdown") if "## Exercises" in source]
-    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return page[0].blocks("## Exercises")
 
 
 @pytest.mark.parametrize("number", range(COUNT))
