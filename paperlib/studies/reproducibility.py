@@ -42,10 +42,9 @@ def trainings(records: Iterable[Record]) -> pd.DataFrame:
     )
     if rows.empty:
         return rows
-    groups = rows.groupby(_BY)
-    found = groups.agg(
-        seeds=("minutes", "count"), mean=("minutes", "mean"), sd=("minutes", "std"), memory=("memory", "max")
+    found = rows.groupby(_BY).agg(
+        runs=("minutes", "count"), mean=("minutes", "mean"), sd=("minutes", "std"), memory=("memory", "max")
     )
     minutes = [spread(mean, sd) for mean, sd in zip(found["mean"], found["sd"], strict=True)]
     memory = found.memory.map("{:.1f}".format)
-    return pd.DataFrame({"runs": found.seeds, "minutes": minutes, "memory, GiB": memory}, index=found.index)
+    return pd.DataFrame({"runs": found.runs, "minutes": minutes, "memory, GiB": memory}, index=found.index)

@@ -1,19 +1,17 @@
 """Chapter 3: what its sentences say without a number, tested on the committed grids; its solutions run."""
 
 import math
-import re
-from pathlib import Path
 
-import jupytext
 import pandas as pd
 import pytest
+from pages import Page
 
 from paperlib import claims
 from paperlib.channel_grid import read
 from paperlib.store import results_root
 from paperlib.studies import channel_grid as studies
 
-PAGE = jupytext.read(Path(__file__).resolve().parents[2] / "notebooks" / "03_channel_grid.py")
+PAGE = Page("03_channel_grid")
 CODE = [cell.source.replace("%matplotlib inline", "") for cell in PAGE.cells if cell.cell_type == "code"]
 
 
@@ -27,19 +25,11 @@ def names():
     return found
 
 
-def solutions():
-    """The code of each exercise's solution."""
-    (found,) = [c.source for c in PAGE.cells if c.cell_type == "markdown" and "## Exercises" in c.source]
-    return [
-        "\n".join(re.findall(r"^```python\n(.*?)^```", part, re.MULTILINE | re.DOTALL))
-        for part in re.split(r"^\*\*\d\. ", found, flags=re.MULTILINE)[1:]
-    ]
-
-
 def test_the_solutions_hold(names):
     """One after the other, as a reader runs them."""
-    assert len(solutions()) == 5
-    for code in solutions():
+    solutions = PAGE.blocks("## Exercises")
+    assert len(solutions) == 5
+    for code in solutions:
         assert "assert" in code
         exec(code, names)
 
