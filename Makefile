@@ -10,7 +10,7 @@ LOCKED := training book watch dev workflow
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run paper gpu evidence compatibility test lint book browser pdf notebooks bench lock clean
+.PHONY: help run paper gpu evidence compatibility test torture lint book browser pdf notebooks bench lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -33,6 +33,9 @@ compatibility: $(INSTALLED)  ## measure other people's networks, half an hour (n
 
 test: $(INSTALLED)  ## run every test, docstring and notebook, in two processes (WORKERS=2)
 	$(BIN)/python -m pytest --nbval -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+torture: $(INSTALLED)  ## try the tests of faults at length and store what came of it (about an hour)
+	PAPERLIB_TORTURE=1 $(BIN)/python -m pytest tests/faults $(ARGS)
 
 lint: $(INSTALLED)  ## check style, types and docstrings
 	$(BIN)/ruff check .
