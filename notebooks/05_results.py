@@ -70,7 +70,9 @@ errors = studies.final_errors(grid)
 one = studies.first_seeds(ratios)
 compared = explanation.correlations(explanation.deviations(grid))
 changed = interventions.stored(preset, roots)
-pairs = interventions.differences(interventions.runs(changed))
+held = interventions.runs(changed)
+doses = interventions.doses(held)
+pairs = interventions.differences(held)
 effects = interventions.effects(pairs)
 answered = claims.CLAIMS["I1"].said_of(changed)
 
@@ -107,7 +109,7 @@ Markdown(
     f"> **Found.** {sentences.decided(verdicts, UNTESTED, titles)} "
     f"{sentences.nearer(ratios, preset)} "
     f"{sentences.guessing(errors)} "
-    f"{sentences.answer(answered)}"
+    f"{sentences.answer(answered)} {sentences.lowest(doses)}"
 )
 
 # %% [markdown]
@@ -473,12 +475,17 @@ one_command = sentences.command(
 Markdown(
     f"{sentences.intervened(effects)}\n\n"
     f"**{sentences.answer(answered)}**\n\n"
+    f"{sentences.dose(doses)}\n\n"
     f"*{changed[0].config.left_out()} {sweep} makes all of these runs.*"
     if len(pairs)
     else f"**{sentences.answer(answered)}**\n\n"
     f"*There is no record of an intervention at the {preset} preset "
     f"yet. {sweep} makes all of them, and {one_command} one.*"
 )
+
+# %% [markdown]
+# Where the error falls with the factor, a likely reason is the following. A factor below 1 makes the skip smaller, so that what the branches behind it add counts for more. By {eq}`eq-identity` below, the blocks of constant width then keep the norm *less* well, since
+# the variance $q$ of their input is smaller. A network that is farther from the identity may learn faster in so short a training. What it does in a long one these runs cannot say.
 
 # %% [markdown]
 # (before-training)=

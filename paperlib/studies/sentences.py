@@ -307,6 +307,38 @@ def intervened(effects: pd.DataFrame) -> str:
     return "**Test error less that at the target**, in points by the factor on the target: " + "; ".join(parts) + "."
 
 
+def rising(doses: pd.DataFrame) -> list[str]:
+    """The settings of ``interventions.doses`` whose mean error rises with every step of the factor."""
+    by_setting = doses.groupby("setting", sort=False).test_error
+    return [setting for setting, errors in by_setting if errors.is_monotonic_increasing and errors.is_unique]
+
+
+def lowest(doses: pd.DataFrame) -> str:
+    """Where the error is lowest, in a clause; empty where it does not rise with the factor throughout."""
+    networks = [setting.partition(",")[0] for setting in rising(doses)]
+    return (
+        f"In {_and(networks)} the mean error rises with the factor throughout, and is lowest below the target."
+        if networks
+        else ""
+    )
+
+
+def dose(doses: pd.DataFrame) -> str:
+    """How error, loss and blocks go with the factor where the error rises throughout; empty where it does not."""
+    parts = []
+    for setting in rising(doses):
+        rows = doses[doses["setting"] == setting]
+        errors = ", ".join(f"{row.test_error:.1f} % at {row.factor:g}" for row in rows.itertuples())
+        first, last = rows.iloc[0], rows.iloc[-1]
+        parts.append(
+            f"**The error is not lowest at the target.** {setting}: the mean error rises with the factor, {errors} "
+            f"(n = {first.n}). The training loss goes from {first.train_loss:.2f} to {last.train_loss:.2f}. The median "
+            f"block of constant width goes from {math.exp(first.residual):.2f} to {math.exp(last.residual):.2f} in its "
+            "distance from 1, as a factor."
+        )
+    return "\n\n".join([*parts, "No rule was set for this beforehand; it was seen in the data."] if parts else [])
+
+
 def _interval(row: Any) -> str:
     """In brackets: the interval, what it says, and the number of seeds; of one seed that there is none."""
     if not math.isfinite(row.low):

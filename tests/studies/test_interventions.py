@@ -101,3 +101,13 @@ def test_two_settings_of_one_size_have_two_names():
     table = studies.runs([record(1.0), record(1.0, lr=0.05), record(1.0, depth=11)])
     assert table.setting.nunique() == 3
     assert table.setting.str.startswith("ProcResNet-22, cifar10, 2 epochs of 300 images, steps").sum() == 2
+
+
+def test_doses_are_means_over_the_seeds_that_have_every_factor():
+    records = [*family(2.0, 6.0, spread=0.0), record(99.0, seed=7, hold_at=2.0), record(1.0, hold_at="2 1 1")]
+    doses = studies.doses(studies.runs(records))
+    assert doses.factor.tolist() == [0.5, 1.0, 2.0] and doses.n.tolist() == [3, 3, 3]
+    assert doses.test_error.tolist() == [57.0, 55.0, 61.0] and doses.residual.tolist() == pytest.approx([0.1] * 3)
+    two_factors = [r for r in records if r.config.hold_at != 0.5]
+    assert studies.doses(studies.runs(two_factors)).empty
+    assert studies.doses(studies.runs([])).empty

@@ -205,3 +205,13 @@ def test_without_interventions_the_question_is_open():
     told = [interventions.effects(interventions.differences(interventions.runs(r))) for r in (nothing, once)]
     assert sentences.intervened(told[0]) == ""
     assert "+3.0 at 0.5 (n = 1, hence no interval), +4.0 at 2 (n = 1" in sentences.intervened(told[1])
+
+
+@pytest.mark.parametrize(("low", "high", "rises"), [(-3.0, 4.0, True), (3.0, 4.0, False), (3.0, -4.0, False)])
+def test_an_error_that_is_not_lowest_at_the_target_is_said_with_its_doses(low, high, rises):
+    doses = interventions.doses(interventions.runs(family(low, high, spread=0.0)))
+    said, clause = sentences.dose(doses), sentences.lowest(doses)
+    assert bool(said) == bool(clause) == rises
+    if rises:
+        assert "52.0 % at 0.5, 55.0 % at 1, 59.0 % at 2 (n = 3)" in said and "seen in the data" in said
+        assert clause.startswith("In ProcResNet-22 the mean error rises")
