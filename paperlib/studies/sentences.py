@@ -331,12 +331,15 @@ def dose(doses: pd.DataFrame) -> str:
         errors = ", ".join(f"{row.test_error:.1f} % at {row.factor:g}" for row in rows.itertuples())
         first, last = rows.iloc[0], rows.iloc[-1]
         parts.append(
-            f"**The error is not lowest at the target.** {setting}: the mean error rises with the factor, {errors} "
-            f"(n = {first.n}). The training loss goes from {first.train_loss:.2f} to {last.train_loss:.2f}. The median "
-            f"block of constant width goes from {math.exp(first.residual):.2f} to {math.exp(last.residual):.2f} in its "
-            "distance from 1, as a factor."
+            f"* {setting}: the mean error is {errors} (n = {first.n}). The training loss goes from "
+            f"{first.train_loss:.3f} to {last.train_loss:.3f}. The median block of constant width goes from "
+            f"{math.exp(first.residual):.2f} to {math.exp(last.residual):.2f} in its distance from 1, as a factor."
         )
-    return "\n\n".join([*parts, "No rule was set for this beforehand; it was seen in the data."] if parts else [])
+    opening = (
+        "**The error is not lowest at the target: it rises with the factor.** This was seen in the data, and no rule "
+        "was set for it beforehand."
+    )
+    return "\n\n".join([opening, "\n".join(parts)]) if parts else ""
 
 
 def _interval(row: Any) -> str:
