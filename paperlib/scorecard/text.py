@@ -71,9 +71,10 @@ def _titled(row: Row) -> str:
 
 
 def _clause(cost: str) -> str:
-    """A price's first sentence, to stand within another one."""
-    first = cost.split(". ")[0].rstrip(".")
-    return "hours that are not estimated" if first == "Not estimated" else first
+    """A price, to end another sentence; without its second sentence, on a GPU, where that is not estimated."""
+    if cost == "Not estimated.":
+        return "hours that are not estimated"
+    return cost.removesuffix("On a GPU: not estimated.").rstrip(". ")
 
 
 def _are(count: int) -> str:

@@ -1,5 +1,6 @@
 """The scorecard in words."""
 
+import pytest
 from cards import card, row
 
 from paperlib import scorecard
@@ -29,6 +30,13 @@ def test_the_sentences_count_and_name():
         "Two of the three open claims were measured at a smaller size, which decides nothing (one not "
         "reproduced, one reproduced), and the paper's scale asks for 9 runs: 2 hours."
     )
+
+
+@pytest.mark.parametrize("more", ["", " On one H200: about 1 hour."])
+def test_the_last_sentence_has_the_hours_on_a_gpu_too_where_they_are_known(more):
+    for cost in ("9 runs: 2 hours." + more, "9 runs: 2 hours." + (more or " On a GPU: not estimated.")):
+        left = scorecard.sentences(card([row("A", UNTESTED)], cost=cost))[-1]
+        assert left.endswith("asks for 9 runs: 2 hours." + more)
 
 
 def test_the_sentences_of_the_ends():
