@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeGuard, TypeVar
 
@@ -36,7 +37,9 @@ def corollary_bound(
     block : nn.Module or sequence of nn.Module
         The *branch* F_l: an ``nn.Sequential`` (nested ones too) or a sequence of modules, or one of this library's
         bottlenecks with an identity skip.  Known are linear layers; ungrouped 2-D convolutional layers of stride 1 that
-        keep the feature map's size; batch norm and dropout in evaluation mode; and torch's elementwise activations.
+        keep the feature map's size; batch norm and dropout in evaluation mode; layer and group norm, whose norm,
+        the largest size of a weight over sqrt(eps), is reached at inputs without variance and is far too large at
+        others; and torch's elementwise activations.
     size : int or tuple of int, optional
         The side (or sides) of the feature map; needed where there is a convolution.
     certified : bool
@@ -68,12 +71,12 @@ def corollary_bound(
             raise ValueError("corollary 1 is about blocks with an identity skip: this one has none")
         block = block.branch()
     modules = list(_leaves(block))
-    if not any(_is(m, nn.Linear) or _is(m, nn.Conv2d) for m in modules):
-        raise ValueError("the block has no linear or convolutional layer")
     _check_widths(modules)
     bound: Tensor | float = 1.0
     for m in modules:
         bound = bound * _norm(m, size, certified)
+    if not any(_is(m, nn.Linear) or _is(m, nn.Conv2d) for m in modules):
+        raise ValueError("the block has no linear or convolutional layer")
     return torch.as_tensor(bound)
 
 
@@ -124,7 +127,12 @@ def _norm(m: nn.Module, size: int | tuple[int, int] | None, certified: bool) -> 
             raise ValueError("batch norm in training mode depends on the batch: call block.eval() first")
         scale = (m.running_var + m.eps).rsqrt()
         return (scale if m.weight is None else m.weight * scale).abs().max()
-    if (_is(m, nn.Dropout) or _is(m, nn.Dropout2d)) and not m.training:
+    if _is(m, nn.LayerNorm) or _is(m, nn.GroupNorm):
+        # The derivative at an input without variance; anywhere else it is smaller.
+        return (1.0 if m.weight is None else m.weight.abs().max()) / math.sqrt(m.eps)
+    if _is(m, nn.Dropout) or _is(m, nn.Dropout2d):
+        if m.training:
+            raise ValueError("dropout in training mode is drawn anew in each call: call block.eval() first")
         return 1.0
     return _slope(m)
 
@@ -177,5 +185,6 @@ def _slope(m: nn.Module) -> Tensor | float:
         return _SLOPES[type(m)]
     raise ValueError(
         f"corollary_bound knows no bound for {type(m).__name__}: pass the block's branch as an nn.Sequential of linear "
-        "or convolutional layers, batch norms and elementwise activations"
+        "or convolutional layers, normalisations and elementwise activations, without the skip; a block with an "
+        "activation after the sum is not one of corollary 1"
     )

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
+from torchvision.models.resnet import BasicBlock
 
 from paperlib import models
 from paperlib.spectrum import dense, operator_norm, operator_norm_bound
@@ -100,6 +101,21 @@ def test_batch_norm_counts_with_its_running_averages():
     assert torch.linalg.matrix_norm(j, 2) <= corollary_bound(block, 6)
 
 
+@pytest.mark.parametrize("norm", [nn.LayerNorm(6), nn.GroupNorm(1, 6)], ids=["layer", "group"])
+def test_layer_and_group_norm_count_with_what_they_do_to_an_input_without_variance(norm):
+    """The bound is reached there, and holds elsewhere."""
+    torch.manual_seed(0)
+    linear = nn.Linear(6, 6, bias=False).double()
+    linear.weight.data.copy_(torch.eye(6))
+    block = nn.Sequential(linear, norm.double())
+    j = branch_jacobian(lambda x: block(x[None])[0], torch.full((6,), 0.3, dtype=torch.float64))
+    assert torch.linalg.matrix_norm(j, 2).item() == pytest.approx(corollary_bound(block).item(), rel=1e-9)
+    norm.weight.data.copy_(torch.randn(6))
+    for size in (1e-3, 1.0):
+        j = branch_jacobian(lambda x: block(x[None])[0], size * torch.randn(6, dtype=torch.float64))
+        assert torch.linalg.matrix_norm(j, 2) <= corollary_bound(block)
+
+
 def test_a_bottleneck_of_this_library():
     torch.manual_seed(0)
     model = models.build("resnet", 20).double()
@@ -182,7 +198,8 @@ def test_the_bound_can_be_trained():
         (nn.Sequential(nn.Linear(2, 2), nn.CELU(-1.0)), None, "alpha must be positive"),
         (nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect")), 8, "reflect"),
         (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False)).eval(), None, "batch"),
-        (nn.Sequential(nn.Linear(2, 2), nn.Dropout()).train(), None, "Dropout"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Dropout()).train(), None, "dropout in training mode .* block.eval"),
+        (BasicBlock(4, 4), 8, "no bound for BasicBlock: pass the block's branch .* activation after the sum"),
     ],
 )
 def test_bad_input_of_corollary_1(block, size, said):
