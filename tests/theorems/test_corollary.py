@@ -157,7 +157,7 @@ def pruned():
 
 def test_what_computes_something_else_is_not_taken_for_its_base():
     for block in (nn.Sequential(Louder(4, 4)), [nn.Linear(4, 4), Louder(4, 4)], Skipping(nn.Linear(4, 4), nn.Tanh())):
-        with pytest.raises(ValueError, match=r"no linear or convolutional layer|no bound for Louder"):
+        with pytest.raises(ValueError, match="no bound for (Louder|Skipping)"):
             corollary_bound(block)
     with pytest.raises(ValueError, match="made anew"):
         corollary_bound([pruned()])
