@@ -22,6 +22,8 @@ from paperlib.theorems.samples import ball
 from paperlib.theorems.smooth_maps import SmoothMap, check_smooth_map
 
 Schedule = Literal["geometric", "uniform", "arc"]
+AT_ONCE = 2**23
+"""Entries of derivatives that are held at once, in float64: 64 MB, and several times that while they are made."""
 
 
 class Path:
@@ -77,9 +79,12 @@ class Path:
         key = (points, seed, grid)
         if key not in self._lengths:
             at = torch.linspace(0, 1, grid + 1, dtype=torch.float64)
-            jacobians = self.jacobian((at, at), ball(self.f.dim, points, seed))
-            steps = torch.linalg.solve(jacobians[:-1], jacobians[1:], left=False)
-            length = torch.cat([at[:1], identity_distance(steps).amax(1).cumsum(0)])
+            longest = torch.zeros(grid, dtype=torch.float64)
+            for part in ball(self.f.dim, points, seed).split(max(1, AT_ONCE // ((grid + 1) * self.f.dim**2))):
+                jacobians = self.jacobian((at, at), part)
+                steps = torch.linalg.solve(jacobians[:-1], jacobians[1:], left=False)
+                longest = torch.maximum(longest, identity_distance(steps).amax(1))
+            length = torch.cat([at[:1], longest.cumsum(0)])
             total = length[-1].clamp_min(torch.finfo(length.dtype).tiny)
             length = 0.9 * length / total + 0.1 * at
             self._lengths[key] = at, length / length[-1]

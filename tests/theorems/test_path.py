@@ -146,6 +146,22 @@ def test_schedules():
     assert steps.max() / steps.min() < 1.25
 
 
+def test_a_large_map_is_cut_in_the_same_places_with_little_memory(monkeypatch):
+    """The arc is measured some points at a time, as many as fit."""
+    f, seen = Twist(linear_map(6, 0.7)), []
+    monkeypatch.setattr(Path, "jacobian", recorded(Path.jacobian, seen))
+    whole = times(Path(f), 32, grid=64)
+    assert seen == [64]
+    monkeypatch.setattr("paperlib.theorems.path.AT_ONCE", 7 * 65 * 36 + 5)
+    assert times(Path(f), 32, grid=64) == whole
+    assert seen[1:] == [7] * 9 + [1]
+
+
+def recorded(jacobian, seen):
+    """``jacobian``, which notes how many points it is given."""
+    return lambda path, at, x: seen.append(len(x)) or jacobian(path, at, x)
+
+
 def test_the_identity_needs_no_residuals():
     f = Twist(torch.eye(4, dtype=torch.float64), omega=0.0)
     x = ball(4, 5)
