@@ -34,6 +34,17 @@
 #
 # All that this chapter says is about stored grids, whatever its parameters are. The parameters below choose [a grid of your own](a-grid-of-your-own), which stands near the end.
 
+# %% tags=["remove-cell"]
+import importlib.util
+
+if importlib.util.find_spec("paperlib") is None:
+    raise ModuleNotFoundError(
+        "paperlib, the library of this book, is not installed here: "
+        "say `pip install norm-preservation` (once it is on the Python "
+        "Package Index), or `make run` in a checkout of the book's "
+        "repository, which creates an environment with it, `.venv`."
+    )
+
 # %% tags=["parameters"]
 preset = "auto"
 in_channels = None
