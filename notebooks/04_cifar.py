@@ -261,7 +261,9 @@ HTML(fitted(named, "close", index=False))
 
 # %% tags=["remove-input"]
 plain = [r for r in kept if r.network == "plain-164"]
-endings = " ".join(f"In {r.config.precision}: {r.ending()}" for r in plain)
+endings = " ".join(
+    f"In {r.config.precision}: {r.ending()}" for r in plain
+)
 Markdown(
     f"Close to 1 is within a factor of {runs.NEAR}. "
     f"{runs.vanished(plain)}\n\n"
