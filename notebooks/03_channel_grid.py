@@ -150,9 +150,9 @@ Markdown(
 > {len(failing["F2b"])} of the {len(asked)} are off:
 > *{outcome["F2b"]}* (F2b); the first rule, which is older than the
 > grid, says *{rules["F2b"].former[0].outcome}*.
-> The paper's (7) assumes that of the gradient's energy the share
-> $c/d$ lies in the row space of a kernel from $c$ to more channels $d$.
-> In the held networks at the rate {FAST:g} it is
+> The paper's (7) assumes that the row space of a kernel from $c$ to
+> more channels $d$ holds the share $c/d$ of the gradient's energy.
+> In the held networks at the rate {FAST:g} it holds
 > {shares[0].mean():.2f} times $c/d$ before training, in the mean over
 > the pairs, and {shares[100].max():.2f} times $c/d$ after it in the
 > worst pair, {named([worst])}:

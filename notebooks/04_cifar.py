@@ -25,7 +25,7 @@
 # - **Decides:** no claim; the verdicts on trained networks are in [chapter 5](05_results.ipynb)
 # - **Needs:** two CPU cores, 3 GB of memory; with a CUDA device the same page runs the paper's protocol
 # - **Fetches:** CIFAR-10 or CIFAR-100, 170 MB, once; nothing at `smoke`, nor for a run that is on record
-# - **Takes:** about 15 seconds for a run that is on record; for a new one seconds (`smoke`), up to half an hour for 164 layers (`desk`), or hours on a GPU (`paper`) ([measured](reproducibility.ipynb))
+# - **Takes:** about 15 seconds for a run that is on record; for a new one seconds (`smoke`), up to 40 minutes for 164 layers (`desk`), or hours on a GPU (`paper`) ([measured](reproducibility.ipynb))
 # - **Run it:** `papermill notebooks/04_cifar.ipynb out.ipynb -p depth 164 -p arch procresnet`
 # :::
 
@@ -137,7 +137,7 @@ HTML(fitted(sizes, "sizes", index=False))
 # %% [markdown]
 # ## Training
 #
-# A checkpoint is written after every epoch. Stopped and started again, the run goes on where it was and ends with the same bits. A finished run is not made twice: its record is read. A loss or gradient that is not finite ends the run; that, too, is a result.
+# A checkpoint is written after every epoch. Stopped and started again, the run goes on where it was and ends with the same bits. A finished run is not made twice: its record is read, from `runs/` or the folder that `PAPERLIB_RUNS` names. (This copy of the page was executed with the book's own records, `results/`.) A loss or gradient that is not finite ends the run; that, too, is a result.
 
 # %% tags=["nbval-ignore-output"]
 record = train(config)

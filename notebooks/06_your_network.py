@@ -97,7 +97,7 @@ Markdown(studies.found(layers, summary, scaled))
 # | make one layer norm-preserving exactly, for any shape | `orthogonal(layer)`, with `relu=True` if a ReLU follows, before the optimiser is made |
 # | know the singular values of a layer | `singular_values(layer, input_size=32)` |
 #
-# The code below goes on from what the folded cells at the top of the page make: the imports, `images` (the CIFAR sample, normalised), their `labels`, and `small`, the same images with half the side.
+# The code below goes on from what the folded cells at the top of the page make: the imports, `images` (the CIFAR sample, normalised), their `labels`, and `small`, the same images made smaller.
 
 # %% [markdown]
 # ## Watch
@@ -344,7 +344,7 @@ Markdown(
     "and not 1, comes from the block's input. The normalisation "
     "divides the gradient by the standard deviation of the "
     "convolution's output, which is small where the input is small. "
-    "An input twice as large makes the ratio twice as large."
+    "The ratio is proportional to the size of the input."
 )
 
 # %% [markdown]

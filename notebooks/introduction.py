@@ -41,7 +41,7 @@ from collections import Counter
 
 from IPython.display import HTML, Markdown
 
-from paperlib import records, scorecard
+from paperlib import claims, records, scorecard
 from paperlib.figures import norm_preservation as draw
 from paperlib.scorecard import page
 from paperlib.store import results_root
@@ -101,6 +101,11 @@ said = Counter(
 outcomes = ", ".join(
     f"{n} {outcome}" for outcome, n in said.most_common()
 )
+decided = " and ".join(
+    f"{row.claim}: *{row.verdict}*"
+    for row in trained
+    if row.verdict != claims.UNTESTED
+)
 slopes = [
     number("T1", f"slope of δ in {x}")
     for x in ("log(2L)/L, twist, geometric", "L, twist, arc")
@@ -120,8 +125,9 @@ Markdown(
    median over the blocks of constant width, by {off("procresnet")} in ProcResNets, {off("resnet")} in ResNets and {off("plain")} in Plain networks
    of depth 20 to 164. It fails for a ResNet's first transition. [Chapter 5](05_results.ipynb) derives it.
 4. **Short trainings cannot decide what the paper says of trained networks.** {len(tried)} of its claims were tried with networks that learn from a part of CIFAR-10
-   for some minutes. What their rules say of these: {outcomes}. Of the paper's own trainings this book has three networks of depth 20, one seed
-   each, for the 100 epochs at a constant rate that the paper's Figures 3 and 4 are taken to show. It has none of the 300 epochs of Tables II and III.
+   for some minutes. Their rules find: {outcomes}. These are {{term}}`findings <finding>` at a small size and no {{term}}`verdicts <verdict>`.
+   Of the paper's own trainings this book has three networks of depth 20, one seed each, for the 100 epochs at a constant rate that the paper's
+   Figures 3 and 4 are taken to show. They decide one claim ({decided}). Of the 300 epochs of Tables II and III it has none.
 
 Each number's seeds, machine, commit and command stand in the [scorecard](00_scorecard.ipynb).
 """
@@ -166,10 +172,12 @@ HTML(page.quotable(card))
 # checks them all:
 #
 # ```bash
-# papermill notebooks/04_cifar.ipynb out.ipynb -p depth 164
+# papermill notebooks/04_cifar.ipynb out.ipynb -p preset desk -p depth 164
 # pytest --nbval
 # ```
 #
-# The first trains a network of 164 layers and leaves an executed copy of the chapter. Without `-p preset desk`, a machine with a CUDA device
-# makes the paper's 300 epochs. The second runs every notebook and compares what it prints with what is stored. [Reproducibility](reproducibility.ipynb) says what each page takes, where every number comes
-# from, and how it is made again.
+# The first trains a network of 164 layers on a part of CIFAR-10, in ten to forty minutes on two cores, and leaves an executed copy of the chapter.
+# Asked for again, the finished run is read and not repeated. With `-p preset paper`, which is what a machine with a CUDA device takes where no
+# preset is given, it makes the paper's 300 epochs, which take hours. The second
+# runs every notebook and compares what it prints with what is stored. [Reproducibility](reproducibility.ipynb) says what each page takes, where
+# every number comes from, and how it is made again.
