@@ -86,11 +86,11 @@ Markdown(
     f"one from 8 to 8 channels are still {off[square, most]:.0%} off "
     f"after {most:,} (P1: {verdict['P1']}). "
     "On a CPU the paper's iteration, as it is written, takes "
-    f"{share['iteration']:.0f}% of the training time, and with "
-    "shortcuts that an SVD (a singular value decomposition) can "
-    f"take, too, {over_svd.median():.1f} times as long as that SVD; "
-    "but the paper's statements are about a GPU (O1a to O1d: "
-    f"{', '.join(sorted(decided))})."
+    f"{share['iteration']:.0f}% of the training time, and where both "
+    "have the same shortcuts it takes "
+    f"{over_svd.median():.1f} times as long as an SVD (a singular "
+    "value decomposition). The paper's statements about time are about "
+    f"a GPU (O1a to O1d: {', '.join(sorted(decided))})."
 )
 
 # %% [markdown]
@@ -212,7 +212,7 @@ Markdown(
     f"{steps['newton-schulz']} steps here, the scaled one "
     f"{steps['scaled-newton-schulz']}, the quintic {steps['quintic']} "
     f"and QDWH {steps['qdwh']}. "
-    "What it costs depends on the form. On the matrix itself a step "
+    "How much work that is depends on the form. On the matrix a step "
     f"takes {a_step.matrix[plain]} matrix products with Newton–Schulz "
     f"and {a_step.matrix[quintic]} with the quintic, in all "
     f"{needed.matrix[plain]} and {needed.matrix[quintic]}. In the "
@@ -522,7 +522,7 @@ Markdown(
 # %% [markdown]
 # ## What holds
 #
-# Theorem 3 and the iteration hold as the paper says. The projection itself holds before the crop and for 1 × 1 kernels, which two of the three transitions have. For larger kernels it has to be repeated, and for a random square kernel no repetition helps. What it costs is decided on a GPU. {numref}`tab-projection` has what was measured with more seeds and rounds (means, where the text and the rules take medians); the rules behind the verdicts are on the [scorecard](00_scorecard.ipynb).
+# Theorem 3 and the iteration hold as the paper says. The projection is exact before the crop and for 1 × 1 kernels, which two of the three transitions have. For larger kernels it has to be repeated, and for a random square kernel no repetition helps. What it costs is decided on a GPU. {numref}`tab-projection` has what was measured with more seeds and rounds (means, where the text and the rules take medians); the rules behind the verdicts are on the [scorecard](00_scorecard.ipynb).
 
 # %% tags=["hide-input", "hide-output"] mystnb={"figure": {"caption": "What was measured for the seven claims.", "name": "tab-projection"}}
 table = claims.overview(found.values())

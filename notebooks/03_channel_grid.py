@@ -587,7 +587,7 @@ for it.
 # (the-head)=
 # ## Another end of the network
 #
-# With another end and a lower rate the exception in the upper right is gone. This agrees with the explanation by gradients that are alike. It does not separate it from the rate, at which kernels learn less; a grid with the mean at the end and the lower rate would, and is not on record. The paper does not describe how the networks end. A linear layer over the whole output of the last convolution (`head = "linear"`), in place of the mean, gives each pixel a gradient of
+# With another end and a lower rate the exception in the upper right is gone. This agrees with the explanation by gradients that are alike. But the rate was changed, too, and at a lower one kernels learn less. A grid with the mean at the end and this rate would tell the two apart, and is not on record. The paper does not describe how the networks end. A linear layer over the whole output of the last convolution (`head = "linear"`), in place of the mean, gives each pixel a gradient of
 # its own. {numref}`fig-head` is the grid with that end, at a lower rate, which the larger layer needs.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The grid with a linear layer at the end, in place of the mean over the map. Held, the layer now keeps the norm in the upper right; with two or four outputs and many inputs it still does not.", "name": "fig-head"}, "image": {"alt": "Two heat maps. In the free networks every cell is orange. In the held ones the right half is nearly white, and cells with two or four outputs and many inputs are orange."}}
@@ -612,7 +612,8 @@ still_off = linear.query("d <= 4 and c >= 16").held
 Markdown(
     f"""
 With sixteen and more outputs and fewer inputs the held ratio is
-{span(linear.held[right.index])} now. The gradients' effective rank is
+{span(linear.held[right.index])} now, at the rate
+{grids["linear"].config.lr:g}. The gradients' effective rank is
 {span(wider, ".1f")} times as large there. Before training the shares
 scatter {other_misfit.correlated[0]:.2f} times as widely as the formula
 says. The formula takes the row space to be one and the same at all

@@ -24,7 +24,7 @@
 # - **Shows:** one run of a network that you choose, and the runs of that kind on record beside it
 # - **Decides:** no claim; the verdicts on trained networks are in [chapter 5](05_results.ipynb)
 # - **Needs:** two CPU cores, 3 GB of memory; with a CUDA device the same page runs the paper's protocol
-# - **Fetches:** CIFAR-10 or CIFAR-100, 170 MB, once; nothing at `smoke`, nor for a run that is on record
+# - **Fetches:** CIFAR-10 or CIFAR-100, 170 MB, once; nothing at `smoke`, and nothing for a run whose record is there
 # - **Takes:** about 15 seconds for a run that is on record; for a new one seconds (`smoke`), up to 40 minutes for 164 layers (`desk`), or hours on a GPU (`paper`) ([measured](reproducibility.ipynb))
 # - **Run it:** `papermill notebooks/04_cifar.ipynb out.ipynb -p depth 164 -p arch procresnet`
 # :::
@@ -97,7 +97,7 @@ kept = [
     and r.config.preset == "desk"
     and (r.config.schedule, r.config.dataset) == ("steps", "cifar10")
 ]
-near = runs.by_network(kept)
+near = runs.by_network(kept).sort_values("network", kind="stable")
 Markdown(runs.found(near))
 
 # %% [markdown]

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Use it in your own network
 #
-# A few lines around a training loop that you have show how every {term}`block` of your network changes the norm of the gradient, hold the convolutions that the gradient cannot get around, or make them {term}`norm-preserving` exactly. They also say when that does nothing.
+# A few lines around your training loop show how every {term}`block` of your network changes the norm of the gradient, hold the convolutions that the gradient cannot get around, or make them {term}`norm-preserving` exactly. They also say when that does nothing.
 #
 # The training in this page is short and its networks are small, so that you can change everything and run it again. What long training of the paper's networks shows is in [chapter 5](05_results.ipynb).
 #
@@ -311,7 +311,7 @@ HTML(fitted(studies.written(summary), "before-after"))
 Markdown(studies.told(layers, summary, steps))
 
 # %% [markdown]
-# There are two things to take from it. A good start does most of the work: what holding adds is that the kernels stay where they began, however long the training is and whatever the optimiser does. And a kernel that is held is not yet a gradient that is held. The
+# There are two things to take from it. A good start does most of the work: what holding adds is that the singular values stay where they began, however long the training is and whatever the optimiser does. And a kernel that is held is not yet a gradient that is held. The
 # kernels of the last network are exact in every step, and its ratios are not: the target assumes that a ReLU takes half of the energy and that gradients have no preferred directions, which [chapter 3](03_channel_grid.ipynb) measures.
 
 # %% [markdown]

@@ -47,6 +47,7 @@ __all__ = [
     "check",
     "check_root",
     "counting",
+    "former_rules",
     "judged_by_another_rule",
     "measure",
     "outcome",
