@@ -28,7 +28,7 @@ def test_a_desk_run_of_164_layers_takes_40_minutes_at_most():
 
 
 def test_the_chain_without_skips_loses_the_gradient_and_its_first_transition_wins_a_part_back():
-    """As the introduction says, too: most of what is won back, the transition wins back.
+    """As the introduction says, too: most of what is won back, the transition wins back."""
     back = runs.way_back(records.read_all(results_root()))
     plain = back[back.arch == "plain"]
     norm = plain.log_norm.tolist()
