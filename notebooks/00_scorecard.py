@@ -16,6 +16,17 @@
 # The paper makes its claims in theorems, equations, figures and tables. Each of them has one row here, with what the paper says, what
 # was measured for this book, and a verdict.
 
+# %% tags=["remove-cell"]
+import importlib.util
+
+if importlib.util.find_spec("paperlib") is None:
+    raise ModuleNotFoundError(
+        "paperlib, the library of this book, is not installed here: "
+        "say `pip install norm-preservation` (once it is on the Python "
+        "Package Index), or `make run` in a checkout of the book's "
+        "repository, which creates an environment with it, `.venv`."
+    )
+
 # %% tags=["hide-input"]
 from IPython.display import HTML
 

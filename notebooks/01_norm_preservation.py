@@ -28,6 +28,17 @@
 # - **Run it:** `papermill notebooks/01_norm_preservation.ipynb out.ipynb`
 # :::
 
+# %% tags=["remove-cell"]
+import importlib.util
+
+if importlib.util.find_spec("paperlib") is None:
+    raise ModuleNotFoundError(
+        "paperlib, the library of this book, is not installed here: "
+        "say `pip install norm-preservation` (once it is on the Python "
+        "Package Index), or `make run` in a checkout of the book's "
+        "repository, which creates an environment with it, `.venv`."
+    )
+
 # %% tags=["hide-input"]
 # %matplotlib inline
 import math

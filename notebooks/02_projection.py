@@ -28,6 +28,17 @@
 # - **Run it:** `papermill notebooks/02_projection.ipynb out.ipynb`
 # :::
 
+# %% tags=["remove-cell"]
+import importlib.util
+
+if importlib.util.find_spec("paperlib") is None:
+    raise ModuleNotFoundError(
+        "paperlib, the library of this book, is not installed here: "
+        "say `pip install norm-preservation` (once it is on the Python "
+        "Package Index), or `make run` in a checkout of the book's "
+        "repository, which creates an environment with it, `.venv`."
+    )
+
 # %% tags=["hide-input"]
 # %matplotlib inline
 import json
@@ -75,11 +86,11 @@ Markdown(
     f"one from 8 to 8 channels are still {off[square, most]:.0%} off "
     f"after {most:,} (P1: {verdict['P1']}). "
     "On a CPU the paper's iteration, as it is written, takes "
-    f"{share['iteration']:.0f}% of the training time, and with "
-    "shortcuts that an SVD (a singular value decomposition) can "
-    f"take, too, {over_svd.median():.1f} times as long as that SVD; "
-    "but the paper's statements are about a GPU (O1a to O1d: "
-    f"{', '.join(sorted(decided))})."
+    f"{share['iteration']:.0f}% of the training time, and where both "
+    "have the same shortcuts it takes "
+    f"{over_svd.median():.1f} times as long as an SVD (a singular "
+    "value decomposition). The paper's statements about time are about "
+    f"a GPU (O1a to O1d: {', '.join(sorted(decided))})."
 )
 
 # %% [markdown]
@@ -148,7 +159,7 @@ Markdown(
 # \sigma^2 = \frac{d}{r}, \qquad r = \min(d, c) ,
 # $$ (eq-target)
 #
-# the {term}`target`. This is the paper's (7). With a stride $s \le k$, where $k$ is the side of the kernel, $r = \min(d, s^2 c)$ as above. A ReLU right behind the convolution takes half of the gradient's energy, and $\sigma^2$ becomes $2d/r$. That gradients have no preference is an assumption, and it is tested [below](gradient-energy).
+# the {term}`target`. This is the paper's (7). With a stride $s \le k$, where $k$ is the side of the kernel, $r = \min(d, s^2 c)$ as above. A ReLU right after the convolution takes half of the gradient's energy, and $\sigma^2$ becomes $2d/r$. That gradients have no preference is an assumption, and it is tested [below](gradient-energy).
 
 # %%
 for shape, stride in [((64, 3, 3, 3), 1), ((128, 64, 1, 1), 2)]:
@@ -179,8 +190,10 @@ draw.polar_convergence(errors)
 
 # %% tags=["remove-input"]
 first = errors[errors.error <= 1e-6].groupby("method")
-steps, products = first.step.min(), first["products"].min()
-alone = products.drop("qdwh")  # which solves linear systems
+steps = first.step.min()
+a_step = studies.products().drop("qdwh").astype(int)
+needed = a_step.mul(steps.drop("qdwh"), axis=0)
+plain, quintic = "newton-schulz", "quintic"
 p2 = found["P2"]
 quotient = {
     which: p2.quantities[f"e(t+1) / e(t)², at the end, {which}"].mean
@@ -199,8 +212,14 @@ Markdown(
     f"{steps['newton-schulz']} steps here, the scaled one "
     f"{steps['scaled-newton-schulz']}, the quintic {steps['quintic']} "
     f"and QDWH {steps['qdwh']}. "
-    f"In matrix products the quintic takes {alone['quintic']} where "
-    f"Newton–Schulz takes {alone['newton-schulz']}.\n\n"
+    "How much work that is depends on the form. On the matrix a step "
+    f"takes {a_step.matrix[plain]} matrix products with Newton–Schulz "
+    f"and {a_step.matrix[quintic]} with the quintic, in all "
+    f"{needed.matrix[plain]} and {needed.matrix[quintic]}. In the "
+    "coupled form of the paper's (9), which works on the Gram matrix "
+    f"with the same number of steps, it is {a_step.coupled[plain]} and "
+    f"{a_step.coupled[quintic]} a step, in all {needed.coupled[plain]} "
+    f"and {needed.coupled[quintic]}.\n\n"
     f"On record are {kinds} spectra, down to singular values of a "
     "thousandth. At the end the new error over the square of the old "
     f"one is {quotient['smallest']:.2f} to {quotient['largest']:.2f}, "
@@ -433,11 +452,17 @@ of_svd = {
 saved = (times.svd / times["svd, shortcuts"]).median()
 deep = found["O1b"].frames["seconds"]
 deeper = (50 * deep.iteration / deep.step).groupby(deep.depth).median()
-again = (
-    " (Both networks computed their activations a second time on the "
-    "way back, which takes less memory and makes a step longer.)"
+steps_of = deep.groupby("depth").step.median()
+longer = steps_of.iloc[-1] / steps_of.iloc[0]
+recomputed = (
+    ", and both networks computed their activations a second time on "
+    "the way back, which takes less memory and makes a step longer"
     if deep.recomputed.all()
     else ""
+)
+again = (
+    f" (These {deep['round'].nunique()} rounds are not those with the "
+    f"{share['iteration']:.2g}% above{recomputed}.)"
 )
 load = times.groupby("round").load.mean().median()
 device = found["O1a"].provenance.device
@@ -456,10 +481,12 @@ Markdown(
     "times where both have them. "
     f"The shortcuts make the SVD {saved:.0f} times as fast. This "
     f"library's projection takes {share['library']:.2g}%.\n\n"
-    f"At depth {deep.depth.max()} the same projections take "
-    f"{deeper.iloc[-1]:.2g}% in the place of {deeper.iloc[0]:.2g}% "
-    f"at depth {deep.depth.min()}, since three transitions are "
-    f"projected at any depth.{again}\n\n"
+    f"**A deeper network (O1b).** At depth {deep.depth.max()} the "
+    f"paper's iteration takes {deeper.iloc[-1]:.2g}% of the training "
+    f"time, and at depth {deep.depth.min()}, measured beside it, "
+    f"{deeper.iloc[0]:.2g}%. The work of the projection is the same, "
+    "since a network of any depth has three transitions, while a "
+    f"training step takes {longer:.1f} times as long.{again}\n\n"
     f"{decides} The times were taken on a busy machine, where "
     f"{load:.0f} processes ran or waited in the median round. So a "
     "time alone means little; shares and ratios, which compare what "
@@ -495,7 +522,7 @@ Markdown(
 # %% [markdown]
 # ## What holds
 #
-# Theorem 3 and the iteration hold as the paper says. The projection itself holds before the crop and for 1 × 1 kernels, which two of the three transitions have. For larger kernels it has to be repeated, and for a random square kernel no repetition helps. What it costs is decided on a GPU. {numref}`tab-projection` has what was measured with more seeds and rounds (means, where the text and the rules take medians); the rules behind the verdicts are on the [scorecard](00_scorecard.ipynb).
+# Theorem 3 and the iteration hold as the paper says. The projection is exact before the crop and for 1 × 1 kernels, which two of the three transitions have. For larger kernels it has to be repeated, and for a random square kernel no repetition helps. What it costs is decided on a GPU. {numref}`tab-projection` has what was measured with more seeds and rounds (means, where the text and the rules take medians); the rules behind the verdicts are on the [scorecard](00_scorecard.ipynb).
 
 # %% tags=["hide-input", "hide-output"] mystnb={"figure": {"caption": "What was measured for the seven claims.", "name": "tab-projection"}}
 table = claims.overview(found.values())
@@ -523,7 +550,7 @@ table.set_index(["claim", "measured"])[["mean ± sd", "seeds"]]
 # ```
 # :::
 #
-# **2. Targets.** Find $\sigma^2$ for these convolutions: (a) 16 to 64 channels, 3 × 3; (b) 64 to 16 channels, 1 × 1; (c) 3 to 64 channels, 7 × 7, stride 2; (d) 64 to 64 channels, 3 × 3, with a ReLU behind it.
+# **2. Targets.** Find $\sigma^2$ for these convolutions: (a) 16 to 64 channels, 3 × 3; (b) 64 to 16 channels, 1 × 1; (c) 3 to 64 channels, 7 × 7, stride 2; (d) 64 to 64 channels, 3 × 3, followed by a ReLU.
 #
 # :::{admonition} Solution
 # :class: dropdown
@@ -596,4 +623,4 @@ table.set_index(["claim", "measured"])[["mean ± sd", "seeds"]]
 #
 # ## What follows
 #
-# The projection keeps the singular values where they should be, and what it assumes about gradients is only roughly true. [Chapter 3](03_channel_grid.ipynb) asks how far that matters, for many numbers of channels and with the ReLU behind the convolution. The [appendix](02b_published.ipynb) reads the authors' published code beside the equations of this chapter, and [chapter 6](06_your_network.ipynb) holds the convolutions of a network of your own.
+# The projection keeps the singular values where they should be, and what it assumes about gradients is only roughly true. [Chapter 3](03_channel_grid.ipynb) asks how far that matters, for many numbers of channels and with a ReLU after the convolution. The [appendix](02b_published.ipynb) reads the authors' published code beside the equations of this chapter, and [chapter 6](06_your_network.ipynb) holds the convolutions of a network of your own.

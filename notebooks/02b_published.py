@@ -31,6 +31,17 @@
 # - **Run it:** `papermill notebooks/02b_published.ipynb out.ipynb`
 # :::
 
+# %% tags=["remove-cell"]
+import importlib.util
+
+if importlib.util.find_spec("paperlib") is None:
+    raise ModuleNotFoundError(
+        "paperlib, the library of this book, is not installed here: "
+        "say `pip install norm-preservation` (once it is on the Python "
+        "Package Index), or `make run` in a checkout of the book's "
+        "repository, which creates an environment with it, `.venv`."
+    )
+
 # %% tags=["hide-input"]
 # %matplotlib inline
 import math
@@ -104,7 +115,7 @@ Markdown(
 # | [3](point-3) | a matrix for each frequency | as many copies for a 1×1 kernel, which has one | the cost | the cost |
 # | [4](point-4) | $\sigma = \sqrt{d/\min(d, c)}$ | $\sigma = \sqrt{d/c}$ | the target where $c > d$ | nothing |
 # | [5](point-5) | an iteration, no number of steps | ten steps, scaled only above norm 1 | kernels that start very small | nothing with He's start |
-# | [6](point-6) | a factor of $\sqrt2$ in front of a ReLU | none | convolutions with a ReLU behind | nothing |
+# | [6](point-6) | a factor of $\sqrt2$ in front of a ReLU | none | convolutions followed by a ReLU | nothing |
 # | [7](point-7) | after every second step | with probability 1/2 after each | the waits, not their mean | the waits |
 # :::
 #
@@ -468,7 +479,7 @@ usual.
 #
 # **The paper.** Where a ReLU follows the convolution directly, $\sigma$ is multiplied by $\sqrt 2$, since the ReLU takes half of the gradient's energy.
 #
-# **The code.** There is no such factor. In a ProcResNet there is nothing to make up for: behind each transition comes a residual block, whose skip leads on without a ReLU. The factor would
+# **The code.** There is no such factor. In a ProcResNet there is nothing to make up for: each transition is followed by a residual block, whose skip leads on without a ReLU. The factor would
 # matter where the paper looks at a convolution and a ReLU alone, which [chapter 3](03_channel_grid.ipynb) does.
 
 # %%

@@ -34,6 +34,17 @@
 #
 # All that this chapter says is about stored grids, whatever its parameters are. The parameters below choose [a grid of your own](a-grid-of-your-own), which stands near the end.
 
+# %% tags=["remove-cell"]
+import importlib.util
+
+if importlib.util.find_spec("paperlib") is None:
+    raise ModuleNotFoundError(
+        "paperlib, the library of this book, is not installed here: "
+        "say `pip install norm-preservation` (once it is on the Python "
+        "Package Index), or `make run` in a checkout of the book's "
+        "repository, which creates an environment with it, `.venv`."
+    )
+
 # %% tags=["parameters"]
 preset = "auto"
 in_channels = None
@@ -64,6 +75,7 @@ from paperlib.figures import channel_grid as draw
 from paperlib.figures import interactive
 from paperlib.store import results_root
 from paperlib.studies import channel_grid as studies
+from paperlib.studies.tables import fitted
 
 # %% tags=["hide-input"]
 config = channel_grid.GridConfig.from_namespace(globals()).resolve()
@@ -122,6 +134,7 @@ by_death = fast.index[nearer["F2a"] & ~fast.nearer]
 # %% tags=["remove-input"]
 shares = studies.energy_shares(table["fast"])
 shares = shares.groupby(["step", *CELL]).share.mean()
+worst = shares[100].idxmax()
 Markdown(
     f"""
 > **Found.** At the rate {FAST:g}, the only one that the paper states,
@@ -137,11 +150,13 @@ Markdown(
 > {len(failing["F2b"])} of the {len(asked)} are off:
 > *{outcome["F2b"]}* (F2b); the first rule, which is older than the
 > grid, says *{rules["F2b"].former[0].outcome}*.
-> The row space holds {shares[0].mean():.1f} times its share of the
-> gradient's energy before training, in the mean over pairs, and in the
-> worst pair {shares[100].max():.1f} times as much as its share after
-> it, so that the assumption of the paper's (7) is
-> *{outcome["P3"]}* (P3); none of this is at the paper's scale, and the
+> The paper's (7) assumes that the row space of a kernel from $c$ to
+> more channels $d$ holds the share $c/d$ of the gradient's energy.
+> In the held networks at the rate {FAST:g} it holds
+> {shares[0].mean():.2f} times $c/d$ before training, in the mean over
+> the pairs, and {shares[100].max():.2f} times $c/d$ after it in the
+> worst pair, {named([worst])}:
+> *{outcome["P3"]}* (P3). None of this is at the paper's scale, and the
 > verdict on all three claims stays
 > *{claims.verdict(found["F2a"])}*.
 """
@@ -180,7 +195,7 @@ draw.against(
 # (the-experiment)=
 # ## The experiment
 #
-# The experiment looks at one layer in the middle of a small network. The network has three 3×3 convolutions, $3 \to c$, $c \to d$ and $d \to 10$, with a ReLU behind the first two,
+# The experiment looks at one layer in the middle of a small network. The network has three 3×3 convolutions, $3 \to c$, $c \to d$ and $d \to 10$, with a ReLU after the first two,
 # and neither biases nor normalisation. The mean over the map gives the ten logits. The layer in question is the middle one, $y = \mathrm{relu}(Wx)$, and the number is its ratio
 #
 # $$
@@ -197,7 +212,7 @@ draw.against(
 studies.variants(cells=())
 
 # %% [markdown]
-# `conv-relu` has the paper's value for a convolution with a ReLU behind it, `conv` the one for a convolution alone, and `published` that of the authors' code, which is the same as `conv` unless $c > d$ (see
+# `conv-relu` has the paper's value for a convolution followed by a ReLU, `conv` the one for a convolution alone, and `published` that of the authors' code, which is the same as `conv` unless $c > d$ (see
 # [Reading the published code](02b_published.ipynb)).
 
 # %% tags=["remove-input"]
@@ -374,8 +389,8 @@ Markdown(
 The two other targets are too small in most cells. Without the factor
 for the ReLU (`conv`) the ratio is larger by $\\sqrt2$ at the start, and
 by a factor of {span(conv / slow.held)} after training. It is about
-right ({span(conv[wide])}) for {wide[0][1]} outputs behind eight inputs
-or fewer, where $\\sqrt{{2d/\\min(d,c)}}$ is too large. The published
+right ({span(conv[wide])}) for {wide[0][1]} outputs and eight inputs or
+fewer, where $\\sqrt{{2d/\\min(d,c)}}$ is too large. The published
 $\\sqrt{{d/c}}$ is far too small wherever $c > d$: there the ratio is
 {span(narrow)}.
 """
@@ -472,7 +487,7 @@ cause each.
 
 * On the left it is **the ReLU**. With two or four units at each pixel,
   those that the gradient needs are off too often. The factor is
-  {span(relu)}, and largest behind many inputs.
+  {span(relu)}, and largest where there are many inputs.
 * In the upper right it is **the row space**. It holds *more* than $c/d$
   of the energy, so that $\\sigma^2 = 2d/c$ is too large. The factor is
   {span(row)}.
@@ -529,15 +544,17 @@ that its row space is not quite independent of the gradient.)
 
 After training neither explanation is enough: the shares are
 {misfit.correlated[100]:.1f} and {misfit["small space"][100]:.0f} of
-those standard deviations away. They have moved, up in
-{(moved > 0).sum()} of {len(moved)} cells, and most for {named([top])},
-to {means[100][top]:.1f} times $c/d$. Is it the gradients that have
+those standard deviations away. In the mean over the seeds of a cell
+they have moved up in {(moved > 0).sum()} of {len(moved)} cells, most
+for {named([top])}, from {means[0][top]:.2f} to {means[100][top]:.2f}
+times $c/d$, and the highest is now {means[100].max():.2f} times $c/d$,
+for {named([means[100].idxmax()])}. Is it the gradients that have
 changed, or the kernel?
 """
 )
 
 # %% [markdown]
-# It is the kernel. The cells with eight and more outputs behind two, four or eight inputs were trained again, and each network's kernel was exchanged, for the measurement only, for a random one that knows nothing of the gradients. {numref}`tab-exchanged` has the shares.
+# It is the kernel. The cells with eight and more outputs, and two, four or eight inputs, were trained again, and each network's kernel was exchanged, for the measurement only, for a random one that knows nothing of the gradients. {numref}`tab-exchanged` has the shares.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The row space's share of the energy, over c/d, in the mean over cells and seeds. In the row space of a random kernel the network's gradients keep their share; in that of its own kernel they have more after training. White noise, in its own kernel, keeps its share.", "name": "tab-exchanged"}}
 again = studies.energy_shares(table["again"])
@@ -555,9 +572,10 @@ exchanged.rename_axis("steps of training").rename(
 by_cell = studies.energy_means(again)
 Markdown(
     f"""
-Cell by cell, the network's own row space holds
-{span(by_cell["share"][100])} times $c/d$ after training, and a random
-one {span(by_cell["fresh"][100])}. A kernel is updated along the
+Cell by cell, the row space of the network's own kernel holds
+{span(by_cell["share"][100])} times $c/d$ of the energy after training,
+and that of a random kernel {span(by_cell["fresh"][100])} times $c/d$.
+A kernel is updated along the
 gradients at its output, and its row space turns towards the few
 directions that they use. A row space that has learnt holds more than
 its share, and a target for gradients without preference is too large
@@ -569,10 +587,10 @@ for it.
 # (the-head)=
 # ## Another end of the network
 #
-# With another end and a lower rate the exception in the upper right is gone. This agrees with the explanation by gradients that are alike. It does not separate it from the rate, at which kernels learn less; a grid with the mean at the end and the lower rate would, and is not on record. The paper does not describe how the networks end. A linear layer over the whole output of the last convolution (`head = "linear"`), in place of the mean, gives each pixel a gradient of
+# With another end and a lower rate the exception in the upper right is gone. This agrees with the explanation by gradients that are alike. But the rate was changed, too, and at a lower one kernels learn less. A grid with the mean at the end and this rate would tell the two apart, and is not on record. The paper does not describe how the networks end. A linear layer over the whole output of the last convolution (`head = "linear"`), in place of the mean, gives each pixel a gradient of
 # its own. {numref}`fig-head` is the grid with that end, at a lower rate, which the larger layer needs.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The grid with a linear layer at the end, in place of the mean over the map. Held, the layer now keeps the norm in the upper right; with two or four outputs behind many inputs it still does not.", "name": "fig-head"}, "image": {"alt": "Two heat maps. In the free networks every cell is orange. In the held ones the right half is nearly white, and cells with two or four outputs behind many inputs are orange."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The grid with a linear layer at the end, in place of the mean over the map. Held, the layer now keeps the norm in the upper right; with two or four outputs and many inputs it still does not.", "name": "fig-head"}, "image": {"alt": "Two heat maps. In the free networks every cell is orange. In the held ones the right half is nearly white, and cells with two or four outputs and many inputs are orange."}}
 draw.heat_maps(
     studies.ratios(table["linear"]),
     {v: TITLES[v] for v in ("free", "conv-relu")},
@@ -590,22 +608,24 @@ wider = (ranks[1] / ranks[0])[right.index]
 highest = [
     studies.energy_summary(t, 100).share.max() for t in (energy, other)
 ]
-behind = linear.query("d <= 4 and c >= 16").held
+still_off = linear.query("d <= 4 and c >= 16").held
 Markdown(
     f"""
 With sixteen and more outputs and fewer inputs the held ratio is
-{span(linear.held[right.index])} now. The gradients' effective rank is
+{span(linear.held[right.index])} now, at the rate
+{grids["linear"].config.lr:g}. The gradients' effective rank is
 {span(wider, ".1f")} times as large there. Before training the shares
 scatter {other_misfit.correlated[0]:.2f} times as widely as the formula
 says. The formula takes the row space to be one and the same at all
 frequencies, which is harmless only for gradients that are nearly
-constant over the map. In training they still move up, but to
-{highest[1]:.2f} times $c/d$ at most, in place of {highest[0]:.2f}. The
-other exception, few outputs behind many inputs, is still there:
-{span(behind)}.
+constant over the map. In training the shares still move up, but in no
+cell above {highest[1]:.2f} times $c/d$. With the mean at the end and
+the rate {SLOW:g} the highest was {highest[0]:.2f} times. The other
+exception, few outputs and many inputs, is still there, with held ratios
+of {span(still_off)}.
 
 So what seems to decide is how much alike the gradients are, over channels,
-pixels and images. If they are as much alike as behind a mean over the
+pixels and images. If they are as much alike as before a mean over the
 map, the assumption of the paper's (7) fails where inputs are few and
 outputs many, by luck before training and by learning after it. If they
 differ, it nearly holds. A small number of channels alone does little
@@ -738,11 +758,6 @@ the loss; in a hundred, the factors of the norm multiply.
 
 
 # %% tags=["remove-input"]
-def sentence(text):
-    """A rule's text with a capital letter and a period."""
-    return f"{text[0].upper()}{text[1:]}."
-
-
 fails = {
     "F2a": named(failing["F2a"]),
     "F2b": named(failing["F2b"]),
@@ -763,7 +778,7 @@ Markdown(
 )
 
 # %% [markdown]
-# {numref}`tab-claims`, behind the button, has what was measured for them.
+# {numref}`tab-claims`, which opens at the button, has what was measured for them.
 
 # %% tags=["hide-output", "remove-input"] mystnb={"figure": {"caption": "What was measured for the three claims, in the mean over seeds, with its standard deviation.", "name": "tab-claims"}}
 measured = claims.overview(found.values())
@@ -782,19 +797,11 @@ measured[["mean ± sd", "seeds"]]
 #
 # ### The rules that these claims had before
 #
-# The rules above are not blind. They took this form when both grids had been seen, so what they say of the grids is a description, and no test. Before that the claims had two other rules. The first was registered before the grid was trained. It was then loosened
-# while the grid was being trained, and that turned the outcomes. The earlier rules stay here, with what they said:
+# The rules above took this form when both grids had been seen, so that what they say of the grids is a description and no test. Before that each claim had two other rules ({numref}`tab-former`): the first was registered before
+# the grid was trained, and the second, a looser one, took its place during the training, which turned the outcomes.
 
-# %% tags=["remove-input"]
-Markdown(
-    "\n".join(
-        f"* **{name}, until {f.until}:** {sentence(f.sentence)}\n\n"
-        f"  *It said:* {f.outcome}.\n\n"
-        f"  *It was replaced because* {f.reason}.\n"
-        for name in NAMES
-        for f in rules[name].former
-    )
-)
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The rules that the three claims had before, what they said of the grids, and why they were replaced.", "name": "tab-former"}}
+HTML(fitted(claims.former_rules(NAMES), "former", index=False))
 
 # %% [markdown]
 # (a-grid-of-your-own)=

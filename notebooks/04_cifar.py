@@ -24,10 +24,21 @@
 # - **Shows:** one run of a network that you choose, and the runs of that kind on record beside it
 # - **Decides:** no claim; the verdicts on trained networks are in [chapter 5](05_results.ipynb)
 # - **Needs:** two CPU cores, 3 GB of memory; with a CUDA device the same page runs the paper's protocol
-# - **Fetches:** CIFAR-10 or CIFAR-100, 170 MB, once; nothing at `smoke`, nor for a run that is on record
-# - **Takes:** about 15 seconds for a run that is on record; for a new one seconds (`smoke`), up to half an hour for 164 layers (`desk`), or hours on a GPU (`paper`) ([measured](reproducibility.ipynb))
+# - **Fetches:** CIFAR-10 or CIFAR-100, 170 MB, once; nothing at `smoke`, and nothing for a run whose record is there
+# - **Takes:** about 15 seconds for a run that is on record; for a new one seconds (`smoke`), up to 40 minutes for 164 layers (`desk`), or hours on a GPU (`paper`) ([measured](reproducibility.ipynb))
 # - **Run it:** `papermill notebooks/04_cifar.ipynb out.ipynb -p depth 164 -p arch procresnet`
 # :::
+
+# %% tags=["remove-cell"]
+import importlib.util
+
+if importlib.util.find_spec("paperlib") is None:
+    raise ModuleNotFoundError(
+        "paperlib, the library of this book, is not installed here: "
+        "say `pip install norm-preservation` (once it is on the Python "
+        "Package Index), or `make run` in a checkout of the book's "
+        "repository, which creates an environment with it, `.venv`."
+    )
 
 # %% tags=["parameters"]
 preset = "auto"
@@ -86,7 +97,7 @@ kept = [
     and r.config.preset == "desk"
     and (r.config.schedule, r.config.dataset) == ("steps", "cifar10")
 ]
-near = runs.by_network(kept)
+near = runs.by_network(kept).sort_values("network", kind="stable")
 Markdown(runs.found(near))
 
 # %% [markdown]
@@ -98,7 +109,7 @@ Markdown(config.describe())
 # %% [markdown]
 # ## The network
 #
-# The network has three {term}`stages <stage>` of blocks. Each block is a branch of three convolutions (1×1, 3×3, 1×1), each behind a batch normalisation and a ReLU {cite}`he2016b`. {numref}`fig-network` draws the chain.
+# The network has three {term}`stages <stage>` of blocks. Each block is a branch of three convolutions (1×1, 3×3, 1×1), each preceded by a batch normalisation and a ReLU {cite}`he2016b`. {numref}`fig-network` draws the chain.
 #
 # A *ResNet* puts an identity skip around every block except the three {term}`transitions <transition>`, where the number of channels changes and the skip needs a convolution of its own. A *ProcResNet* {cite}`zaeemzadeh2020` moves that convolution out of the skip, keeps it
 # {term}`norm-preserving`, and has identity skips everywhere else. A *Plain* network has no skips.
@@ -126,7 +137,7 @@ HTML(fitted(sizes, "sizes", index=False))
 # %% [markdown]
 # ## Training
 #
-# A checkpoint is written after every epoch. Stopped and started again, the run goes on where it was and ends with the same bits. A finished run is not made twice: its record is read. A loss or gradient that is not finite ends the run; that, too, is a result.
+# A checkpoint is written after every epoch. Stopped and started again, the run goes on where it was and ends with the same bits. A finished run is not made twice: its record is read, from `runs/` or the folder that `PAPERLIB_RUNS` names. (This copy of the page was executed with the book's own records, `results/`.) A loss or gradient that is not finite ends the run; that, too, is a result.
 
 # %% tags=["nbval-ignore-output"]
 record = train(config)
@@ -191,7 +202,7 @@ if probe_every:
 Markdown(runs.last_ratios(record))
 
 # %% [markdown]
-# Over many blocks the ratios multiply: the gradient at a block's input is the one at the last block's output, divided by the product of the ratios in between. Ratios a little below 1 in many blocks let it grow by a large factor; a ratio above 1 takes some of that back. {numref}`fig-profile` shows the product.
+# Over many blocks the ratios multiply: the norm of the gradient at a block's input is the norm at the last block's output, divided by the product of the ratios from this block to the last. Ratios a little below 1 in many blocks let it grow by a large factor; a ratio above 1 takes some of that back. {numref}`fig-profile` shows the product.
 
 # %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The norm of the gradient at each block's input over that at the last block's output, in the first and the last epoch.", "name": "fig-profile"}, "image": {"alt": "The gradient's norm against the block's number on a logarithmic scale, with steps at the transitions."}}
 if probe_every:
@@ -206,11 +217,10 @@ if probe_every:
 Markdown(
     "A run at the full scale agrees with the paper's Table II if its "
     f"test error lies within {paper.TOLERANCE} points of the paper's. "
-    "The gap is the generalisation gap: test error less training "
-    "error. The gaps of Table I are compared and not judged; an "
-    "earlier form of this rule judged the mean gap, too, by the same "
-    "tolerance. Which of Table I's rows belongs to which depth is "
-    "inferred from the paper's text."
+    "The table also has the generalisation gap, the test error less "
+    "the training error, as the paper's Table I has it. The gaps are "
+    "compared and not judged. Which of Table I's rows belongs to which "
+    "depth is inferred from the paper's text."
 )
 
 # %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "This run beside what the paper prints for the same network.", "name": "tab-compared"}}
@@ -234,31 +244,31 @@ HTML(fitted(runs.provenance(record), "provenance"))
 #
 # The repository keeps the records of some runs (`results/`). What follows is drawn from these files and not computed here, whatever run this page made. It shows the networks of depth 164 at the `desk` preset, which is a small part of the paper's protocol.
 #
-# How many blocks keep the gradient's norm? Counted in {numref}`tab-close` are those whose ratio is close to 1 in the run's last epoch. The row *as published* is the ProcResNet held as the authors' published code holds it ([what that means](02b_published.ipynb)).
+# How many blocks keep the gradient's norm? {numref}`tab-close` counts those whose ratio is close to 1 in the last epoch that the run came to. The row *as published* is the ProcResNet held as the authors' published code holds it ([what that means](02b_published.ipynb)).
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "How many blocks of the runs on record are close to 1 in the last epoch, with the ratio of the first transition and the lowest test error in per cent. Two numbers are a range over the runs.", "name": "tab-close"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How many blocks of the runs on record are close to 1 at the end of the run, with the ratio of the first transition and the lowest test error in per cent. Two numbers are a range over the runs.", "name": "tab-close"}}
 heads = {
     "n": "runs",
+    "counted": "when",
     "close": "close to 1: constant width",
     "close transitions": "close to 1: transitions",
     "first transition": "first transition's ratio",
     "lowest test error": "lowest error, %",
 }
 named = near.assign(network=near.network.map(titled))
-HTML(fitted(named.rename(columns=heads), "close", index=False))
+named = named.drop(columns="test images").rename(columns=heads)
+HTML(fitted(named, "close", index=False))
 
 # %% tags=["remove-input"]
 plain = [r for r in kept if r.network == "plain-164"]
-said = " ".join(f"In {r.config.precision}: {r.ending()}" for r in plain)
+endings = " ".join(
+    f"In {r.config.precision}: {r.ending()}" for r in plain
+)
 Markdown(
     f"Close to 1 is within a factor of {runs.NEAR}. "
-    "**Without skips the first transition lets the gradient explode.** "
-    "Its ratio, output over input, tends to 0: on its way back the "
-    "gradient grows by the inverse of it. The paper states the same "
-    "convention and says that this block's ratio becomes “too large”; "
-    "the two agree if its sentence means the ratio turned over.\n\n"
+    f"{runs.vanished(plain)}\n\n"
     "**Whether the arithmetic decides how it ends is open.** "
-    f"{said} So few runs cannot tell an effect of the arithmetic "
+    f"{endings} So few runs cannot tell an effect of the arithmetic "
     "from chance. The paper reports that its Plain network of 164 "
     "layers stopped after about 10 epochs."
     if plain
@@ -302,7 +312,7 @@ for r in kept:
 #
 # :::{admonition} Solution
 # :class: dropdown
-# There are three stages of $n$ blocks with three convolutions each, one convolution in front and one linear layer behind: $n = 18$ and $n = 111$. The convolutions in a ResNet's three skips are not counted. A ProcResNet has them in the chain. The first one takes the place of the convolution in front, and the other two add to the number.
+# There are three stages of $n$ blocks with three convolutions each, one convolution before them and one linear layer after them: $n = 18$ and $n = 111$. The convolutions in a ResNet's three skips are not counted. A ProcResNet has them in the chain. The first one takes the place of the convolution before the stages, and the other two add to the number.
 #
 # ```python
 # from torch import nn
@@ -325,7 +335,7 @@ for r in kept:
 #
 # :::{admonition} Solution
 # :class: dropdown
-# A squared norm over a batch is a sum over its images. If the images are independent, the relative variance of the sum goes with one over their number. Half the batch has $\sqrt 2$ times the scatter from step to step. An epoch then has twice as many steps, and the scatter of its mean stays what it was. With a quarter of the batch the scatter doubles:
+# A squared norm over a batch is a sum over its images. If the images are independent, the relative variance of the sum goes with one over their number. The logarithm of a ratio is half the difference of the logarithms of two such sums, so its variance goes the same way. (Batch normalisation couples the images of a batch; the bounds below leave room for that.) Half the batch has $\sqrt 2$ times the scatter from step to step. An epoch then has twice as many steps, and the scatter of its mean stays what it was. With a quarter of the batch the scatter doubles:
 #
 # ```python
 # import torch

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Use it in your own network
 #
-# A few lines around a training loop that you have show how every {term}`block` of your network changes the norm of the gradient, hold the convolutions that the gradient cannot get around, or make them {term}`norm-preserving` exactly. They also say when that does nothing.
+# A few lines around your training loop show how every {term}`block` of your network changes the norm of the gradient, hold the convolutions that the gradient cannot get around, or make them {term}`norm-preserving` exactly. They also say when that does nothing.
 #
 # The training in this page is short and its networks are small, so that you can change everything and run it again. What long training of the paper's networks shows is in [chapter 5](05_results.ipynb).
 #
@@ -27,6 +27,17 @@
 # - **Takes:** about half a minute, in full ([measured](reproducibility.ipynb))
 # - **Run it:** `papermill notebooks/06_your_network.ipynb out.ipynb`
 # :::
+
+# %% tags=["remove-cell"]
+import importlib.util
+
+if importlib.util.find_spec("paperlib") is None:
+    raise ModuleNotFoundError(
+        "paperlib, the library of this book, is not installed here: "
+        "say `pip install norm-preservation` (once it is on the Python "
+        "Package Index), or `make run` in a checkout of the book's "
+        "repository, which creates an environment with it, `.venv`."
+    )
 
 # %% tags=["parameters"]
 seeds = 3
@@ -83,8 +94,10 @@ Markdown(studies.found(layers, summary, scaled))
 # |---|---|
 # | see where gradients vanish or explode | `with GradientNorms(model) as probe:` around the loop, then `print(probe)` |
 # | hold the convolutions on the shortest path of the gradient | `with NormPreserving(model, example=images).attach(optimizer):` around the loop |
-# | make one layer norm-preserving exactly, for any shape | `orthogonal(layer)` before the optimiser is made |
+# | make one layer norm-preserving exactly, for any shape | `orthogonal(layer)`, with `relu=True` if a ReLU follows, before the optimiser is made |
 # | know the singular values of a layer | `singular_values(layer, input_size=32)` |
+#
+# The code below goes on from what the folded cells at the top of the page make: the imports, `images` (the CIFAR sample, normalised), their `labels`, and `small`, the same images made smaller.
 
 # %% [markdown]
 # ## Watch
@@ -161,7 +174,7 @@ with (
 ):
     F.cross_entropy(model(tokens), labels[:8]).backward()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "What four attention layers send back of the gradient, and the ratios of their blocks between the two values that this allows.", "name": "tab-attention"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The part of the gradient's norm that each of four attention layers sends back (δ), and the ratio of its block, which lies between 1/(1 + δ) and 1/(1 − δ).", "name": "tab-attention"}}
 delta = 1 / own.ratios()
 pd.DataFrame(
     {
@@ -233,7 +246,7 @@ with held.attach(optimizer), GradientNorms(resnet) as probe:
 print(held)
 
 # %% [markdown]
-# The three 1 × 1 convolutions are exact: from the smallest to the largest, their singular values are now at `1.00 to 1.00` of the target. The first convolution is not, because its kernel has several taps, and one projection of those is no exact one. It comes nearer with each projection.
+# The three 1 × 1 convolutions are exact: from the smallest to the largest, their singular values over the target (`now / target`) are `1.00 to 1.00`. The first convolution is not, because its kernel has several taps, and one projection of those is no exact one. It comes nearer with each projection.
 # `start="projected"` brings it there at once, as {numref}`tab-projected` shows:
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The smallest and the largest singular value of each held convolution, over its target, after the projected start.", "name": "tab-projected"}}
@@ -242,7 +255,7 @@ with warnings.catch_warnings():
     held = NormPreserving(resnet, example=images[:2], start="projected")
 ranges = pd.DataFrame(held.describe()).set_index("name")
 ranges = ranges[["target", "lowest", "highest"]].round(2)
-ranges.columns = ["target", "lowest over it", "highest over it"]
+ranges.columns = ["target", "lowest / target", "highest / target"]
 ranges.rename_axis("convolution")
 
 # %% [markdown]
@@ -285,7 +298,10 @@ print(NormPreserving(unet, convs=convs, relu=True))
 # * *orthogonal*: `orthogonal(conv, relu=True)` for each convolution.
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The gradient-norm ratio of each layer of a plain network, in the first step and as the average of the last ten. Lines: geometric means over the seeds; bands: one standard deviation. At 1 the norm is kept.", "name": "fig-before-after"}, "image": {"alt": "Two panels. Before training the free network from PyTorch's start lies far above 1 at every layer and the three others lie near 1. After training its ratios are nearer to 1, but vary from layer to layer and from seed to seed."}}
-# layers, losses = studies.before_and_after(small, labels, range(seeds))
+# At the top of the page:
+# layers, losses = studies.before_and_after(
+#     small, labels, range(seeds), steps=steps
+# )
 draw.before_and_after(layers, "A plain network, free and held")
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"caption": "By what factor a layer changes the gradient's norm, up or down, on average, and the loss at the end: mean ± standard deviation over the seeds.", "name": "tab-before-after"}}
@@ -295,22 +311,23 @@ HTML(fitted(studies.written(summary), "before-after"))
 Markdown(studies.told(layers, summary, steps))
 
 # %% [markdown]
-# There are two things to take from it. A good start does most of the work: what holding adds is that the kernels stay where they began, however long the training is and whatever the optimiser does. And a kernel that is held is not yet a gradient that is held. The
+# There are two things to take from it. A good start does most of the work: what holding adds is that the singular values stay where they began, however long the training is and whatever the optimiser does. And a kernel that is held is not yet a gradient that is held. The
 # kernels of the last network are exact in every step, and its ratios are not: the target assumes that a ReLU takes half of the energy and that gradients have no preferred directions, which [chapter 3](03_channel_grid.ipynb) measures.
 
 # %% [markdown]
 # (your-network-normalised)=
-# ## A batch normalisation behind a held convolution cancels its scale
+# ## A batch normalisation after a held convolution cancels its scale
 #
 # This is the case to know, since most networks have it. A normalisation divides by the standard deviation of what it gets. A kernel that is twice as large gives an output with twice the standard deviation, and after the division nothing has
 # changed, for the output as for the gradient. Take a convolution that is held at half of its target, at the target, and at twice its target (`scale=`), and measure the ratio of the block ({numref}`tab-scale`):
 
-# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The ratio of a block whose convolution is held at some multiples of its target, by what stands behind the convolution.", "name": "tab-scale"}}
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "The ratio of a block whose convolution is held at some multiples of its target, by what follows the convolution.", "name": "tab-scale"}}
+# At the top of the page:
 # scaled = studies.ratios_by_scale(small[:64], labels[:64], [0.5, 1, 2])
 table = scaled.pivot(index="behind", columns="scale", values="ratio")
 table = table.loc[list(studies.BEHIND)]
 table.round(3).add_prefix("× ").rename_axis(
-    index="behind the convolution", columns=None
+    index="after the convolution", columns=None
 )
 
 # %% tags=["remove-input", "nbval-ignore-output"]
@@ -318,15 +335,20 @@ nothing, normed, skipped = (
     table.loc[behind] for behind in studies.BEHIND
 )
 Markdown(
-    "With nothing behind the convolution but the ReLU, four times "
+    "With nothing after the convolution but the ReLU, four times "
     f"the scale divides the ratio by {nothing[0.5] / nothing[2]:.1f}. "
     "With a batch normalisation it divides it by "
     f"{normed[0.5] / normed[2]:.3f}. With a normalisation and a skip "
-    f"past it, by {skipped[0.5] / skipped[2]:.1f}."
+    f"past it, by {skipped[0.5] / skipped[2]:.1f}.\n\n"
+    f"That the ratio is {normed[1]:.3f} with a batch normalisation, "
+    "and not 1, comes from the block's input. The normalisation "
+    "divides the gradient by the standard deviation of the "
+    "convolution's output, which is small where the input is small. "
+    "The ratio is proportional to the size of the input."
 )
 
 # %% [markdown]
-# So in a torchvision ResNet, where all four held convolutions have a batch normalisation right behind them, holding does not set the norm of the gradient. What it does there is to make all singular values equal, so that no direction is favoured. The
+# So in a torchvision ResNet, where all four held convolutions have a batch normalisation right after them, holding does not set the norm of the gradient. What it does there is to make all singular values equal, so that no direction is favoured. The
 # library says so (`held.normalised`), by a warning and in what it prints:
 
 # %%
@@ -439,7 +461,7 @@ heads = {"values": "singular values", "dense": "norm, dense"}
 HTML(fitted(beside.rename(columns=heads), "dense", index=False))
 
 # %% [markdown]
-# The difference is over the norm, and the largest among all singular values and the norm. The bound needs no iteration and is never below the norm. A dense decomposition is possible for small inputs only; `operator_norm` is not bound to them:
+# The last column is the largest difference found, among all singular values and the norm, relative to the norm. The bound needs no iteration and is never below the norm. A dense decomposition is possible for small inputs only; `operator_norm` is not bound to them:
 
 # %% tags=["nbval-ignore-output"]
 conv = nn.Conv2d(32, 32, 3, padding=1)
@@ -523,11 +545,11 @@ print(singular_values(conv, input_size=28, padding="circular").shape)
 # ```
 # :::
 #
-# **3. What the scale does do.** A convolution stands right before a batch normalisation, and its kernel $W$ is multiplied by $s$. The gradient at its input stays the same. What happens to the gradient with respect to $W$, and to a step of gradient descent, relative to the size of $W$?
+# **3. What the scale does do.** A convolution stands right before a batch normalisation, and its kernel $W$ is multiplied by $a$. The gradient at its input stays the same. What happens to the gradient with respect to $W$, and to a step of gradient descent, relative to the size of $W$?
 #
 # :::{admonition} Solution
 # :class: dropdown
-# The loss does not depend on the scale: $E(sW) = E(W)$. Differentiating with respect to $W$ gives $s\,E'(sW) = E'(W)$, so the gradient is divided by $s$. A step is divided by $s$ and the kernel multiplied by it: relative to the kernel the learning rate is divided by $s^2$.
+# The loss does not depend on the scale: $E(aW) = E(W)$. Differentiating with respect to $W$ gives $a\,E'(aW) = E'(W)$, so the gradient is divided by $a$. A step is divided by $a$ and the kernel multiplied by it: relative to the kernel the learning rate is divided by $a^2$.
 #
 # ```python
 # def gradient(scale):

@@ -23,6 +23,17 @@
 # paper as plain text, without its figures, without some of its formulas, and with one column of a table missing. Where a page says *assumed* or
 # *inferred*, a reader with the paper can check it, and should.
 
+# %% tags=["remove-cell"]
+import importlib.util
+
+if importlib.util.find_spec("paperlib") is None:
+    raise ModuleNotFoundError(
+        "paperlib, the library of this book, is not installed here: "
+        "say `pip install norm-preservation` (once it is on the Python "
+        "Package Index), or `make run` in a checkout of the book's "
+        "repository, which creates an environment with it, `.venv`."
+    )
+
 # %% tags=["hide-input"]
 # %matplotlib inline
 import math
@@ -30,13 +41,13 @@ from collections import Counter
 
 from IPython.display import HTML, Markdown
 
-from paperlib import records, scorecard
+from paperlib import claims, records, scorecard
 from paperlib.figures import norm_preservation as draw
 from paperlib.scorecard import page
 from paperlib.store import results_root
 from paperlib.studies import beginning, runs, section4
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient on its way back through three networks of 164 layers after a short training, from the loss on the right to the image on the left. The network without skips has not learnt, and loses the gradient half way; its first block, a transition, makes what is left larger again. Runs on a part of CIFAR-10, one seed each.", "name": "fig-front"}, "image": {"alt": "The norm of the gradient on a logarithmic scale, block by block. The two residual networks stay near 1. Without skips the norm falls steeply, and rises again at the first block."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient on its way back through three networks of 164 layers after a short training, from the loss on the right to the image on the left. The network without skips has not learnt, and loses the gradient long before the image; its first blocks, above all the first transition, make what is left larger again. Runs on a part of CIFAR-10, one seed each.", "name": "fig-front"}, "image": {"alt": "The norm of the gradient on a logarithmic scale, block by block. The two residual networks stay near 1. Without skips the norm falls steeply, and rises again at the first two blocks."}}
 back = runs.way_back(records.read_all(results_root()))
 draw.real_gradients(back)
 
@@ -46,7 +57,7 @@ draw.real_gradients(back)
 # %% tags=["remove-input"]
 card = scorecard.build(results_root())
 rows = {row.claim: row for row in card.rows}
-lowest = back[back.arch == "plain"].log_norm.min()
+lost = back[back.arch == "plain"].log_norm
 furthest = back[back.arch != "plain"].log_norm.abs().max()
 
 
@@ -90,6 +101,11 @@ said = Counter(
 outcomes = ", ".join(
     f"{n} {outcome}" for outcome, n in said.most_common()
 )
+decided = " and ".join(
+    f"{row.claim}: *{row.verdict}*"
+    for row in trained
+    if row.verdict != claims.UNTESTED
+)
 slopes = [
     number("T1", f"slope of δ in {x}")
     for x in ("log(2L)/L, twist, geometric", "L, twist, arc")
@@ -98,18 +114,20 @@ slopes = [
 Markdown(
     f"""
 1. **Skips keep the gradient, and a chain without them loses it.** In {{numref}}`fig-front` the norm falls to
-   $10^{{{lowest:.0f}}}$ of what it was on its way back through the chain. With skips it stays within a factor of {10**furthest:.0f}.
+   $10^{{{lost.min():.0f}}}$ of what it was on its way back through the chain. Near the image it grows again, mostly in the first transition, to
+   $10^{{{lost.iloc[-1]:.0f}}}$ of what it was. With skips it stays within a factor of {10**furthest:.0f} all the way.
    The chain does not learn, so the picture alone does not tell cause from consequence; [chapter 1](01_norm_preservation.ipynb) looks for the cause.
 2. **The theorem's bound is met by the maps that were built, and can be improved.** Smooth maps were cut into $L$ blocks, each of which changes the norm
-   by no more than $1 \\pm \\delta$. With the paper's cuts $\\delta$ falls like $(\\log 2L / L)^{{{slopes[0].mean:.2f}}}$ in a fit, where the theorem has
+   by a factor between $1 - \\delta$ and $1 + \\delta$. With the paper's cuts $\\delta$ falls like $(\\log 2L / L)^{{{slopes[0].mean:.2f}}}$ in a fit, where the theorem has
    the exponent 1: *{rows["T1"].verdict}*. Cut in equal steps, the same maps have $\\delta$ in proportion to $1/L$ ({-slopes[1].mean:.2f} in the fit), and no construction
    falls faster. The theorem is about blocks that exist, not about those that training finds.
 3. **Before the first update the ratio of most blocks follows from a formula without a free parameter.** Without any measurement it is off, in the
    median over the blocks of constant width, by {off("procresnet")} in ProcResNets, {off("resnet")} in ResNets and {off("plain")} in Plain networks
    of depth 20 to 164. It fails for a ResNet's first transition. [Chapter 5](05_results.ipynb) derives it.
 4. **Short trainings cannot decide what the paper says of trained networks.** {len(tried)} of its claims were tried with networks that learn from a part of CIFAR-10
-   for some minutes. What their rules say of these: {outcomes}. Of the paper's own trainings this book has three networks of depth 20, one seed
-   each, for the 100 epochs at a constant rate that the paper's Figures 3 and 4 are taken to show. It has none of the 300 epochs of Tables II and III.
+   for some minutes. Their rules find: {outcomes}. These are {{term}}`findings <finding>` at a small size and no {{term}}`verdicts <verdict>`.
+   Of the paper's own trainings this book has three networks of depth 20, one seed each, for the 100 epochs at a constant rate that the paper's
+   Figures 3 and 4 are taken to show. They decide one claim ({decided}). Of the 300 epochs of Tables II and III it has none.
 
 Each number's seeds, machine, commit and command stand in the [scorecard](00_scorecard.ipynb).
 """
@@ -154,10 +172,12 @@ HTML(page.quotable(card))
 # checks them all:
 #
 # ```bash
-# papermill notebooks/04_cifar.ipynb out.ipynb -p depth 164
+# papermill notebooks/04_cifar.ipynb out.ipynb -p preset desk -p depth 164
 # pytest --nbval
 # ```
 #
-# The first trains a network of 164 layers and leaves an executed copy of the chapter. Without `-p preset desk`, a machine with a CUDA device
-# makes the paper's 300 epochs. The second runs every notebook and compares what it prints with what is stored. [Reproducibility](reproducibility.ipynb) says what each page takes, where every number comes
-# from, and how it is made again.
+# The first trains a network of 164 layers on a part of CIFAR-10, in ten to forty minutes on two cores, and leaves an executed copy of the chapter.
+# Asked for again, the finished run is read and not repeated. With `-p preset paper`, which is what a machine with a CUDA device takes where no
+# preset is given, it makes the paper's 300 epochs, which take hours. The second
+# runs every notebook and compares what it prints with what is stored. [Reproducibility](reproducibility.ipynb) says what each page takes, where
+# every number comes from, and how it is made again.

@@ -16,6 +16,17 @@
 # Every number in this book comes from a stored record or from a cell that was executed, and a command makes it again. This page says which
 # commands these are, what they take, where the data come from, and how far a second run agrees with the first.
 
+# %% tags=["remove-cell"]
+import importlib.util
+
+if importlib.util.find_spec("paperlib") is None:
+    raise ModuleNotFoundError(
+        "paperlib, the library of this book, is not installed here: "
+        "say `pip install norm-preservation` (once it is on the Python "
+        "Package Index), or `make run` in a checkout of the book's "
+        "repository, which creates an environment with it, `.venv`."
+    )
+
 # %% tags=["hide-input"]
 import pandas as pd
 from IPython.display import HTML

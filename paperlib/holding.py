@@ -168,7 +168,7 @@ class NormPreserving:
     that :func:`paperlib.parametrization.orthogonal` makes is exact at any time, with c = d as well, and needs no
     projection.
 
-    A normalisation directly behind a held convolution divides by what its scale multiplies
+    A normalisation directly after a held convolution divides by what its scale multiplies
     (:mod:`paperlib.normalised`).  There the singular values are held equal to each other, but the norm of the gradient
     is not decided by the target.
 
@@ -243,7 +243,7 @@ class NormPreserving:
     ...         optimizer.step()
     >>> print(held)
     NormPreserving(Sequential, every=2) holds 2 of 2 convolutions:
-      convolution  kernel/stride  output  target   now over it
+      convolution  kernel/stride  output  target  now / target
       0              3->16 3x3/1   32x32   2.309  1.00 to 1.00
       2             16->32 1x1/2   16x16   1.414  1.00 to 1.00
     """
@@ -533,10 +533,10 @@ class NormPreserving:
         return spread(weight, (h, w), conv.stride[0], self.relu)
 
     def _cancelled(self) -> str:
-        """What the normalisations behind held convolutions do, as a sentence."""
+        """What the normalisations after held convolutions do, as a sentence."""
         some = "each of them" if len(self.normalised) == len(self.convs) else ", ".join(self.normalised)
         return (
-            f"a normalisation directly behind {some} cancels the scale: equal singular values are held, not the "
+            f"a normalisation directly after {some} cancels the scale: equal singular values are held, not the "
             "gradient's norm"
         )
 
@@ -544,7 +544,7 @@ class NormPreserving:
         total = sum(isinstance(m, nn.Conv2d) for m in self.model.modules())
         title = f"NormPreserving({type(self.model).__name__}, every={self.every})"
         lines = [f"{title} holds {len(self.convs)} of {total} convolutions:"]
-        rows = [("convolution", "kernel/stride", "output", "target", "now over it")]
+        rows = [("convolution", "kernel/stride", "output", "target", "now / target")]
         for held, scale in zip(self.convs, self.scale, strict=True):
             (h, w), stride = held.size, held.conv.stride[0]
             d, c, kh, kw = held.conv.weight.shape

@@ -205,7 +205,7 @@ def test_a_kernel_that_cannot_be_projected_is_named_and_left(fill):
 
 def test_a_torchvision_network_from_an_example():
     model = torchvision.models.resnet18(num_classes=10)
-    with pytest.warns(UserWarning, match="a normalisation directly behind each of them cancels the scale: equal"):
+    with pytest.warns(UserWarning, match="a normalisation directly after each of them cancels the scale: equal"):
         held = NormPreserving(model, example=torch.zeros(2, 3, 64, 64))
     assert [t.name for t in held.convs] == ["conv1"] + [f"layer{i}.0.downsample.0" for i in (2, 3, 4)]
     others = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m not in [t.conv for t in held.convs]]

@@ -51,12 +51,31 @@ def test_outputs_are_there_whole_and_clean(notebook):
     assert str(Path.home()) + "/" not in text
 
 
+def first_code_cell(notebook):
+    return next(c for c in nbformat.read(notebook, as_version=4).cells if c.cell_type == "code")
+
+
+def test_every_notebook_begins_with_the_cell_that_looks_for_paperlib(notebook):
+    first = first_code_cell(notebook)
+    assert first.metadata.get("tags") == ["remove-cell"]
+    assert first.source == first_code_cell(CIFAR).source and "ModuleNotFoundError" in first.source
+    exec(first.source, {})  # it is here
+
+
+def test_without_paperlib_that_cell_says_in_one_sentence_how_to_get_it(tmp_path):
+    bare = [sys.executable, "-I", "-S", "-c", first_code_cell(CIFAR).source]  # without the installed packages
+    done = subprocess.run(bare, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode != 0
+    error, _, sentence = done.stderr.splitlines()[-1].partition(": ")
+    assert error == "ModuleNotFoundError" and sentence.startswith("paperlib, ") and sentence.endswith(".")
+    assert "`pip install norm-preservation`" in sentence and "`make run`" in sentence and ". " not in sentence
+
+
 @pytest.mark.parametrize(("path", "config", "own"), [(CIFAR, RunConfig, {}), (GRID, GridConfig, {"stored": True})])
 def test_the_parameters_are_those_of_the_configuration_with_its_defaults(path, config, own):
-    first = next(c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code")
-    assert first.metadata["tags"] == ["parameters"]
+    (cell,) = [c for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", [])]
     values: dict = {}
-    exec(first.source, {}, values)
+    exec(cell.source, {}, values)
     assert values == {name: field.default for name, field in config.model_fields.items()} | own
 
 

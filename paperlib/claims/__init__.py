@@ -47,6 +47,7 @@ __all__ = [
     "check",
     "check_root",
     "counting",
+    "former_rules",
     "judged_by_another_rule",
     "measure",
     "outcome",
@@ -233,6 +234,41 @@ def overview(findings: Iterable[Finding]) -> pd.DataFrame:
         }
         for f in counting(findings)
         for name, quantity in f.quantities.items()
+    )
+
+
+def former_rules(names: Iterable[str]) -> pd.DataFrame:
+    """The rules that some claims had before, one row for each; claims that shared a rule share its row.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Keys of ``CLAIMS``.
+
+    Returns
+    -------
+    DataFrame
+        Columns: ``claims`` (names, in words), ``until`` (the day on which the rule was replaced), ``rule``, ``it said``
+        (of the findings of its time) and ``replaced because``.
+
+    Examples
+    --------
+    >>> former_rules(["F2a", "F2b"])[["claims", "until"]].values.tolist()
+    [['F2a, F2b', '2026-11-26'], ['F2a, F2b', '2026-11-27']]
+    """
+    shared: dict[tuple[str, str, str], dict[str, str]] = {}
+    for name in names:
+        for rule in CLAIMS[name].former:
+            shared.setdefault((rule.until, rule.sentence, rule.reason), {})[name] = rule.outcome
+    return pd.DataFrame(
+        {
+            "claims": ", ".join(said),
+            "until": until,
+            "rule": sentence,
+            "it said": "; ".join(f"{name}: {outcome}" if len(said) > 1 else outcome for name, outcome in said.items()),
+            "replaced because": reason,
+        }
+        for (until, sentence, reason), said in shared.items()
     )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from paperlib.energy import effective_rank, energy_fraction, relative_sd
 from paperlib.holding import Exact
-from paperlib.polar import Iteration, polar_factor, polar_iterates
+from paperlib.polar import Iteration, Products, coefficients, coupled_step, identity_like, polar_factor, polar_iterates
 from paperlib.projection import project, spread
 from paperlib.spectrum import dense, singular_values, transfer_matrices
 
@@ -109,10 +110,53 @@ def polar_convergence(lower: float, steps: int = 12, seed: int = 0) -> pd.DataFr
     """How far from orthogonal a matrix is after each step of four iterations.
 
     Its 40 singular values are evenly spaced from ``lower`` to 1.  Columns: ``method``, ``step``, ``products`` (matrix
-    products so far; a step of ``qdwh`` takes one and a linear solve, counted as one) and ``error``, the largest
-    distance of a singular value from 1.
+    products so far, ``matrix`` of :func:`products`) and ``error``, the largest distance of a singular value from 1.
     """
     return _convergence(torch.linspace(lower, 1, 40, dtype=torch.float64), steps, seed)
+
+
+class _Counter(TorchDispatchMode):
+    """How many matrix products are computed under it; the solution of linear systems counts as one."""
+
+    COUNTED = (torch.ops.aten.mm, torch.ops.aten.bmm, torch.ops.aten._linalg_solve_ex)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compute as ever, and count."""
+        self.products += func.overloadpacket in self.COUNTED
+        return func(*args, **(kwargs or {}))
+
+
+def products() -> pd.DataFrame:
+    """How many matrix products a step of each iteration takes, counted while a step is computed.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by the method.  Columns: ``matrix``, for the iteration on the matrix itself, and ``coupled``, for the
+        coupled one on its Gram matrix, the form of the paper's (9); missing for ``qdwh``, of which there is none here.
+
+    Examples
+    --------
+    >>> products().loc["newton-schulz"].tolist()
+    [2.0, 3.0]
+    """
+    matrix = torch.eye(3, 2, dtype=torch.float64)
+    gram = matrix.T @ matrix
+    found = pd.DataFrame(math.nan, index=get_args(Iteration), columns=["matrix", "coupled"])
+    for method in get_args(Iteration):
+        with _Counter() as counter:
+            polar_iterates(matrix, method, steps=1, lower=0.5)
+        found.loc[method, "matrix"] = counter.products
+        if method in get_args(Products):
+            (polynomial,) = coefficients(method, 0.5, 1)
+            with _Counter() as counter:
+                coupled_step(gram, identity_like(gram), polynomial)
+            found.loc[method, "coupled"] = counter.products
+    return found
 
 
 def _convergence(values: Tensor, steps: int, seed: int) -> pd.DataFrame:
@@ -124,11 +168,11 @@ def _convergence(values: Tensor, steps: int, seed: int) -> pd.DataFrame:
     )
     matrix = u * values @ v.T
     rows = []
-    cost: dict[Iteration, int] = {"newton-schulz": 2, "scaled-newton-schulz": 2, "quintic": 3, "qdwh": 2}
-    for method, products in cost.items():
+    cost = products().matrix.astype(int)
+    for method in get_args(Iteration):
         for step, x in enumerate(polar_iterates(matrix, method, steps, values.min().item())):
             error = (torch.linalg.svdvals(x) - 1).abs().max().item()
-            rows.append({"method": method, "step": step, "products": products * step, "error": error})
+            rows.append({"method": method, "step": step, "products": cost[method] * step, "error": error})
     return pd.DataFrame(rows)
 
 

@@ -82,7 +82,8 @@ def way_back(records: Iterable[Record]) -> pd.DataFrame:
     -------
     DataFrame
         The runs' blocks, from the last to the first.  Columns: those of the records, ``run`` (the network's name),
-        ``arch``, and ``log_norm``: log10 of the norm at the block's input over that behind the last block.
+        ``arch``, ``precision``, and ``log_norm``: log10 of the norm at the block's input over that at the last block's
+        output.  Empty without such runs.
     """
     parts = []
     for record in records:
@@ -92,8 +93,28 @@ def way_back(records: Iterable[Record]) -> pd.DataFrame:
             blocks = record.blocks[record.blocks.epoch == record.blocks.epoch.max()]
             blocks = blocks.sort_values("block", ascending=False)
             norm = -blocks.log_ratio.cumsum() / math.log(10)
-            parts.append(blocks.assign(run=titled(record.network), arch=c.arch, log_norm=norm))
-    return pd.concat(parts)
+            parts.append(blocks.assign(run=titled(record.network), arch=c.arch, precision=c.precision, log_norm=norm))
+    return pd.concat(parts) if parts else pd.DataFrame({"block": [], "run": [], "arch": [], "log_norm": []})
+
+
+def vanished(records: Iterable[Record]) -> str:
+    """What becomes of the gradient in a chain without skips, in sentences, for the run that :func:`way_back` takes.
+
+    Empty if there is none.
+    """
+    back = way_back(record for record in records if record.network == DEEPEST[0])
+    if back.empty:
+        return ""
+    *_, arrives, left = back.log_norm
+    precision = back.precision.iloc[0]
+    return (
+        "**Without skips the gradient vanishes in the chain, and explodes in the first transition.** On its way back "
+        f"it comes to this block last. By then its norm is $10^{{{arrives:.0f}}}$ of what it was at the last block's "
+        "output. The ratio of the transition, output over input, is near 0, so that the norm grows by the inverse of "
+        f"it, to $10^{{{left:.0f}}}$ (in {precision}, last epoch; {{numref}}`fig-front` has the whole way). The paper "
+        "states the same convention, and says that this block's ratio becomes “too large”. That agrees with the "
+        "records if the inverse of the ratio is meant."
+    )
 
 
 def close(records: Iterable[Record], factor: float = NEAR) -> pd.DataFrame:
@@ -148,14 +169,18 @@ def by_network(records: Iterable[Record], factor: float = NEAR) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns: ``network``, ``precision``, ``n`` (runs), and as texts, a value or a range: ``close`` and ``close
-        transitions`` (how many of how many), ``first transition`` (its ratio), ``lowest test error`` (per cent).
+        Columns: ``network``, ``precision``, ``n`` (runs), ``counted`` (when, in words), and as texts, a value or a
+        range: ``close`` and ``close transitions`` (how many of how many), ``first transition`` (its ratio),
+        ``lowest test error`` (per cent), ``test images``.
     """
     watched = [record for record in records if len(record.blocks)]
     table = close(watched, factor).assign(
         network=[record.network for record in watched], precision=[record.config.precision for record in watched]
     )
-    columns = ["network", "precision", "n", "close", "close transitions", "first transition", "lowest test error"]
+    table["counted"] = [_counted(record) for record in watched]
+    table["test images"] = [record.data.test_images for record in watched]
+    columns = ["network", "precision", "n", "counted", "close", "close transitions", "first transition"]
+    columns += ["lowest test error", "test images"]
     rows = []
     for key, part in table.groupby(["network", "precision"], sort=False) if len(table) else ():
         counts = [
@@ -163,8 +188,17 @@ def by_network(records: Iterable[Record], factor: float = NEAR) -> pd.DataFrame:
             for column, whole in (("close", "blocks"), ("close transitions", "transitions"))
         ]
         ranges = _range(part["first transition"], ".2g"), _range(part["lowest test error"], ".1f")
-        rows.append((*key, len(part), *counts, *ranges))
+        images = _range(part["test images"], ",d")
+        rows.append((*key, len(part), "; ".join(part.counted.unique()), *counts, *ranges, images))
     return pd.DataFrame(rows, columns=columns)
+
+
+def _counted(record: Record) -> str:
+    """At which point of a run its blocks are counted."""
+    d = record.divergence
+    if d is None:
+        return f"after {len(record.epochs)} epochs"
+    return f"in epoch {d.epoch}, when the {d.what} stops being finite"
 
 
 def _range(values: pd.Series, form: str) -> str:
@@ -188,19 +222,23 @@ def last_ratios(record: Record) -> str:
 def found(table: pd.DataFrame) -> str:
     """What :func:`by_network` says of the networks of depth 164, as the block quote that opens the chapter."""
 
-    def row(network: str) -> dict[str, str]:
-        """The texts of a network's rows; those of several precisions side by side."""
-        part = table[table.network == network]
-        return {name: " or ".join(dict.fromkeys(map(str, part[name]))) for name in part}
-
-    plain, resnet, procresnet = (row(name) for name in DEEPEST)
-    if not (plain["n"] and resnet["n"] and procresnet["n"]):
+    plain, resnet, procresnet = (table[table.network == network] for network in DEEPEST)
+    if plain.empty or resnet.empty or procresnet.empty:
         return "> **Found.** There are no runs of depth 164 on record here to compare a run with."
+
+    def counts(part: pd.DataFrame, width: str = "", transitions: str = "") -> str:
+        """How many blocks are close to 1, for each precision."""
+        return " and ".join(
+            f"{row['close']}{width} and {row['close transitions']}{transitions} ({row['counted']}, in "
+            f"{row['precision']}, n = {row['n']})"
+            for _, row in part.iterrows()
+        )
+
+    errors, images = (" and ".join(plain[name].unique()) for name in ("lowest test error", "test images"))
     return (
-        f"> **Found.** In {titled('resnet-164')}, trained on a small part of CIFAR-10 (`desk`, n = {resnet['n']}), "
-        f"{resnet['close']} blocks of constant width keep the gradient's norm within a factor of {NEAR}, and "
-        f"{resnet['close transitions']} transitions do. In {titled('procresnet-166')}, whose transitions are held "
-        f"(n = {procresnet['n']}), it is {procresnet['close']} and {procresnet['close transitions']}. In "
-        f"{titled('plain-164')}, without skips, it is {plain['close']}, and the network does not learn: its lowest "
-        f"test error is {plain['lowest test error']} %, where guessing has 90 %. Runs of this size decide no claim."
+        f"> **Found.** In {titled('resnet-164')}, trained on a small part of CIFAR-10 (`desk`), the gradient's norm is "
+        f"kept within a factor of {NEAR} by {counts(resnet, ' blocks of constant width', ' transitions')}. In "
+        f"{titled('procresnet-166')}, whose transitions are held, it is {counts(procresnet)}. In "
+        f"{titled('plain-164')}, without skips, it is {counts(plain)}, and the network does not learn, with a lowest "
+        f"test error of {errors} % on {images} images, where guessing has 90 %. Runs of this size decide no claim."
     )

@@ -24,7 +24,7 @@ from paperlib.spectrum import operator_norm, operator_norm_bound, singular_value
 Kind = Literal["free, PyTorch's start", "free, He's start", "held", "orthogonal"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 BEHIND = ("nothing", "a batch normalisation", "a batch normalisation, and a skip past it")
-"""What stands behind the convolution of :func:`ratios_by_scale`."""
+"""What follows the convolution of :func:`ratios_by_scale`."""
 LAST = 10  # steps of a training that count as its end
 
 
@@ -212,7 +212,7 @@ def found(layers: pd.DataFrame, table: pd.DataFrame, scaled: pd.DataFrame) -> st
         f"> **Found.** A layer of a plain network from PyTorch's start changes the gradient's norm by a factor of "
         f"{free.off_before:.1f}, and all {layers.layer.nunique()} of them by about {_round(shrunk(layers)):,.0f}; "
         f"held it is {held.off_before:.2f} a layer, orthogonal {exact.off_before:.2f}, and with He's start alone "
-        f"{he.off_before:.2f} (n = {layers.seed.nunique()}). Where a batch normalisation stands directly behind a "
+        f"{he.off_before:.2f} (n = {layers.seed.nunique()}). Where a batch normalisation stands directly after a "
         f"convolution, holding does nothing to the norm: a kernel {high / low:g} times as large divides the ratio by "
         f"{normed:.3f}, and without the normalisation by {plain:.1f}. No claim of the paper is decided here."
     )
@@ -242,9 +242,9 @@ def _round(value: float) -> float:
     return float(f"{value:.1g}")
 
 
-# -- a normalisation behind a held convolution -------------------------------------------------------------------
+# -- a normalisation after a held convolution -------------------------------------------------------------------
 class _Skipped(nn.Module):
-    """What the residual block behind a ProcResNet's transition does: a normalisation, and a skip past it."""
+    """What the residual block after a ProcResNet's transition does: a normalisation, and a skip past it."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -272,7 +272,7 @@ def _with_block(behind: str, scale: float, size: int, seed: int) -> tuple[nn.Seq
 def ratios_by_scale(images: Tensor, labels: Tensor, scales: Iterable[float], seed: int = 0) -> pd.DataFrame:
     """The gradient-norm ratio of a block whose convolution is held at some multiples of its target.
 
-    The networks differ in what stands behind the convolution in its block (:data:`BEHIND`), and have the same weights
+    The networks differ in what follows the convolution in its block (:data:`BEHIND`), and have the same weights
     for each scale.  They are not trained.
 
     Parameters

@@ -52,6 +52,17 @@ def test_the_committed_findings_are_whole_and_at_the_desk_preset(name):
         assert finding.quantities[label].mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-18)
 
 
+def test_former_rules_are_all_there_and_shared_ones_once():
+    table = claims.former_rules(claims.CLAIMS)
+    said = [rule for claim in claims.CLAIMS.values() for rule in claim.former]
+    assert {*table.rule} == {rule.sentence for rule in said} and len(table) < len(said)
+    for name, claim in claims.CLAIMS.items():
+        rows = table[table.claims.str.split(", ").map(lambda names, name=name: name in names)]
+        assert rows.until.tolist() == [rule.until for rule in claim.former]
+        for row, rule in zip(rows.itertuples(), claim.former, strict=True):
+            assert (row.rule, row[5]) == (rule.sentence, rule.reason) and rule.outcome in row[4]
+
+
 def test_overview(measured):
     table = claims.overview(map(measured, EXPECTED))
     assert list(table.claim.drop_duplicates()) == list(EXPECTED)

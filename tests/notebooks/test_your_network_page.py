@@ -55,7 +55,7 @@ def test_a_start_does_most_of_the_work(names):
     assert off.iloc[0] > 2 and off.iloc[1:].max() < 1.2 and off.iloc[2:].max() < off.iloc[1]
 
 
-def test_all_convolutions_held_in_a_resnet_have_a_normalisation_behind_them(names):
+def test_all_convolutions_held_in_a_resnet_have_a_normalisation_after_them(names):
     with pytest.warns(UserWarning, match="cancels the scale"):
         held = names["NormPreserving"](names["resnet"], example=names["images"][:2])
     assert held.normalised == [entry.name for entry in held.convs]

@@ -35,6 +35,15 @@ def test_iterations_reach_the_polar_factor_in_the_known_number_of_steps():
     draw.polar_convergence(table)
 
 
+def test_the_products_of_a_step_are_those_of_its_formula():
+    """x (a + b xᴴx + c (xᴴx)²) takes two, and one for the square; (9) takes M = zy, y p(M), p(M) z, and the square."""
+    found = studies.products()
+    assert found.matrix.to_dict() == {"newton-schulz": 2, "scaled-newton-schulz": 2, "quintic": 3, "qdwh": 2}
+    assert found.coupled.dropna().to_dict() == {"newton-schulz": 3, "scaled-newton-schulz": 3, "quintic": 4}
+    table = studies.polar_convergence(0.5, steps=3)
+    assert (table["products"] == table.step * table.method.map(found.matrix)).all()
+
+
 def test_alternating_projections_approach_and_square_ones_stall():
     starts = {"3→64": studies.he_kernel(64, 3, 3), "16→16": studies.he_kernel(16, 16, 3)}
     table = studies.alternating(starts, 16, [0, 1, 10, 50]).set_index(["kernel", "passes"])

@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from paperlib.config import RunConfig
+from paperlib.records import Divergence
 from paperlib.studies import runs
 
 
@@ -86,9 +87,28 @@ def test_the_runs_of_a_network_have_one_row():
 def test_the_finding_is_that_of_the_three_networks():
     three = [watched(), watched("procresnet"), watched("plain"), watched("plain", precision="bfloat16")]
     said = runs.found(runs.by_network(three))
-    assert said.startswith("> **Found.** In ResNet-164") and "n = 1), 1 of 2 blocks of constant width" in said
-    assert "In ProcResNet-166, whose transitions are held (n = 1), it is 1 of 2 and 1 of 1." in said
+    said_of = "1 of 2 blocks of constant width and 1 of 1 transitions (after 2 epochs, in float32, n = 1)."
+    assert said.startswith("> **Found.** In ResNet-164") and said_of in said
+    assert "whose transitions are held, it is 1 of 2 and 1 of 1 (after 2 epochs, in float32, n = 1)." in said
+    plain = "it is 1 of 2 and 1 of 1 (after 2 epochs, in float32, n = 1) and 1 of 2 and 1 of 1 (after 2 epochs, in bfl"
+    assert plain in said and "a lowest test error of 0.3 % on 100 images" in said
     assert "no runs of depth 164" in runs.found(runs.by_network(three[:2])) and "\n" not in said
+
+
+def test_the_blocks_of_a_run_that_diverged_are_counted_where_it_stopped():
+    stopped = watched("plain")
+    stopped.status, stopped.divergence = "diverged", Divergence(epoch=2, step=1, what="loss", block="stage1_block2")
+    assert runs.by_network([stopped, watched("plain", seed=1)]).counted.tolist() == [
+        "in epoch 2, when the loss stops being finite; after 2 epochs"
+    ]
+
+
+def test_what_vanished_is_told_of_the_chain_that_the_way_back_takes():
+    chain = watched("plain", first=1e-6, preset="desk", depth=164)
+    chain.frames["blocks"].loc[1:, "log_ratio"] = [10 * math.log(10), 6 * math.log(10)]
+    said = runs.vanished([watched(), chain])
+    assert "its norm is $10^{-16}$ of what it was" in said and "to $10^{-10}$ (in float32, last epoch" in said
+    assert runs.vanished([watched(), watched("plain")]) == ""
 
 
 def test_the_last_ratios_are_told():

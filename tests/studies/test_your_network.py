@@ -81,6 +81,19 @@ def test_a_normalisation_cancels_the_scale_and_nothing_else_does(batch):
     assert table.loc["nothing", 0.5] == pytest.approx(2 * table.loc["nothing", 1], rel=0.05)
 
 
+def test_with_a_normalisation_the_ratio_follows_the_size_of_the_block_s_input(batch):
+    """Half as large an input, half as large a standard deviation to divide by, half the ratio."""
+    model, block = studies._with_block("a batch normalisation", 1.0, 16, seed=0)
+    ratios = []
+    for _ in range(2):
+        with studies.GradientNorms(model, [block]) as probe:
+            studies.F.cross_entropy(model(batch[0]), batch[1]).backward()
+        ratios.append(probe.ratios().item())
+        with torch.no_grad():
+            model[0][0].weight.mul_(0.5)
+    assert ratios[1] / ratios[0] == pytest.approx(0.5, rel=0.01)
+
+
 def test_orthogonal_kernels_are_exact_where_projected_ones_are_not():
     table = studies.square_kernels([(8, 8, 3, 1)]).set_index("treatment")
     assert abs(table.loc["orthogonal", ["lowest", "highest"]] - 1).max() < 1e-10
