@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from paperlib import cifar
 from paperlib.channel_grid.cell import train_cell
@@ -37,7 +37,7 @@ from paperlib.progress import Progress
 from paperlib.records import Data
 from paperlib.sources import Source
 from paperlib.store import Provenance, Session, files, results_root
-from paperlib.store.stored import parquet, sealed
+from paperlib.store.stored import parquet, sealed, unsealed
 
 PLAN = "plan.json"
 _STORED_ONLY = contextvars.ContextVar("stored_only", default=False)
@@ -155,6 +155,8 @@ class Plan(BaseModel):
     A session that works under the very conditions of an earlier one is counted with it.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     config: dict[str, Any]
     sessions: list[Session]
 
@@ -173,16 +175,17 @@ class Plan(BaseModel):
 
 def _plan(config: ResolvedGrid, folder: Path) -> Plan:
     """The plan of the grid in this folder, made now if there is none; RecordError for another grid's."""
+    path = folder / PLAN
     try:
-        raw = json.loads((folder / PLAN).read_bytes())
-        plan = Plan.model_validate(raw) if raw["seal"] == sealed(raw)["seal"] else None
+        plan = Plan.model_validate(unsealed(path.read_bytes()))
     except FileNotFoundError:
         return Plan(config=config.content(), sessions=[])
-    except (ValueError, TypeError, KeyError):  # a ValidationError is a ValueError
+    except ValueError:  # also a ValidationError
         plan = None
     if plan is None or not config.is_that_of(plan.config):
         raise RecordError(
-            f"{folder} holds the cells of another grid, or of another version: move it away, or set PAPERLIB_RUNS"
+            f"{folder} holds the cells of another grid, or of another version, or its {path.name} is damaged: move the "
+            "folder away, or set PAPERLIB_RUNS"
         )
     return plan
 
