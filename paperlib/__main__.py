@@ -55,6 +55,7 @@ from paperlib.studies import norm_preservation
 from paperlib.sweep import drive, state
 from paperlib.sweep import plan as planning
 
+UNFINISHED = ".unfinished.ipynb"  # the suffix of a notebook that is being executed
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "04_cifar.ipynb"
 INTERRUPTED = {
     "run": "run the same command again to go on from the last checkpoint",
@@ -81,12 +82,18 @@ def run(parameters: dict[str, Any], out: Path) -> int:
     _announce(config)
     cifar.load(config.dataset, config.source)
 
-    out.mkdir(parents=True, exist_ok=True)
     notebook = out / f"{config.stem()}.ipynb"
     folder = config.folder()
     # SIGTERM ends the kernel in good order, too: it gets SIGTERM in its turn, and the training writes a checkpoint.
     with interrupts.sigterm_raises(), _watched(folder / progress.FILE):
-        page = _executed(parameters, notebook)
+        try:
+            page = _executed(parameters, notebook)
+        except OSError as e:
+            notebook.with_suffix(UNFINISHED).unlink(missing_ok=True)
+            raise PaperlibError(
+                f"the notebook and its page could not be written to {out} ({e.strerror or e}): make room, or name "
+                f"another folder with --out, and run the same command again, which goes on from what lies in {folder}"
+            ) from None
     _summarise(records.read(folder), time.monotonic() - began, {"notebook": notebook, "page": page})
     return 0
 
@@ -134,9 +141,14 @@ def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
     from nbconvert import HTMLExporter
     from papermill.exceptions import PapermillExecutionError
 
-    part = notebook.with_suffix(".unfinished.ipynb")
+    notebook.parent.mkdir(parents=True, exist_ok=True)
+    part = notebook.with_suffix(UNFINISHED)
+    # What goes wrong in a cell is told below.  A kernel that is stopped would log that its sockets are closed.
+    silent = ["--IPKernelApp.log_level=CRITICAL"]
     try:
-        executed = papermill.execute_notebook(str(NOTEBOOK), str(part), parameters=parameters, progress_bar=False)
+        executed = papermill.execute_notebook(
+            str(NOTEBOOK), str(part), parameters=parameters, progress_bar=False, extra_arguments=silent
+        )
     except PapermillExecutionError as e:
         raise PaperlibError(f"{e.ename}: {e.evalue} (the notebook so far: {part})") from None
     except DeadKernelError:
