@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
+import signal
 import sys
 import threading
 import time
@@ -143,12 +145,10 @@ def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
 
     notebook.parent.mkdir(parents=True, exist_ok=True)
     part = notebook.with_suffix(UNFINISHED)
-    # What goes wrong in a cell is told below.  A kernel that is stopped would log that its sockets are closed.
-    silent = ["--IPKernelApp.log_level=CRITICAL"]
+    options = {"progress_bar": False, "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
     try:
-        executed = papermill.execute_notebook(
-            str(NOTEBOOK), str(part), parameters=parameters, progress_bar=False, extra_arguments=silent
-        )
+        with _nothing_logged():
+            executed = papermill.execute_notebook(str(NOTEBOOK), str(part), parameters=parameters, **options)
     except PapermillExecutionError as e:
         raise PaperlibError(f"{e.ename}: {e.evalue} (the notebook so far: {part})") from None
     except DeadKernelError:
@@ -160,6 +160,20 @@ def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
     files.write_atomically(page, exporter.from_notebook_node(executed)[0].encode())
     part.replace(notebook)
     return page
+
+
+@contextlib.contextmanager
+def _nothing_logged() -> Iterator[None]:
+    """Within it, and once it was interrupted, no module logs anything: what goes wrong is told as an error.
+
+    The kernel that is stopped, and the tasks that wait for it, would log pages of it.
+    """
+    logging.disable()
+    try:
+        yield
+    finally:
+        if not isinstance(sys.exc_info()[1], KeyboardInterrupt | SystemExit):
+            logging.disable(logging.NOTSET)
 
 
 @contextlib.contextmanager
@@ -371,8 +385,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\ninterrupted: {INTERRUPTED[options.command]}", file=sys.stderr)
-        return 130
+        status = 128 + signal.SIGINT
+    except SystemExit as e:
+        status = 128 + signal.SIGTERM
+        if e.code != status:
+            raise
+    print(f"\ninterrupted: {INTERRUPTED[options.command]}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from paperlib.channel_grid.cell import train_cell
 from paperlib.channel_grid.grid import GridConfig, GridRecord, ResolvedGrid
 from paperlib.channel_grid.networks import VARIANTS
 from paperlib.errors import PaperlibError, RecordError
-from paperlib.interrupts import sigterm_raises
+from paperlib.interrupts import end_with, sigterm_raises
 from paperlib.machine import keep_freed_memory, settings
 from paperlib.progress import Progress
 from paperlib.records import Data
@@ -234,13 +234,19 @@ def _data(source: Source) -> cifar.Cifar:
     return cifar.load("cifar10", source)
 
 
+@functools.cache
+def _end_with(parent: int) -> None:
+    """Let this process end within a second or so of its parent."""
+    end_with(parent, lambda: os._exit(1))
+
+
 def _trained(key: Key, config: ResolvedGrid, parent: int | None = None) -> tuple[Key, pd.DataFrame]:
     """One cell's table.  On a CPU with one thread, so that it does not depend on the number of processes.
 
     ``parent``: the process that waits for it; without that one the work is for nobody.
     """
-    if parent is not None and os.getppid() != parent:
-        os._exit(1)
+    if parent is not None:
+        _end_with(parent)
     began = time.monotonic()
     if config.device == "cpu":
         keep_freed_memory()
