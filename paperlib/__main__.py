@@ -86,12 +86,13 @@ def run(parameters: dict[str, Any], out: Path) -> int:
 
     notebook = out / f"{config.stem()}.ipynb"
     folder = config.folder()
-    # SIGTERM ends the kernel in good order, too: it gets SIGTERM in its turn, and the training writes a checkpoint.
-    with interrupts.sigterm_raises(), _watched(folder / progress.FILE):
+    # What ends this process ends the kernel in good order: it gets SIGTERM, and the training writes a checkpoint.
+    with _watched(folder / progress.FILE):
         try:
             page = _executed(parameters, notebook)
         except OSError as e:
-            notebook.with_suffix(UNFINISHED).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                notebook.with_suffix(UNFINISHED).unlink()
             raise PaperlibError(
                 f"the notebook and its page could not be written to {out} ({e.strerror or e}): make room, or name "
                 f"another folder with --out, and run the same command again, which goes on from what lies in {folder}"
@@ -355,32 +356,38 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     return options
 
 
-def main(arguments: list[str] | None = None) -> int:
+def _done(options: argparse.Namespace) -> int:
     """Do what the command line says; returns its exit status."""
+    if options.command != "train" and processes.started() > 1:
+        raise PaperlibError(f"torchrun is for paperlib train: start paperlib {options.command} without it")
+    if options.command in ("plan", "sweep"):
+        file, out = options.file, planning.folder(options.file, options.out)
+        if options.command == "plan":
+            return plan(file, out, options.costs, options.workers, options.status)
+        return sweep(file, out, options.costs, options.workers, options.arguments)
+    interrupts.end_job_with_parent()
+    if options.command == "measure":
+        root = runs_root() if options.out is None else options.out
+        names = options.claims or [name for name in claims.CLAIMS if name not in _trained()]
+        return measure(names, options.preset, options.seeds, root)
+    if options.command == "spectra":
+        return spectra(options.out or runs_root())
+    if options.command == "scorecard":
+        return show_scorecard(options.root or results_root(), options.json)
+    if options.command == "evidence":
+        return measure_again(options.claims, options.preset, options.against or results_root(), options.out)
+    parameters = {name: _value(value) for name, value in options.p}
+    if options.command == "train":
+        return train(parameters)
+    return grid(parameters) if options.command == "grid" else run(parameters, options.out.resolve())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line says; returns its exit status.  What ends it early is one sentence."""
     options = _parsed(sys.argv[1:] if arguments is None else arguments)
     try:
-        if options.command != "train" and processes.started() > 1:
-            raise PaperlibError(f"torchrun is for paperlib train: start paperlib {options.command} without it")
-        if options.command in ("plan", "sweep"):
-            file, out = options.file, planning.folder(options.file, options.out)
-            if options.command == "plan":
-                return plan(file, out, options.costs, options.workers, options.status)
-            return sweep(file, out, options.costs, options.workers, options.arguments)
-        interrupts.end_job_with_parent()
-        if options.command == "measure":
-            root = runs_root() if options.out is None else options.out
-            names = options.claims or [name for name in claims.CLAIMS if name not in _trained()]
-            return measure(names, options.preset, options.seeds, root)
-        if options.command == "spectra":
-            return spectra(options.out or runs_root())
-        if options.command == "scorecard":
-            return show_scorecard(options.root or results_root(), options.json)
-        if options.command == "evidence":
-            return measure_again(options.claims, options.preset, options.against or results_root(), options.out)
-        parameters = {name: _value(value) for name, value in options.p}
-        if options.command == "train":
-            return train(parameters)
-        return grid(parameters) if options.command == "grid" else run(parameters, options.out.resolve())
+        with interrupts.sigterm_raises():
+            return _done(options)
     except (PaperlibError, OSError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 1

@@ -270,7 +270,9 @@ def write(scorecard: Scorecard, path: str | Path) -> None:
     try:
         files.write_atomically(Path(path), scorecard.json_text().encode())
     except OSError as e:
-        raise RecordError(f"the scorecard could not be written to {path}: {e.strerror or e}") from e
+        raise RecordError(
+            f"the scorecard could not be written to {path}: {e.strerror or e}; make room, or choose another file"
+        ) from e
 
 
 def read(path: str | Path) -> Scorecard:

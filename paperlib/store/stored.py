@@ -155,7 +155,10 @@ class Stored(BaseModel):
                     raise
                 _clear(folder, paths)
         except OSError as e:
-            raise RecordError(f"the {self.NOUN} could not be written to {folder}: {e.strerror or e}") from e
+            raise RecordError(
+                f"the {self.NOUN} could not be written to {folder}: {e.strerror or e}; make room, or choose another "
+                "folder: what was there before is whole"
+            ) from e
         self._folder = folder
         return folder
 

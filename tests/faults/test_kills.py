@@ -1,0 +1,127 @@
+"""Work that is killed or stopped at random moments, and begun again, ends with the same bits as if it never was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from faults.tally import LONG
+
+from paperlib import checkpoints, records
+from paperlib.channel_grid import GridRecord
+
+HERE = Path(__file__)
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+only_long = pytest.mark.skipif(not LONG, reason="takes long: make torture")
+
+
+BOTH = ["SIGINT", "SIGTERM"]
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory):
+    """What ``killer.py`` did, by the name of the work; and its folder."""
+    root = tmp_path_factory.mktemp("tried")
+    asked = {"training": [3, ["SIGKILL"]], "grid": [1, ["SIGKILL"]], "train": [2, BOTH]}
+    if LONG:
+        asked = {"training": [50, ["SIGKILL"]], "grid": [20, ["SIGKILL"]], "train": [20, BOTH], "run": [5, BOTH]}
+    words = [sys.executable, str(HERE.with_name("killer.py")), str(root), json.dumps(asked)]
+    path = os.pathsep.join((str(HERE.parents[2]), str(HERE.parents[1])))
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, timeout=1800,
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), root
+
+
+def same_training(root, folders):
+    """Each folder has the run of folder 0, bit for bit, but for who made it, when, and how fast."""
+    whole, *others = (records.read_all(root / str(folder))[0] for folder in (0, *sorted(folders)))
+    neither = {"provenance", "epoch_seconds", "spent", "peak_memory_bytes"}
+    for other in others:
+        assert {**other.model_dump(exclude=neither)} == whole.model_dump(exclude=neither)
+        assert other.frames.keys() == whole.frames.keys()
+        assert all(table.equals(whole.frames[name]) for name, table in other.frames.items())
+        one, two = (checkpoints.read(record.folder, "cpu")["model"] for record in (whole, other))
+        assert all(torch.equal(value, two[name]) for name, value in one.items())
+    return len(others)
+
+
+def test_a_training_that_is_killed_again_and_again_is_the_same(tried, size, tally):
+    made, root = tried[0]["training"], tried[1] / "training"
+    assert [one["status"] for one in made] == [-signal.SIGKILL] * size(3, 50)
+    folders = {one["folder"] for one in made}
+    assert same_training(root, folders) == len(folders) >= 1
+    tally("a training was killed, and went on to the same bits", killed=len(made))
+
+
+def test_a_grid_that_is_killed_again_and_again_is_the_same(tried, size, tally):
+    made, root = tried[0]["grid"], tried[1] / "grid"
+    assert [one["status"] for one in made] == [-signal.SIGKILL] * size(1, 20)
+    folders = {one["folder"] for one in made}
+    whole, *others = (GridRecord.read_all(root / str(folder))[0] for folder in (0, *folders))
+    assert len(others) == len(folders) >= 1
+    for other in others:
+        assert other.config == whole.config
+        assert other.measurements.drop(columns="seconds").equals(whole.measurements.drop(columns="seconds"))
+        names = sorted(path.name.split("-")[0] for path in other.folder.iterdir())
+        assert names == [".lock", ".save.lock", "grid.json", "measurements"]
+    tally("a grid was killed, and went on to the same bits", killed=len(made))
+
+
+# -- signals -------------------------------------------------------------------------------------------------------
+ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@pytest.mark.parametrize(("work", "number"), [("train", 20), pytest.param("run", 5, marks=only_long)])
+def test_a_signal_ends_a_command_with_one_sentence_and_nothing_is_lost(work, number, tried, size, tally):
+    made, root = tried[0][work], tried[1] / work
+    for one in made:
+        assert one["status"] == ENDS[one["signal"]], one
+        assert "Traceback" not in one["said"] and one["said"].count("interrupted: run the same command again") == 1, one
+    folders = {one["folder"] for one in made}
+    assert len(made) == size(2, number) and same_training(root, folders) == len(folders) >= 1
+    tally(f"paperlib {work} got a signal", **Counter(signal.Signals(one["signal"]).name for one in made))
+
+
+LONG_CELLS = """
+import sys
+from paperlib.channel_grid import GridConfig, run
+values = {"in_channels": 2, "out_channels": "2 4", "variants": "free", "stages": "0 100000", "seeds": 1, "workers": 2}
+run(GridConfig(preset="smoke", **values), root=sys.argv[1], quiet=True)
+"""
+
+
+@only_long  # tests/channel_grid/test_work.py has it with short cells
+def test_the_workers_of_a_grid_end_with_their_killed_parent(tmp_path, tally):
+    """In the middle of a cell that would take many minutes."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[2])}
+    parent = subprocess.Popen([sys.executable, "-c", LONG_CELLS, str(tmp_path)], env=environment)
+    workers = wait_for(lambda: busy(parent.pid), 2)
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: [pid for pid in workers if Path(f"/proc/{pid}").exists()], 0, seconds=10)
+    tally("a grid's parent was killed", workers_ended=len(workers))
+
+
+def busy(parent):
+    """The processes that a process started and that have computed for seconds."""
+    found = subprocess.run(["ps", "-eo", "pid=,ppid=,cputimes="], capture_output=True, text=True, check=True).stdout
+    rows = [tuple(map(int, line.split())) for line in found.splitlines()]
+    return [pid for pid, its, seconds in rows if its == parent and seconds >= 4]
+
+
+def wait_for(look, number, seconds=120):
+    """Wait until ``look`` finds so many."""
+    deadline = time.monotonic() + seconds
+    while len(found := look()) != number:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+    return found
