@@ -1,8 +1,9 @@
-"""What a process does that tries a piece of work again and again: ``killer.py ROOT TRIES``.
+"""What a process does that tries some work again and again: ``killer.py ROOT TRIES``.
 
-The tries are JSON: how many, and of which signals, by the name of the work, as ``{"grid": [20, ["SIGKILL"]]}``.  Each is a process of its own, forked from this one, which has imported everything and computed nothing.  It gets one
-of the signals at a random moment.  Work that ends unharmed was whole, and is begun anew in another folder.  Printed is
-JSON: by the name of the work, for each try its folder, the signal, the exit status, and what it said.
+The tries are JSON: how many, and of which signals, by the name of the work, as ``{"grid": [20, ["SIGKILL"]]}``.  Each
+is a process of its own, forked from this one, which has imported everything and computed nothing.  It gets one of the
+signals at a random moment.  Work that ends unharmed was whole, and is begun anew in another folder.  Printed is JSON:
+by the name of the work, for each try its folder, the signal, the exit status, and what it said.
 """
 
 import json
@@ -15,6 +16,7 @@ import traceback
 from pathlib import Path
 
 import tiny
+import torch
 
 from paperlib import __main__ as command
 from paperlib.channel_grid import GridConfig, run
@@ -80,8 +82,13 @@ def tries(work, root, number, draw, signals):
         yield {"folder": folder, "signal": sent, "status": status, "said": (root / "said").read_text()}
 
 
-def tried(work, root, number, signals):
-    """Make the tries, finish what the last one left, and return all of it."""
+def tried(work, root, number, signals, warm=True):
+    """Make the tries, finish what the last one left, and return all of it.
+
+    Unless this process is ``warm``, each try imports torch's compiler, for seconds in which it can be signalled, too.
+    """
+    if warm:
+        torch.use_deterministic_algorithms(False)
     root.mkdir()
     made = list(tries(work, root, number, random.Random(0), [getattr(signal, name) for name in signals]))
     for folder in {one["folder"] for one in made}:

@@ -30,7 +30,7 @@ def tried(tmp_path_factory):
     root = tmp_path_factory.mktemp("tried")
     asked = {"training": [3, ["SIGKILL"]], "grid": [1, ["SIGKILL"]], "train": [2, BOTH]}
     if LONG:
-        asked = {"training": [50, ["SIGKILL"]], "grid": [20, ["SIGKILL"]], "train": [20, BOTH], "run": [5, BOTH]}
+        asked = {"train": [20, BOTH, False], "run": [5, BOTH], "training": [50, ["SIGKILL"]], "grid": [20, ["SIGKILL"]]}
     words = [sys.executable, str(HERE.with_name("killer.py")), str(root), json.dumps(asked)]
     path = os.pathsep.join((str(HERE.parents[2]), str(HERE.parents[1])))
     done = subprocess.run(
