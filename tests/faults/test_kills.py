@@ -1,7 +1,10 @@
 """Work that is killed or stopped at random moments, and begun again, ends with the same bits as if it never was."""
 
+import contextlib
+import importlib.util
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,16 +14,22 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from faults.tally import LONG
 
 from paperlib import checkpoints, records
 from paperlib.channel_grid import GridRecord
+from paperlib.store.provenance import device_here
+from paperlib.sweep import read
+from paperlib.sweep.cost import Costs
+from paperlib.training import train
 
 HERE = Path(__file__)
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 only_long = pytest.mark.skipif(not LONG, reason="takes long: make torture")
 
 
+TRIES = 20  # of a sweep
 BOTH = ["SIGINT", "SIGTERM"]
 
 
@@ -124,4 +133,59 @@ def wait_for(look, number, seconds=120):
     while len(found := look()) != number:
         assert time.monotonic() < deadline, found
         time.sleep(0.2)
+    return found
+
+
+# -- sweeps --------------------------------------------------------------------------------------------------------
+COMMON = {"device": "cpu", "threads": 1, "precision": "float32", "depth": 11, "train_images": 100, "test_images": 50}
+
+
+@only_long  # tests/workflow/test_workflow.py kills one at each of its floors
+@pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="snakemake needs Python 3.11")
+def test_a_sweep_that_is_killed_again_and_again_makes_the_same_runs(tmp_path, monkeypatch, tally):
+    """Its jobs, the notebooks' kernels and Snakemake find out by themselves, and end."""
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("PYTHONPATH", str(HERE.parents[2]))
+    costs, file, draw = tmp_path / "costs.json", tmp_path / "sweep.yaml", random.Random(0)
+    Costs(host="a", device=device_here("cpu"), side_by_side=1, startup=1.0, per_image={"float32": (0.1, 0.0)}).save(
+        costs
+    )
+    file.write_text(
+        yaml.safe_dump({"preset": "smoke", "common": COMMON, "groups": {"a": {"epochs": 60, "seed": [0, 1]}}})
+    )
+    words = [
+        sys.executable,
+        "-m",
+        "paperlib",
+        "sweep",
+        str(file),
+        "--out",
+        str(tmp_path / "out"),
+        "--costs",
+        str(costs),
+    ]
+    for _ in range(TRIES):
+        with (tmp_path / "told").open("w") as told:
+            process = subprocess.Popen([*words, "--workers", "2"], stdout=told, stderr=told, start_new_session=True)
+            time.sleep(draw.uniform(1, 20))
+            process.kill()
+            status = process.wait()
+        assert status == -signal.SIGKILL, (tmp_path / "told").read_text()
+        wait_for(lambda: living(str(tmp_path / "runs")), 0)
+    subprocess.run([*words, "--workers", "2"], check=True, capture_output=True, timeout=1200)
+    jobs = read(file).jobs()
+    for job in jobs:
+        unbroken, resumed = train(job.config, root=tmp_path / "unbroken", quiet=True), records.read(job.config.folder())
+        assert all(resumed.frames[name].equals(unbroken.frames[name]) for name in ("epochs", "blocks", "initial"))
+    assert len(jobs) == 2
+    tally("a sweep was killed, and went on to the same bits", killed=TRIES)
+
+
+def living(runs):
+    """The processes that were told to keep their runs in this folder, but for this one."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int(path.name) != os.getpid() and f"PAPERLIB_RUNS={runs}".encode() in (path / "environ").read_bytes():
+                found.append(int(path.name))
     return found
