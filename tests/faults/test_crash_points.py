@@ -208,4 +208,4 @@ def test_a_kill_at_any_call_leaves_the_old_content_or_the_new(kind, tmp_path, si
     assert found["old_content"] >= 2 and found["new_content"] >= 1 and scraps
     seen = not_ignored(scraps) if (ROOT / ".git").exists() else set()
     assert all(name.endswith(".parquet") for name in seen), seen  # whole tables, which nothing names yet
-    tally(f"{kind.__name__.replace('_', ' ')} was being saved", **found)
+    tally(f"killed while saving {kind.__name__.replace('_', ' ')}", **found)

@@ -17,7 +17,7 @@ import torch
 import yaml
 from faults.tally import LONG
 
-from paperlib import checkpoints, records
+from paperlib import checkpoints, progress, records
 from paperlib.channel_grid import GridRecord
 from paperlib.store.provenance import device_here
 from paperlib.sweep import read
@@ -51,7 +51,10 @@ def tried(tmp_path_factory):
 
 
 def same_training(root, folders):
-    """Each folder has the run of folder 0, bit for bit, but for who made it, when, and how fast."""
+    """Each folder has the run of folder 0, bit for bit, but for who made it, when, and how fast.
+
+    Returned is how many sessions they had beyond the first, which were resumed from a checkpoint.
+    """
     whole, *others = (records.read_all(root / str(folder))[0] for folder in (0, *sorted(folders)))
     neither = {"provenance", "epoch_seconds", "spent", "peak_memory_bytes"}
     for other in others:
@@ -60,15 +63,17 @@ def same_training(root, folders):
         assert all(table.equals(whole.frames[name]) for name, table in other.frames.items())
         one, two = (checkpoints.read(record.folder, "cpu")["model"] for record in (whole, other))
         assert all(torch.equal(value, two[name]) for name, value in one.items())
-    return len(others)
+    assert len(others) == len(folders) >= 1
+    return sum(len(record.provenance.sessions) - 1 for record in others)
 
 
 def test_a_training_that_is_killed_again_and_again_is_the_same(tried, size, tally):
     made, root = tried[0]["training"], tried[1] / "training"
     assert [one["status"] for one in made] == [-signal.SIGKILL] * size(3, 50)
-    folders = {one["folder"] for one in made}
-    assert same_training(root, folders) == len(folders) >= 1
-    tally("a training was killed, and went on to the same bits", killed=len(made))
+    resumed = same_training(root, {one["folder"] for one in made})
+    assert resumed >= size(0, 10)
+    outcomes = {"left_a_checkpoint": resumed, "left_none_of_its_own": len(made) - resumed}
+    tally("a training was killed, and ended with the same bits", **outcomes)
 
 
 def test_a_grid_that_is_killed_again_and_again_is_the_same(tried, size, tally):
@@ -95,8 +100,8 @@ def test_a_signal_ends_a_command_with_one_sentence_and_nothing_is_lost(work, num
     for one in made:
         assert one["status"] == ENDS[one["signal"]], one
         assert "Traceback" not in one["said"] and one["said"].count("interrupted: run the same command again") == 1, one
-    folders = {one["folder"] for one in made}
-    assert len(made) == size(2, number) and same_training(root, folders) == len(folders) >= 1
+    assert len(made) == size(2, number)
+    same_training(root, {one["folder"] for one in made})
     tally(f"paperlib {work} got a signal", **Counter(signal.Signals(one["signal"]).name for one in made))
 
 
@@ -113,10 +118,11 @@ def test_the_workers_of_a_grid_end_with_their_killed_parent(tmp_path, tally):
     """In the middle of a cell that would take many minutes."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[2])}
     parent = subprocess.Popen([sys.executable, "-c", LONG_CELLS, str(tmp_path)], env=environment)
-    workers = wait_for(lambda: busy(parent.pid), 2)
+    wait_for(lambda: len(busy(parent.pid)), 2)
+    workers = busy(parent.pid)
     parent.kill()
     parent.wait()
-    wait_for(lambda: [pid for pid in workers if Path(f"/proc/{pid}").exists()], 0, seconds=10)
+    wait_for(lambda: len([pid for pid in workers if Path(f"/proc/{pid}").exists()]), 0, seconds=10)
     tally("a grid's parent was killed", workers_ended=len(workers))
 
 
@@ -127,13 +133,12 @@ def busy(parent):
     return [pid for pid, its, seconds in rows if its == parent and seconds >= 4]
 
 
-def wait_for(look, number, seconds=120):
-    """Wait until ``look`` finds so many."""
+def wait_for(look, wanted, seconds=120):
+    """Wait until ``look`` finds what is wanted."""
     deadline = time.monotonic() + seconds
-    while len(found := look()) != number:
+    while (found := look()) != wanted:
         assert time.monotonic() < deadline, found
         time.sleep(0.2)
-    return found
 
 
 # -- sweeps --------------------------------------------------------------------------------------------------------
@@ -164,14 +169,18 @@ def test_a_sweep_that_is_killed_again_and_again_makes_the_same_runs(tmp_path, mo
         "--costs",
         str(costs),
     ]
-    for _ in range(TRIES):
+    for i in range(TRIES):
         with (tmp_path / "told").open("w") as told:
             process = subprocess.Popen([*words, "--workers", "2"], stdout=told, stderr=told, start_new_session=True)
-            time.sleep(draw.uniform(1, 20))
+            if i % 2:  # while it trains; else while it plans, starts Snakemake, or starts kernels
+                wait_for(lambda: len([*tmp_path.rglob(progress.FILE)]) > 0, True)
+            time.sleep(draw.uniform(0, 3 if i % 2 else 20))
             process.kill()
             status = process.wait()
         assert status == -signal.SIGKILL, (tmp_path / "told").read_text()
-        wait_for(lambda: living(str(tmp_path / "runs")), 0)
+        wait_for(lambda: len(living(str(tmp_path / "runs"))), 0)
+        for left in tmp_path.rglob(progress.FILE):  # a killed training's
+            left.unlink()
     subprocess.run([*words, "--workers", "2"], check=True, capture_output=True, timeout=1200)
     jobs = read(file).jobs()
     for job in jobs:
