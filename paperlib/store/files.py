@@ -44,10 +44,10 @@ def write_atomically(path: Path, content: bytes) -> None:
 def remove_scraps(folder: Path, pattern: str = "*", older_than: float = 0.0) -> None:
     """Remove what processes that were killed in :func:`write_atomically` left of files like ``pattern``.
 
-    Without an age in seconds, ``older_than``, nobody else may be writing such files.
+    Without an age in seconds, ``older_than``, nobody else may be writing such files.  What cannot be removed stays.
     """
     for scrap in folder.glob(f".{pattern}.*.tmp"):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             if not older_than or time.time() - scrap.stat().st_mtime > older_than:
                 scrap.unlink()
 
