@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
+import signal
 import sys
 import threading
 import time
@@ -55,6 +57,7 @@ from paperlib.studies import norm_preservation
 from paperlib.sweep import drive, state
 from paperlib.sweep import plan as planning
 
+UNFINISHED = ".unfinished.ipynb"  # the suffix of a notebook that is being executed
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "04_cifar.ipynb"
 INTERRUPTED = {
     "run": "run the same command again to go on from the last checkpoint",
@@ -81,12 +84,19 @@ def run(parameters: dict[str, Any], out: Path) -> int:
     _announce(config)
     cifar.load(config.dataset, config.source)
 
-    out.mkdir(parents=True, exist_ok=True)
     notebook = out / f"{config.stem()}.ipynb"
     folder = config.folder()
-    # SIGTERM ends the kernel in good order, too: it gets SIGTERM in its turn, and the training writes a checkpoint.
-    with interrupts.sigterm_raises(), _watched(folder / progress.FILE):
-        page = _executed(parameters, notebook)
+    # What ends this process ends the kernel in good order: it gets SIGTERM, and the training writes a checkpoint.
+    with _watched(folder / progress.FILE):
+        try:
+            page = _executed(parameters, notebook)
+        except OSError as e:
+            with contextlib.suppress(OSError):
+                notebook.with_suffix(UNFINISHED).unlink()
+            raise PaperlibError(
+                f"the notebook and its page could not be written to {out} ({e.strerror or e}): make room, or name "
+                f"another folder with --out, and run the same command again, which goes on from what lies in {folder}"
+            ) from None
     _summarise(records.read(folder), time.monotonic() - began, {"notebook": notebook, "page": page})
     return 0
 
@@ -134,9 +144,12 @@ def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
     from nbconvert import HTMLExporter
     from papermill.exceptions import PapermillExecutionError
 
-    part = notebook.with_suffix(".unfinished.ipynb")
+    notebook.parent.mkdir(parents=True, exist_ok=True)
+    part = notebook.with_suffix(UNFINISHED)
+    options = {"progress_bar": False, "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
     try:
-        executed = papermill.execute_notebook(str(NOTEBOOK), str(part), parameters=parameters, progress_bar=False)
+        with _nothing_logged():
+            executed = papermill.execute_notebook(str(NOTEBOOK), str(part), parameters=parameters, **options)
     except PapermillExecutionError as e:
         raise PaperlibError(f"{e.ename}: {e.evalue} (the notebook so far: {part})") from None
     except DeadKernelError:
@@ -148,6 +161,20 @@ def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
     files.write_atomically(page, exporter.from_notebook_node(executed)[0].encode())
     part.replace(notebook)
     return page
+
+
+@contextlib.contextmanager
+def _nothing_logged() -> Iterator[None]:
+    """Within it, and once it was interrupted, no module logs anything: what goes wrong is told as an error.
+
+    The kernel that is stopped, and the tasks that wait for it, would log pages of it.
+    """
+    logging.disable()
+    try:
+        yield
+    finally:
+        if not isinstance(sys.exc_info()[1], KeyboardInterrupt | SystemExit):
+            logging.disable(logging.NOTSET)
 
 
 @contextlib.contextmanager
@@ -329,38 +356,49 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     return options
 
 
-def main(arguments: list[str] | None = None) -> int:
+def _done(options: argparse.Namespace) -> int:
     """Do what the command line says; returns its exit status."""
+    if options.command != "train" and processes.started() > 1:
+        raise PaperlibError(f"torchrun is for paperlib train: start paperlib {options.command} without it")
+    if options.command in ("plan", "sweep"):
+        file, out = options.file, planning.folder(options.file, options.out)
+        if options.command == "plan":
+            return plan(file, out, options.costs, options.workers, options.status)
+        return sweep(file, out, options.costs, options.workers, options.arguments)
+    interrupts.end_job_with_parent()
+    if options.command == "measure":
+        root = runs_root() if options.out is None else options.out
+        names = options.claims or [name for name in claims.CLAIMS if name not in _trained()]
+        return measure(names, options.preset, options.seeds, root)
+    if options.command == "spectra":
+        return spectra(options.out or runs_root())
+    if options.command == "scorecard":
+        return show_scorecard(options.root or results_root(), options.json)
+    if options.command == "evidence":
+        return measure_again(options.claims, options.preset, options.against or results_root(), options.out)
+    parameters = {name: _value(value) for name, value in options.p}
+    if options.command == "train":
+        return train(parameters)
+    return grid(parameters) if options.command == "grid" else run(parameters, options.out.resolve())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line says; returns its exit status.  What ends it early is one sentence."""
     options = _parsed(sys.argv[1:] if arguments is None else arguments)
     try:
-        if options.command != "train" and processes.started() > 1:
-            raise PaperlibError(f"torchrun is for paperlib train: start paperlib {options.command} without it")
-        if options.command in ("plan", "sweep"):
-            file, out = options.file, planning.folder(options.file, options.out)
-            if options.command == "plan":
-                return plan(file, out, options.costs, options.workers, options.status)
-            return sweep(file, out, options.costs, options.workers, options.arguments)
-        interrupts.end_job_with_parent()
-        if options.command == "measure":
-            root = runs_root() if options.out is None else options.out
-            names = options.claims or [name for name in claims.CLAIMS if name not in _trained()]
-            return measure(names, options.preset, options.seeds, root)
-        if options.command == "spectra":
-            return spectra(options.out or runs_root())
-        if options.command == "scorecard":
-            return show_scorecard(options.root or results_root(), options.json)
-        if options.command == "evidence":
-            return measure_again(options.claims, options.preset, options.against or results_root(), options.out)
-        parameters = {name: _value(value) for name, value in options.p}
-        if options.command == "train":
-            return train(parameters)
-        return grid(parameters) if options.command == "grid" else run(parameters, options.out.resolve())
+        with interrupts.sigterm_raises():
+            return _done(options)
     except (PaperlibError, OSError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\ninterrupted: {INTERRUPTED[options.command]}", file=sys.stderr)
-        return 130
+        status = 128 + signal.SIGINT
+    except SystemExit as e:
+        status = 128 + signal.SIGTERM
+        if e.code != status:
+            raise
+    print(f"\ninterrupted: {INTERRUPTED[options.command]}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -158,6 +158,9 @@ class RunConfig(Parameters):
 class ResolvedRun(RunConfig, Resolved):
     """A training run in which every choice is made: what :func:`paperlib.training.train` and its record go by."""
 
+    # These change the rounding, as another processor does, and so, once it has grown, a run's figures.  A run is the
+    # same work with any of them, and is found again on a machine with other cores: its record names the threads of
+    # each session.
     NEUTRAL: ClassVar[frozenset[str]] = frozenset({"threads", "checkpoint_activations", "fused", "cuda_graphs"})
     NAMED: ClassVar[frozenset[str]] = frozenset(
         {"preset", "arch", "depth", "erase_relu", "project", "projector", "hold_at", "dataset", "seed", "device"}

@@ -66,6 +66,18 @@ class Interrupts:
 
 
 @contextlib.contextmanager
+def delayed() -> Iterator[None]:
+    """Within it SIGINT and SIGTERM wait for the end of the block.
+
+    That is for imports: one that was cut off leaves modules by halves, which cannot be imported again.
+    """
+    with Interrupts() as interrupts:
+        yield
+    if interrupts.received is not None:
+        interrupts.stop()
+
+
+@contextlib.contextmanager
 def sigterm_raises() -> Iterator[None]:
     """Within it SIGTERM is an exception, so that processes that work for this one do not outlive it."""
     if threading.current_thread() is not threading.main_thread():

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from paperlib.interrupts import delayed
+
 
 def keep_freed_memory() -> None:
     """Let the C library keep freed memory for the next step instead of giving it back to the system (glibc only).
@@ -75,7 +77,8 @@ def settings(device: str, threads: int | None = None, deterministic: bool = True
     try:
         if threads is not None:
             torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        with delayed():  # torch imports its compiler here
+            torch.use_deterministic_algorithms(deterministic)
         with (
             # A debugging aid that costs memory traffic.
             _changed(torch.utils.deterministic, "fill_uninitialized_memory", False),

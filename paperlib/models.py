@@ -317,6 +317,19 @@ def _chain(arch: Arch, n: int, erase_relu: bool) -> Iterator[Block]:
             c = EXPANSION * width
 
 
+@functools.cache
+def block_names(arch: Arch, depth: int) -> tuple[str, ...]:
+    """The names of a network's blocks in forward order, without its weights.
+
+    Examples
+    --------
+    >>> block_names("procresnet", 11)[:3]
+    ('transition1', 'stage1_block1', 'transition2')
+    """
+    with torch.device("meta"):
+        return tuple(block.name for block in _chain(arch, check_depth(depth), erase_relu=False))
+
+
 def initialise(model: nn.Module) -> None:
     """He et al.'s (2015) initialisation, in place: convolutions N(0, 2/fan_out), as in their own residual networks.
 

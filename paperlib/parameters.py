@@ -75,7 +75,7 @@ def _factors(value: Any, info: ValidationInfo) -> float | tuple[float, ...]:
     )
     try:
         numbers = [math.nan if isinstance(word, bool) else float(word) for word in found]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise wrong from None
     if len(numbers) not in (1, 3) or not all(0 < number < math.inf for number in numbers):
         raise wrong

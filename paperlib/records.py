@@ -10,10 +10,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from paperlib.config import ResolvedRun
+from paperlib.models import block_names
 from paperlib.store import Stored
 
 if TYPE_CHECKING:
@@ -115,6 +117,34 @@ class Record(Stored):
         Empty for a run that was not watched, and in older records.
         """
         return self.frames.get("initial", pd.DataFrame())
+
+    def contradiction(self) -> str:
+        c, epochs, blocks = self.config, self.epochs, self.blocks
+        n = c.epochs if self.divergence is None else self.divergence.epoch
+        losses, errors = (epochs.filter(like=what).to_numpy(float) for what in ("_loss", "_error"))
+        data = (self.data.dataset, self.data.train_images, self.data.test_images, self.data.source == "sample")
+        asked = (c.dataset, c.train_images, c.test_images, c.source == "sample")
+        rates = [c.lr_at(epoch) for epoch in epochs.epoch]
+        names = block_names(c.arch, c.depth) if c.probe_every else ()
+        wrong = {
+            f"its status is {self.status}, and it has {'no' if self.divergence is None else 'a'} divergence": (
+                (self.status == "diverged") != (self.divergence is not None)
+            ),
+            f"it has other epochs than 1 to {n}": n > c.epochs or [*epochs.epoch] != [*range(1, n + 1)],
+            "its learning rates are not those of its schedule": not np.allclose(epochs.lr, rates),
+            "a loss is negative": (losses < 0).any(),
+            "an error is not between 0 and 100 %": (errors < 0).any() or (errors > 100).any(),
+            "its images are not those of its parameters": data != asked,
+            f"its blocks are not those of {self.network} in each epoch": (
+                [*zip(blocks.get("epoch", ()), blocks.get("name", ()), strict=True)]
+                != [(epoch, name) for epoch in range(1, n + 1) for name in names]
+            ),
+            "it has another number of times than of epochs": len(self.epoch_seconds) != n,
+            "a number is below the least that there can be": (
+                not all(value >= 0 for value in (self.parameters - 1, self.peak_memory_bytes, *self.epoch_seconds))
+            ),
+        }
+        return next((said for said, is_so in wrong.items() if is_so), "")
 
     @property
     def network(self) -> str:

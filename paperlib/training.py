@@ -353,8 +353,9 @@ class _Run:
             return
         i = int(was[1] != now[1])
         warnings.warn(
-            f"this run was started with {was[i]} {('threads', 'processes')[i]} and goes on with {now[i]}: "
-            "its last digits may differ from an unbroken run's",
+            f"this run was started with {was[i]} {('threads', 'processes')[i]} and goes on with {now[i]}: its sums are "
+            "made in another order, and training makes the difference grow, so that its errors will not be an unbroken "
+            "run's; its record names both numbers",
             stacklevel=6,
         )
 

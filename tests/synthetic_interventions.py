@@ -2,7 +2,6 @@
 
 import math
 
-import pandas as pd
 import tiny
 
 from paperlib.config import RunConfig
@@ -16,15 +15,11 @@ def record(error, seed=0, follows=1.0, **how):
     made = tiny.record()
     config = {"preset": "smoke", "arch": "procresnet", "depth": 20, "precision": "float32", "device": "cpu"}
     made.config = RunConfig(**config | {"seed": seed} | how).resolve()
+    made = tiny.fitted(made)
     made.frames["epochs"] = made.epochs.assign(test_error=[95.0, error])
-    rows = [
-        {"epoch": epoch, "block": block, "name": kind, "kind": kind, "log_ratio": value}
-        for epoch in (1, 2)
-        for block, (kind, value) in enumerate(
-            [("transition", -follows * math.log(f)) for f in made.config.factors()] + [("residual", -0.1)] * 2, 1
-        )
-    ]
-    made.frames["blocks"] = pd.DataFrame(rows)
+    moved = {f"transition{i}": -follows * math.log(factor) for i, factor in enumerate(made.config.factors(), 1)}
+    kinds = ["transition" if name in moved else "residual" for name in made.blocks.name]
+    made.frames["blocks"] = made.blocks.assign(log_ratio=made.blocks.name.map(moved).fillna(-0.1), kind=kinds)
     return made
 
 

@@ -59,6 +59,18 @@ def test_a_signal_that_another_process_had_first_is_no_second_one(monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_waits_for_the_end_of_a_block(number, raised):
+    done = []
+    with pytest.raises(raised), module.delayed():
+        os.kill(os.getpid(), number)
+        done.append("whole")
+    assert done == ["whole"]
+    with module.delayed():
+        done.append("and without a signal")
+    assert len(done) == 2
+
+
 def test_sigterm_is_an_exception_within():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as e, sigterm_raises():

@@ -161,6 +161,7 @@ def watched(**parameters):
     table = pd.DataFrame(rows)
     made.frames["initial"] = table[table.epoch == 0].drop(columns="epoch")
     made.frames["blocks"] = table[table.epoch > 0].drop(columns="variance")
+    made.frames["epochs"] = made.epochs.assign(lr=made.config.lr)
     return made
 
 

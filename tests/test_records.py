@@ -15,7 +15,7 @@ from paperlib.studies import runs
 
 @pytest.fixture
 def record():
-    return tiny.record()
+    return tiny.fitted(tiny.record())
 
 
 def test_round_trip(record, tmp_path):
@@ -41,9 +41,9 @@ def test_read_all_and_overview(record, tmp_path):
 
 def test_saving_again_replaces(record, tmp_path):
     records.save(record, tmp_path)
-    record.frames["epochs"] = record.epochs.assign(lr=0.5)
+    record.frames["epochs"] = record.epochs.assign(test_loss=0.5)
     records.save(record, tmp_path)
-    assert set(records.read(tmp_path).epochs.lr) == {0.5}
+    assert set(records.read(tmp_path).epochs.test_loss) == {0.5}
 
 
 def damage_json(folder):

@@ -545,7 +545,7 @@ def test_every_session_of_a_resumed_run_is_on_record(tmp_path, monkeypatch):
         with pytest.raises(Stop):
             train(tiny(threads=1), root=tmp_path, quiet=True)
     monkeypatch.setattr(provenance, "git_state", lambda: ("b" * 40, False))
-    with pytest.warns(UserWarning, match="was started with 1 threads and goes on with 2"):
+    with pytest.warns(UserWarning, match="started with 1 threads and goes on with 2: .*errors will not be"):
         record = train(tiny(threads=2), root=tmp_path, quiet=True)
     first, second = record.provenance.sessions
     assert (first.commit, first.dirty, first.threads) == ("a" * 40, True, 1)

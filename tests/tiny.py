@@ -4,6 +4,7 @@ import pandas as pd
 
 from paperlib.claims.finding import Finding
 from paperlib.config import RunConfig
+from paperlib.models import block_names
 from paperlib.records import Record
 from paperlib.store import Provenance
 
@@ -47,6 +48,19 @@ def record():
         peak_memory_bytes=1,
         frames={"epochs": epochs, "blocks": blocks},
     )
+
+
+def fitted(made):
+    """The record with the rates and the blocks that its parameters ask for, without which it cannot be read back."""
+    c, n = made.config, len(made.epochs)
+    made.frames["epochs"] = made.epochs.assign(lr=[c.lr_at(epoch) for epoch in made.epochs.epoch])
+    rows = [
+        {"epoch": epoch, "block": i, "name": name, "kind": "residual", "log_ratio": 0.1}
+        for epoch in range(1, n + 1)
+        for i, name in enumerate(block_names(c.arch, c.depth), 1)
+    ]
+    made.frames["blocks"] = pd.DataFrame(rows)
+    return made
 
 
 def finding(claim, preset, tables):

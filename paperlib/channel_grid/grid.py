@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -30,6 +31,8 @@ from paperlib.records import Data
 from paperlib.sources import Source
 from paperlib.store import Stored
 
+# What is measured as a part of a whole; float32's rounding may leave it a little above 1.
+SHARES = ("active", "relu_share", "energy_fraction", "white_fraction", "fresh_fraction")
 # Steps per epoch of 50,000 images in batches of 128: at the paper preset the stages are the ends of epochs 1, 2, 5, 10.
 _EPOCH = 391
 _PRESETS: dict[str, dict[str, Any]] = {
@@ -208,6 +211,22 @@ class GridRecord(Stored):
         with all of its seeds), and ``commit``.
         """
         return self.frames["measurements"]
+
+    def contradiction(self) -> str:
+        c, table = self.config, self.measurements
+        keys = itertools.product(c.in_channels, c.out_channels, c.variants, range(c.seeds), c.stages)
+        shares = table[[name for name in SHARES if name in table]].to_numpy(float)
+        wrong = {
+            "its rows are not those of its channels, variants, seeds and steps": (
+                sorted(zip(table.c, table.d, table.variant, table.seed, table.step, strict=True)) != sorted(keys)
+            ),
+            "a loss is negative": (table.loss < 0).any(),
+            "a share is not between 0 and 1": (shares < 0).any() or (shares > 1 + 1e-3).any(),
+            "its images are not those of its parameters": (
+                (self.data.dataset, self.data.source == "sample") != ("cifar10", c.source == "sample")
+            ),
+        }
+        return next((said for said, is_so in wrong.items() if is_so), "")
 
     def describe(self) -> str:
         """What was run, and where, in a paragraph of Markdown."""

@@ -24,20 +24,20 @@ import pandas as pd
 import torch
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from paperlib import cifar
 from paperlib.channel_grid.cell import train_cell
 from paperlib.channel_grid.grid import GridConfig, GridRecord, ResolvedGrid
 from paperlib.channel_grid.networks import VARIANTS
 from paperlib.errors import PaperlibError, RecordError
-from paperlib.interrupts import sigterm_raises
+from paperlib.interrupts import end_with, sigterm_raises
 from paperlib.machine import keep_freed_memory, settings
 from paperlib.progress import Progress
 from paperlib.records import Data
 from paperlib.sources import Source
 from paperlib.store import Provenance, Session, files, results_root
-from paperlib.store.stored import parquet, sealed
+from paperlib.store.stored import parquet, sealed, unsealed
 
 PLAN = "plan.json"
 _STORED_ONLY = contextvars.ContextVar("stored_only", default=False)
@@ -155,6 +155,8 @@ class Plan(BaseModel):
     A session that works under the very conditions of an earlier one is counted with it.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     config: dict[str, Any]
     sessions: list[Session]
 
@@ -173,16 +175,17 @@ class Plan(BaseModel):
 
 def _plan(config: ResolvedGrid, folder: Path) -> Plan:
     """The plan of the grid in this folder, made now if there is none; RecordError for another grid's."""
+    path = folder / PLAN
     try:
-        raw = json.loads((folder / PLAN).read_bytes())
-        plan = Plan.model_validate(raw) if raw["seal"] == sealed(raw)["seal"] else None
+        plan = Plan.model_validate(unsealed(path.read_bytes()))
     except FileNotFoundError:
         return Plan(config=config.content(), sessions=[])
-    except (ValueError, TypeError, KeyError):  # a ValidationError is a ValueError
+    except ValueError:  # also a ValidationError
         plan = None
     if plan is None or not config.is_that_of(plan.config):
         raise RecordError(
-            f"{folder} holds the cells of another grid, or of another version: move it away, or set PAPERLIB_RUNS"
+            f"{folder} holds the cells of another grid, or of another version, or its {path.name} is damaged: move the "
+            "folder away, or set PAPERLIB_RUNS"
         )
     return plan
 
@@ -231,13 +234,19 @@ def _data(source: Source) -> cifar.Cifar:
     return cifar.load("cifar10", source)
 
 
+@functools.cache
+def _end_with(parent: int) -> None:
+    """Let this process end within a second or so of its parent."""
+    end_with(parent, lambda: os._exit(1))
+
+
 def _trained(key: Key, config: ResolvedGrid, parent: int | None = None) -> tuple[Key, pd.DataFrame]:
     """One cell's table.  On a CPU with one thread, so that it does not depend on the number of processes.
 
     ``parent``: the process that waits for it; without that one the work is for nobody.
     """
-    if parent is not None and os.getppid() != parent:
-        os._exit(1)
+    if parent is not None:
+        _end_with(parent)
     began = time.monotonic()
     if config.device == "cpu":
         keep_freed_memory()

@@ -15,6 +15,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -61,6 +62,8 @@ __all__ = [
     "spoken",
     "verdict",
 ]
+
+QUOTED = 1e-6  # how much a number may be off from its table's: relative, and rounding is less
 
 CLAIMS: dict[str, Claim] = {
     claim.name: claim
@@ -205,12 +208,30 @@ def read_all(root: str | Path, only: Iterable[str] | None = None) -> list[Findin
     Raises
     ------
     RecordError
-        As :func:`paperlib.claims.finding.read_below` does.
+        As :func:`paperlib.claims.finding.read_below` does, and for a number that is not that of the finding's tables.
     """
     wanted = None if only is None else {*only}
     order = {claim: i for i, claim in enumerate(CLAIMS)}
-    found = [f for f in read_below(root) if wanted is None or f.claim in wanted]
+    found = [_checked(f) for f in read_below(root) if wanted is None or f.claim in wanted]
     return sorted(found, key=lambda f: (order.get(f.claim, len(order)), f.claim, rank(f.preset)))
+
+
+def _checked(finding: Finding) -> Finding:
+    """The finding, if the numbers that it quotes are those that its tables give; RecordError if not.
+
+    A quantity that is defined in another way than before needs another name.
+    """
+    if finding.claim in CLAIMS and finding.quantities:
+        with _tables_of(finding):
+            given = CLAIMS[finding.claim].quantities(finding.frames)
+        for name in finding.quantities.keys() & given.keys():
+            said, found = finding.quantities[name].mean, given[name].mean()
+            if not np.isclose(said, found, rtol=QUOTED, atol=QUOTED * given[name].abs().max(), equal_nan=True):
+                raise RecordError(
+                    f"the finding of {finding.claim} at the {finding.preset} preset says {said:.6g} where its tables "
+                    f"give {found:.6g} ({name}): measure the claim again"
+                )
+    return finding
 
 
 def overview(findings: Iterable[Finding]) -> pd.DataFrame:

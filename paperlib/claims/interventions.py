@@ -59,8 +59,8 @@ class Interventions(Errors):
         return asked and all(getattr(config, name) == value for name, value in self.PROTOCOL.items())
 
     def counts(self, config: ResolvedRun, preset: str) -> bool:
-        """Whether the run is an intervention: of whatever size, since its baseline has the same."""
-        return config.preset == preset and config.hold_at != 1.0 and self.takes(config)
+        """Whether the run is an intervention: below the paper's scale of any size, as its baseline has the same."""
+        return studies.of_preset(config, preset) and config.hold_at != 1.0 and self.takes(config)
 
     def stored(self, preset: str) -> list[Record]:
         return studies.stored(preset)

@@ -1,7 +1,7 @@
 """The scorecard as data: one row for each claim, made from findings, and kept as JSON.
 
 The JSON has sorted keys and no time of its own, so that the same findings give the same bytes.  Its schema is that of
-:class:`Scorecard`; ``Scorecard.model_json_schema()`` writes it out.
+:class:`Scorecard`, which ``Scorecard.model_json_schema()`` writes out, with a seal (:mod:`paperlib.store.stored`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from paperlib import claims
 from paperlib.claims import Finding
@@ -20,6 +20,7 @@ from paperlib.claims.claim import UNTESTED
 from paperlib.errors import RecordError
 from paperlib.scorecard import price
 from paperlib.store import files
+from paperlib.store.stored import sealed, unsealed
 
 FILE = "scorecard.json"
 VERDICTS = ("reproduced", "reproduced with a correction", "not reproduced", UNTESTED)
@@ -171,7 +172,7 @@ class Scorecard(BaseModel):
 
     def json_text(self) -> str:
         """The scorecard as JSON, always the same for the same content."""
-        content = self.model_dump(mode="json")
+        content = sealed(self.model_dump(mode="json"))
         return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -269,7 +270,9 @@ def write(scorecard: Scorecard, path: str | Path) -> None:
     try:
         files.write_atomically(Path(path), scorecard.json_text().encode())
     except OSError as e:
-        raise RecordError(f"the scorecard could not be written to {path}: {e.strerror or e}") from e
+        raise RecordError(
+            f"the scorecard could not be written to {path}: {e.strerror or e}; make room, or choose another file"
+        ) from e
 
 
 def read(path: str | Path) -> Scorecard:
@@ -278,11 +281,13 @@ def read(path: str | Path) -> Scorecard:
     Raises
     ------
     RecordError
-        It is missing, or is no scorecard of this version.
+        It is missing, was changed, or is no scorecard of this version.
     """
     try:
-        return Scorecard.model_validate_json(Path(path).read_bytes())
+        return Scorecard.model_validate(unsealed(Path(path).read_bytes()))
     except OSError as e:
         raise RecordError(f"the scorecard {path} cannot be read: {e.strerror or e}") from e
-    except ValidationError as e:
-        raise RecordError(f"{path} is no scorecard of this paperlib: make it again with paperlib scorecard") from e
+    except ValueError as e:  # also a ValidationError
+        raise RecordError(
+            f"{path} is no scorecard of this paperlib, or was changed: make it again with paperlib scorecard"
+        ) from e

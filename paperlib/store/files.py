@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -14,12 +16,18 @@ import filelock
 
 from paperlib.errors import PaperlibError
 
+ABANDONED = 3600.0  # seconds after which a temporary file is nobody's: no file here takes minutes to write
 Buffer = TypeVar("Buffer", bytes, memoryview)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file by way of a temporary one beside it.  On any error the old file stays and no new one is left."""
+    """Write a file by way of a temporary one beside it.  On any error the old file stays and no new one is left.
+
+    A process that is killed here leaves the temporary file.  The next one that writes the same file removes it, once it
+    is so old that nobody can still be writing it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_scraps(path.parent, glob.escape(path.name), older_than=ABANDONED)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as f:
@@ -33,10 +41,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def remove_scraps(folder: Path, pattern: str = "*") -> None:
-    """Remove what processes that were killed in :func:`write_atomically` left of files like ``pattern``."""
+def remove_scraps(folder: Path, pattern: str = "*", older_than: float = 0.0) -> None:
+    """Remove what processes that were killed in :func:`write_atomically` left of files like ``pattern``.
+
+    Without an age in seconds, ``older_than``, nobody else may be writing such files.  What cannot be removed stays.
+    """
     for scrap in folder.glob(f".{pattern}.*.tmp"):
-        scrap.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if not older_than or time.time() - scrap.stat().st_mtime > older_than:
+                scrap.unlink()
 
 
 def seal(payload: bytes) -> bytes:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Frames = dict[str, pd.DataFrame]
 LOCK = ".save.lock"
 ATTEMPTS = 5  # to read what others replace at the same time
+CHANGED = "it was changed after it was saved, its seal is not that of its content"
+WORDS = 300  # letters of a reason, at most: a damaged file may hold anything
 
 
 def digest(content: Any) -> str:
@@ -45,6 +47,32 @@ def digest(content: Any) -> str:
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
     """``content`` with its digest under ``seal``."""
     return content | {"seal": digest({key: value for key, value in content.items() if key != "seal"})}
+
+
+def unsealed(raw: bytes) -> dict[str, Any]:
+    """The content of a JSON file that was :func:`sealed`, without the seal.
+
+    Raises
+    ------
+    ValueError
+        It is something else, or was changed since; one short sentence says what is wrong.
+    """
+    content, whole = _opened(raw)
+    if not whole:
+        raise ValueError(CHANGED)
+    return {key: value for key, value in content.items() if key != "seal"}
+
+
+def _opened(raw: bytes) -> tuple[dict[str, Any], bool]:
+    """The JSON object in a file, and whether its seal is right."""
+    try:
+        content = json.loads(raw)
+        content = content if isinstance(content, dict) else {}
+        return content, content.get("seal") == sealed(content)["seal"]
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError as e:
+        raise ValueError(f"it is no JSON: {e}".splitlines()[0]) from None
 
 
 class Stored(BaseModel):
@@ -127,7 +155,10 @@ class Stored(BaseModel):
                     raise
                 _clear(folder, paths)
         except OSError as e:
-            raise RecordError(f"the {self.NOUN} could not be written to {folder}: {e.strerror or e}") from e
+            raise RecordError(
+                f"the {self.NOUN} could not be written to {folder}: {e.strerror or e}; make room, or choose another "
+                "folder: what was there before is whole"
+            ) from e
         self._folder = folder
         return folder
 
@@ -168,7 +199,17 @@ class Stored(BaseModel):
             raise cls._unreadable(path, "it does not name its tables")
         found.frames = {name: cls._table(path, name, checksum) for name, checksum in checksums.items()}
         found._folder = path.parent
+        try:
+            wrong = found.contradiction()
+        except (AttributeError, KeyError, TypeError, ValueError) as e:
+            wrong = f"its tables are not those of a {cls.NOUN}: {e!r}"
+        if wrong:
+            raise cls._unreadable(path, wrong)
         return found
+
+    def contradiction(self) -> str:
+        """Where its parts do not fit together, for a sentence; empty where they do."""
+        return ""
 
     @classmethod
     def read_all(cls, root: str | Path) -> list[Self]:
@@ -179,25 +220,26 @@ class Stored(BaseModel):
     def _parsed(cls, path: Path) -> dict[str, Any]:
         """The JSON in ``path``, once its version and its seal have been found right."""
         try:
-            raw = json.loads(path.read_bytes())
+            raw, whole = _opened(path.read_bytes())
         except FileNotFoundError:
             raise RecordError(f"there is no {cls.NOUN} at {path.parent}: {path.name} is missing") from None
         except OSError as e:
             raise RecordError(f"{path} is not a readable {cls.NOUN} here: {e.strerror or e}") from e
-        except (ValueError, RecursionError) as e:
-            raise cls._unreadable(path, str(e).splitlines()[0]) from e
-        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        except ValueError as e:
+            raise cls._unreadable(path, str(e)) from e
+        version = raw.get("schema_version")
         if isinstance(version, int) and version != cls.SCHEMA:
             newer = version > cls.SCHEMA
             remedy = "a newer paperlib reads it" if newer else "make it again"
             raise RecordError(
-                f"{path} is not a readable {cls.NOUN} here: it has schema version {version}, and this paperlib reads "
-                f"{cls.SCHEMA}; {remedy}"
+                f"{path} is not a readable {cls.NOUN} here: it has schema version {version!r:.20}, and this paperlib "
+                f"reads {cls.SCHEMA}; {remedy}"
             )
-        if version is None or not isinstance(version, int):
-            raise cls._unreadable(path, f"it has schema version {version!r}, and this paperlib reads {cls.SCHEMA}")
-        if raw.get("seal") != sealed(raw)["seal"]:
-            raise cls._unreadable(path, "it was changed after it was saved, its seal is not that of its content")
+        if not isinstance(version, int):
+            said = f"it has schema version {version!r:.20}, and this paperlib reads {cls.SCHEMA}"
+            raise cls._unreadable(path, said)
+        if not whole:
+            raise cls._unreadable(path, CHANGED)
         return raw
 
     @classmethod
@@ -209,13 +251,19 @@ class Stored(BaseModel):
             raise cls._unreadable(path, f"{file.name} is missing") from None
         except OSError as e:
             raise cls._unreadable(path, f"{file.name}: {e.strerror or e}") from e
+        except ValueError as e:  # no name that a file can have
+            raise cls._unreadable(path, f"it names no table that there could be: {e}") from e
         if hashlib.sha256(raw).hexdigest() != checksum:
             raise cls._unreadable(path, f"{file.name} is damaged: its checksum is not the recorded one")
-        return pd.read_parquet(io.BytesIO(raw))
+        try:
+            return pd.read_parquet(io.BytesIO(raw))
+        except (OSError, ValueError) as e:
+            raise cls._unreadable(path, f"{file.name} is no table: {e}") from e
 
     @classmethod
     def _unreadable(cls, path: Path, why: str) -> RecordError:
-        return RecordError(f"{path} is not a readable {cls.NOUN} ({why}); {cls.REMEDY}")
+        said = " ".join(why.encode(errors="replace").decode().split())
+        return RecordError(f"{path} is not a readable {cls.NOUN} ({said:.{WORDS}}); {cls.REMEDY}")
 
 
 def _table_file(folder: Path, name: str, checksum: str) -> Path:

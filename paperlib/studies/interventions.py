@@ -46,13 +46,23 @@ def _key(config: ResolvedRun) -> str:
     return digest({name: value for name, value in config.content().items() if name not in VARIED})
 
 
+def of_preset(config: ResolvedRun, preset: str) -> bool:
+    """Whether a run is of this preset, which it may override; one of the paper's must have the paper's scale.
+
+    Of the paper's protocol it may change what its transitions are held at, and how.
+    """
+    if config.preset != preset or preset != "paper":
+        return config.preset == preset
+    return config.model_copy(update={"hold_at": 1.0, "projector": "exact"}).full_scale()
+
+
 def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Record]:
     """The ProcResNets of those settings in which some transitions are held elsewhere than at the target.
 
     Parameters
     ----------
     preset : str
-        The preset; a run may override it.
+        The preset, as :func:`of_preset` takes it.
     roots : iterable of str or Path, optional
         Where to look, as in :func:`paperlib.studies.section4.stored`.  Of two records of one run the first is taken.
 
@@ -68,7 +78,7 @@ def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Recor
     """
     found: dict[str, Record] = {}
     for record in everything(roots):
-        if record.config.arch == "procresnet" and record.config.preset == preset:
+        if record.config.arch == "procresnet" and of_preset(record.config, preset):
             found.setdefault(record.config.digest(), record)
     settings = {_key(record.config) for record in found.values() if record.config.hold_at != 1.0}
     return [record for record in found.values() if _key(record.config) in settings]

@@ -17,13 +17,14 @@ from typing import Annotated
 
 import joblib
 import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from paperlib.config import ResolvedRun
 from paperlib.errors import ConfigError, PaperlibError
 from paperlib.initial import BATCHES
 from paperlib.store import Device, files, runs_root
 from paperlib.store.provenance import device_here
+from paperlib.store.stored import sealed, unsealed
 from paperlib.training import EVAL_COST, benchmark_step
 
 DEPTHS = (20, 83)  # a step takes about as long as a straight line through its times at these
@@ -54,6 +55,8 @@ class Costs(BaseModel):
         Where the line was measured.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     host: str
     device: Device
     side_by_side: int
@@ -72,7 +75,7 @@ class Costs(BaseModel):
 
     def save(self, path: Path) -> None:
         """Keep it in a file."""
-        files.write_atomically(path, json.dumps(self.model_dump(mode="json"), indent=2).encode())
+        files.write_atomically(path, json.dumps(sealed(self.model_dump(mode="json")), indent=2).encode())
 
 
 def images(config: ResolvedRun) -> float:
@@ -146,14 +149,16 @@ def stored(path: Path) -> Costs:
     Raises
     ------
     ConfigError
-        It is missing, or holds something else.
+        It is missing, was changed, or holds something else.
     """
     try:
-        return Costs.model_validate_json(path.read_bytes())
+        return Costs.model_validate(unsealed(path.read_bytes()))
     except OSError as e:
         raise ConfigError(f"the costs in {path} cannot be read: {e.strerror or e}") from None
-    except ValidationError:
-        raise ConfigError(f"{path} holds no costs of this paperlib: delete it, and they are measured again") from None
+    except ValueError:  # also a ValidationError
+        raise ConfigError(
+            f"{path} holds no costs of this paperlib, or was changed: delete it, and they are measured again"
+        ) from None
 
 
 def costs_here(device: str, precisions: set[str], side_by_side: int) -> Costs | None:

@@ -13,6 +13,7 @@ from foreign.measure import COLUMNS
 
 from paperlib.store import Provenance
 from paperlib.store.files import write_atomically
+from paperlib.store.stored import sealed
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
@@ -34,5 +35,5 @@ if __name__ == "__main__":
         "git": {"commit": made.last.commit, "dirty": made.last.dirty},
         "rows": rows,
     }
-    write_atomically(table.RECORD, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(table.RECORD, (json.dumps(sealed(content), indent=1) + "\n").encode())
     write_atomically(table.PAGE, table.on_page(table.PAGE.read_text(), content).encode())

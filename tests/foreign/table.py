@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from foreign.measure import COLUMNS, Entry
+
+from paperlib.errors import RecordError
+from paperlib.store.stored import unsealed
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "results" / "compatibility.json"
@@ -23,7 +25,10 @@ TITLES = {
 
 
 def stored() -> dict[str, Any]:
-    return json.loads(RECORD.read_text())
+    try:
+        return unsealed(RECORD.read_bytes())
+    except ValueError as e:
+        raise RecordError(f"{RECORD} is no such table ({e}): make it again with `make compatibility`") from e
 
 
 def entries(row: dict[str, Any]) -> dict[str, Entry]:

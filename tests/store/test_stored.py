@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import signal
 from typing import ClassVar, Literal
 
 import pandas as pd
@@ -168,42 +167,6 @@ def test_a_full_disk_at_any_point_leaves_the_old_one_and_no_scraps(tmp_path, mon
     assert failed == 3
     new.save(tmp_path)
     assert Note.read(tmp_path) == new
-
-
-def killed_at(point, stored, folder):
-    """Save in a process of its own, which kills itself at its ``point``-th call that touches the disk; its status."""
-    child = os.fork()
-    if child == 0:
-        count = iter(range(1, 100))
-
-        def dies(function):
-            def call(*arguments, **options):
-                if next(count) == point:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return function(*arguments, **options)
-
-            return call
-
-        for name in ("fsync", "chmod", "replace"):
-            setattr(os, name, dies(getattr(os, name)))
-        stored.save(folder)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_kill_at_any_point_leaves_the_old_one_or_the_new(tmp_path):
-    """A process that dies without a chance to react, at every call that touches the disk."""
-    old, new = note(), note(2.0, main=pd.DataFrame({"a": [3]}))
-    found = []
-    for point in range(1, 8):  # three calls for each of the two files, and one that is not interrupted
-        folder = tmp_path / str(point)
-        old.save(folder)
-        assert killed_at(point, new, folder) == (-signal.SIGKILL if point < 7 else 0)
-        found.append(Note.read(folder).value)
-        new.save(folder)  # the next save clears up what the killed one left
-        assert len(content(folder)) == 2, content(folder)
-    assert found == [old.value] * 6 + [new.value]
 
 
 @pytest.mark.parametrize("frames", [{}, {"other": pd.DataFrame({"a": [1]})}])

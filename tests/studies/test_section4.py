@@ -67,11 +67,11 @@ def test_each_run_is_found_once_the_committed_one_first(tmp_path):
     for root, error in (("results", 10.0), ("runs", 20.0)):
         one = record()
         one.frames["epochs"] = one.epochs.assign(test_error=error)
-        one.save(one.config.folder(tmp_path / root))
+        tiny.fitted(one).save(one.config.folder(tmp_path / root))
     other = record(seed=1)
-    other.save(other.config.folder(tmp_path / "runs"))
+    tiny.fitted(other).save(other.config.folder(tmp_path / "runs"))
     cut = record(seed=2, lr=0.05)
-    cut.save(cut.config.folder(tmp_path / "runs"))
+    tiny.fitted(cut).save(cut.config.folder(tmp_path / "runs"))
     found = section4.stored("smoke", [tmp_path / "results", tmp_path / "runs", tmp_path / "none"])
     assert [(r.config.seed, r.final["test_error"]) for r in found] == [(0, 10.0), (1, 1 / 3)]
     assert section4.stored("desk", [tmp_path]) == []

@@ -89,7 +89,7 @@ def test_from_records_to_the_report(runs):
         for seed in range(3):
             one = record(every, seed, 50 + 0.1 * i + seed)
             one.provenance.sessions[0].seconds = 2.0
-            one.save(one.config.folder())
+            tiny.fitted(one).save(one.config.folder())
     finding = claims.measure("O2", preset="smoke")
     assert finding.seeds == [0, 1, 2]
     assert finding.provenance.command == "python -m paperlib measure O2 --preset smoke --seeds 3"
@@ -110,7 +110,7 @@ def test_a_run_that_diverged_is_told_by_its_block(runs):
     one = record(2, 0, 50.0)
     one.status = "diverged"
     one.divergence = Divergence(epoch=2, step=1, what="loss", block="transition1")
-    one.save(one.config.folder())
+    tiny.fitted(one).save(one.config.folder())
     table = claims.measure("O2", preset="smoke").frames["endings"]
     told = table[["status", "divergence_epoch", "divergence_block"]].values.tolist()
     assert told == [["diverged", 2.0, "transition1"]]
