@@ -9,7 +9,7 @@ import paperlib
 ROOT = Path(paperlib.__file__).parent
 # A module may import from its own floor and from those above it in this list.
 FLOORS = (
-    ("errors", "_checks", "_lanczos", "fused"),
+    ("errors", "_checks", "_text", "_lanczos", "fused"),
     ("machine", "interrupts", "stopwatch", "store", "synchronised", "processes"),
     ("augmentation", "sources", "cifar"),
     (
