@@ -24,6 +24,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from paperlib import sources
+from paperlib._text import say
 from paperlib.errors import DataError
 from paperlib.sources import DATASETS, Name, Source, available, data_set
 from paperlib.store.files import remove_scraps, seal, unseal, write_atomically
@@ -318,11 +319,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         data = load(chosen.name, chosen.source, chosen.root)
     except (DataError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return 1
     file = sources.SAMPLE_FILE if data.source == "sample" else _cache_file(data.name, data_folder(chosen.root))
-    print(f"{data.name}: {len(data.train_images)} training and {len(data.test_images)} test images from {data.source}")
-    print(f"file:    {file}\nsha-256: {data.checksum}")
+    say(f"{data.name}: {len(data.train_images)} training and {len(data.test_images)} test images from {data.source}")
+    say(f"file:    {file}\nsha-256: {data.checksum}")
     return 0
 
 

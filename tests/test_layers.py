@@ -40,7 +40,7 @@ FLOORS = (
     ("claims",),
     ("evidence", "sweep"),
     ("scorecard",),
-    ("__main__",),
+    ("_page", "__main__"),
 )
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
 MODULES = {
