@@ -66,6 +66,7 @@ bench: $(INSTALLED)  ## run the benchmarks
 lock:  ## renew the lock from pyproject.toml (needs uv: pip install uv)
 	uv pip compile --generate-hashes --universal --python-version 3.10 $(LOCKED:%=--extra %) --no-header --no-annotate \
 		pyproject.toml -o requirements.txt
+	@echo 'now: $(BIN)/python tools/review_dependencies.py, which writes DEPENDENCIES.md anew'
 
 clean:  ## remove what runs, tests and builds leave
 	rm -rf out runs _build .snakemake .pytest_cache .ruff_cache .mypy_cache

@@ -36,6 +36,17 @@ def test_the_lock_has_the_hashes_of_every_platforms_torch():
     assert len(hashes) >= 4 * 4  # Linux on two processors, macOS and Windows, with four versions of Python
 
 
+def test_every_locked_version_stands_in_the_review_with_a_licence():
+    page = (ROOT / "DEPENDENCIES.md").read_text(encoding="utf-8")
+    assert re.search(r"made\s+on \d{4}-\d\d-\d\d by", page)
+    rows = dict(re.findall(r"^\| (\S+) \| ([^|]+) \| [^|]+ \|$", page, re.MULTILINE))
+    reviewed = {(name, version) for name, versions in rows.items() for version in versions.split(", ")}
+    assert reviewed - {("package", "versions")} == {(r.name, str(r.specifier).strip("=")) for r, _ in locked()}
+    audit = (ROOT / ".github/workflows/audit.yml").read_text(encoding="utf-8")
+    (told,) = re.findall(r"^pipx run .*pip-audit.*$", page, re.MULTILINE)
+    assert told in audit and "--require-hashes" in told
+
+
 def test_whatever_installs_asks_for_the_hashes():
     seen = 0
     for name in INSTALLS:
