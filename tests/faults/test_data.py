@@ -255,10 +255,10 @@ def on_and_on(handler):
 OK = b"HTTP/1.1 200 OK\r\n"
 DRIP = [b"x"] * 10_000
 HOSTILE = {
-    "a drip": (raw(OK + b"Content-Length: 10000\r\n\r\n", *DRIP, pause=0.01), r"sent \d+ of 10000 bytes in the 0.5 s"),
-    "a drip of unknown length": (raw(OK + b"\r\n", *DRIP, pause=0.01), r"sent \d+ of unknown bytes in the 0.5 s"),
-    "a header that drips": (raw(OK, *[b"X: y\r\n"] * 90, *DRIP, pause=0.01), "did not answer in the 0.5 s"),
-    "silence": (lambda handler: time.sleep(2), "did not answer in the 0.5 s|could not be reached"),
+    "a drip": (raw(OK + b"Content-Length: 10000\r\n\r\n", *DRIP, pause=0.01), r"sent \d+ of 10000 bytes in the 0.4 s"),
+    "a drip of unknown length": (raw(OK + b"\r\n", *DRIP, pause=0.01), r"sent \d+ of unknown bytes in the 0.4 s"),
+    "a header that drips": (raw(OK, *[b"X: y\r\n"] * 90, *DRIP, pause=0.01), "did not answer in the 0.4 s"),
+    "silence": (lambda handler: time.sleep(2), "did not answer in the 0.4 s|could not be reached"),
     "a cut": (raw(OK + b"Content-Length: 10000\r\n\r\n" + b"x" * 4321), "broke off after 4321 of 10000 bytes"),
     "a cut between two chunks": (
         raw(OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
@@ -301,7 +301,7 @@ def serve(fake, monkeypatch):
         started.append(server)
         monkeypatch.setattr(sources, "urlopen", URLOPEN)
         monkeypatch.setattr(sources, "_TIMEOUT", 1.5)
-        monkeypatch.setattr(sources, "_DEADLINE", 0.5, raising=False)
+        monkeypatch.setattr(sources, "_DEADLINE", 0.4, raising=False)
         monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", server.url)
         return server
 
