@@ -24,7 +24,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from paperlib import sources
-from paperlib._text import say
+from paperlib._text import plain, say
 from paperlib.errors import DataError
 from paperlib.sources import DATASETS, Name, Source, available, data_set
 from paperlib.store.files import remove_scraps, seal, unseal, write_atomically
@@ -285,7 +285,7 @@ def _read_cache(file: Path, name: str, wanted: tuple[str, ...]) -> Cifar | str:
     record = np.frombuffer(content, layout)[0] if len(content) == layout.itemsize else None
     if record is None or record["name"] != name.encode():
         return "damaged (it is not this data set's)"
-    source = record["source"].decode("ascii", "replace")
+    source = plain(record["source"].decode("ascii", "replace"))
     if source not in wanted:
         return f"{file} holds the data of {source}"
     images = [torch.from_numpy(record[f"{part}_images"]) for part in ("train", "test")]

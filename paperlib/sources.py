@@ -466,11 +466,11 @@ def _read_archive(path: Path, names: list[str]) -> dict[str, bytes]:
                 honest = (member.isreg() or member.isdir()) and not member.issparse()
                 if not honest or where.is_absolute() or ".." in where.parts:
                     raise DataError(f"{path.name} holds {said!r}, a link or a way out of it: it is not used")
-                if member.size > _MAX_MEMBER or member.offset_data + member.size > _MAX_ARCHIVE:
+                if not 0 <= member.size <= _MAX_MEMBER or member.offset_data + member.size > _MAX_ARCHIVE:
                     raise DataError(f"{path.name} holds {said!r} of {member.size} bytes: it is not used")
                 if member.isreg() and member.name in names and member.name not in found:
                     found[member.name] = unpacked.content(member)
-    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, RecursionError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{path.name} is not a whole .tar.gz file ({plain(str(error))[:200]})") from error
     if missing := set(names) - found.keys():
         raise DataError(f"{path.name} has no file {min(missing)}")
