@@ -308,7 +308,7 @@ def checkout(tmp_path_factory, request) -> Path:
 @pytest.mark.parametrize("chapter", CHAPTERS)
 @pytest.mark.skipif(not LONG, reason="make torture")
 def test_a_chapter_of_forged_records_is_harmless(chapter, checkout, tmp_path, tally):
-    paths = {"PYTHONPATH": str(ROOT), "PAPERLIB_RUNS": str(tmp_path / "runs")}
+    paths = {"PYTHONPATH": str(ROOT), "PAPERLIB_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}
     preset = "smoke" if chapter in ("04_cifar", "06_your_network") else "desk"
     words = [str(checkout), str(ROOT / f"notebooks/{chapter}.py"), str(tmp_path / "shown.json")]
     environment = os.environ | paths | {"PAPERLIB_PRESET": preset}
