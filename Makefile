@@ -6,7 +6,7 @@ ARGS ?=
 MINUTES ?= 15
 WORKERS ?= 2
 BIN := .venv/bin
-LOCKED := training book watch dev workflow
+LOCKED := training book watch dev workflow browser
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
@@ -50,8 +50,7 @@ book: $(INSTALLED)  ## build the book into _build/html, warnings being errors
 	$(BIN)/jupyter-book build . -n -W --keep-going
 	$(BIN)/python tools/check_book.py _build/html
 
-browser: book  ## build the book and try it in Chromium (needs chromium, npm; installs playwright)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.45'
+browser: book  ## build the book and try it in Chromium (needs chromium, npm)
 	PAPERLIB_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
 pdf: $(INSTALLED)  ## print the built book into _build/book.pdf (needs Chromium or Chrome)
@@ -65,8 +64,9 @@ bench: $(INSTALLED)  ## run the benchmarks
 	for b in benchmarks/*.py; do $(BIN)/python "$$b" || exit; done
 
 lock:  ## renew the lock from pyproject.toml (needs uv: pip install uv)
-	uv pip compile --universal --python-version 3.10 $(LOCKED:%=--extra %) --no-header --no-annotate \
+	uv pip compile --generate-hashes --universal --python-version 3.10 $(LOCKED:%=--extra %) --no-header --no-annotate \
 		pyproject.toml -o requirements.txt
+	@echo 'now: $(BIN)/python tools/review_dependencies.py, which writes DEPENDENCIES.md anew'
 
 clean:  ## remove what runs, tests and builds leave
 	rm -rf out runs _build .snakemake .pytest_cache .ruff_cache .mypy_cache
@@ -75,6 +75,6 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed, this is " \
 		+ sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@

@@ -282,9 +282,8 @@ HTML(
 # %% tags=["remove-input"]
 Markdown(
     f"*The map is the twist, at {stored_spectra.points} random points "
-    f"of the unit ball (commit "
-    f"{stored_spectra.provenance.short_commit}). "
-    f"`{stored_spectra.provenance.command}` makes the table again.*"
+    f"of the unit ball (commit {stored_spectra.commit}). "
+    f"{stored_spectra.again} makes the table again.*"
 )
 
 # %% [markdown]

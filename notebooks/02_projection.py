@@ -471,7 +471,7 @@ decides = (
     "GPU, which is made for many small matrix products, and none has "
     "been measured here yet."
     if device.type != "cuda"
-    else f"This was measured on {device.name}, and decides the claims."
+    else "This was measured on a GPU, and decides the claims."
 )
 Markdown(
     f"The paper's iteration takes {share['iteration']:.2g}% of the "

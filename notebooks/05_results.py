@@ -646,12 +646,7 @@ if large:
 
 # %% tags=["remove-input"]
 if large:
-    made = "; ".join(
-        f"{sentences.titled(r.network)}: seed {r.config.seed}, "
-        f"{r.config.precision}, {r.provenance.last.device.name}, "
-        f"commit {r.provenance.short_commit}"
-        for r in large
-    )
+    made = "; ".join(map(sentences.origin, large))
     said = f"*{made}. `make gpu` makes them where there is a GPU.*"
 else:
     said = sentences.missing(

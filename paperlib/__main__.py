@@ -50,6 +50,8 @@ from paperlib import (
     scorecard,
     training,
 )
+from paperlib._page import self_contained
+from paperlib._text import say
 from paperlib.config import ResolvedRun, RunConfig
 from paperlib.errors import PaperlibError
 from paperlib.store import files, results_root, runs_root
@@ -82,6 +84,8 @@ def run(parameters: dict[str, Any], out: Path) -> int:
         )
     began = time.monotonic()
     _announce(config)
+    if not (config.folder() / records.Record.FILE).exists():
+        config.check_memory()  # before anything is downloaded
     cifar.load(config.dataset, config.source)
 
     notebook = out / f"{config.stem()}.ipynb"
@@ -116,32 +120,31 @@ def train(parameters: dict[str, Any]) -> int:
 
 def _announce(config: ResolvedRun) -> None:
     """Say what is about to be trained."""
-    print(
+    say(
         f"{config.network} on {config.dataset}, preset {config.preset}: {config.epochs} epochs of "
         f"{config.train_images:,} images"
     )
     if config.source != "sample":
-        print(f"getting {config.dataset} (once; kept in {cifar.data_folder()})", flush=True)
+        say(f"getting {config.dataset} (once; kept in {cifar.data_folder()})")
 
 
 def _summarise(record: records.Record, seconds: float, made: dict[str, Path]) -> None:
     """Say how a run ended after ``seconds`` of this command, and where its record, and what else was made, is."""
-    print(f"\n{record.network}: {record.status}, {len(record.epochs)} epochs")
+    say(f"\n{record.network}: {record.status}, {len(record.epochs)} epochs")
     if record.final:
-        print(f"test error   {record.final['test_error']:.2f} %  (of {record.data.test_images:,} test images)")
+        say(f"test error   {record.final['test_error']:.2f} %  (of {record.data.test_images:,} test images)")
     trained = progress.duration(record.provenance.seconds)
-    print(f"wall time    {trained} training, {progress.duration(seconds)} in all")
+    say(f"wall time    {trained} training, {progress.duration(seconds)} in all")
     for what, path in (made | {"record": (record.folder or Path()) / record.FILE}).items():
-        print(f"{what:13}{path}")
+        say(f"{what:13}{path}")
     if record.left_out:
-        print(record.left_out)
+        say(record.left_out)
 
 
 def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
     """Execute chapter 4 into ``notebook``, which is there once it is whole; returns the page that is made of it."""
     import papermill
     from nbclient.exceptions import DeadKernelError
-    from nbconvert import HTMLExporter
     from papermill.exceptions import PapermillExecutionError
 
     notebook.parent.mkdir(parents=True, exist_ok=True)
@@ -157,8 +160,7 @@ def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
             "the notebook's kernel died, probably out of memory: use a smaller batch_size or depth"
         ) from None
     page = notebook.with_suffix(".html")
-    exporter = HTMLExporter(require_js_url="", exclude_input_prompt=True, exclude_output_prompt=True)
-    files.write_atomically(page, exporter.from_notebook_node(executed)[0].encode())
+    files.write_atomically(page, self_contained(executed).encode())
     part.replace(notebook)
     return page
 
@@ -198,9 +200,9 @@ def grid(parameters: dict[str, Any]) -> int:
     table = record.measurements
     cells = len(table[["c", "d", "variant"]].drop_duplicates())
     steps = ", ".join(map(str, sorted(table.step.unique())))
-    print(f"{cells} cells and variants, {table.seed.nunique()} seeds, measured after {steps} steps")
-    print(f"wall time    {progress.duration(record.provenance.seconds)}")
-    print(f"record       {(record.folder or Path()) / record.FILE}")
+    say(f"{cells} cells and variants, {table.seed.nunique()} seeds, measured after {steps} steps")
+    say(f"wall time    {progress.duration(record.provenance.seconds)}")
+    say(f"record       {(record.folder or Path()) / record.FILE}")
     return 0
 
 
@@ -211,10 +213,10 @@ def measure(names: list[str], preset: str, seeds: int | None, root: Path) -> int
     for name in tqdm(dict.fromkeys(names), desc="measuring", disable=None, file=sys.stderr):
         finding = claims.measure(name, preset, seeds)
         folder = claims.save(finding, root)
-        print(f"{name}: {claims.spoken(finding)}  ({finding.provenance.seconds:.0f} s, {folder})")
-        print(f"    rule: {claims.CLAIMS[name].rule}")
+        say(f"{name}: {claims.spoken(finding)}  ({finding.provenance.seconds:.0f} s, {folder})")
+        say(f"    rule: {claims.CLAIMS[name].rule}")
         for what, quantity in finding.quantities.items():
-            print(f"    {what}: {quantity}")
+            say(f"    {what}: {quantity}")
     return 0
 
 
@@ -222,7 +224,7 @@ def spectra(root: Path) -> int:
     """Measure the singular values of Theorem 1's blocks, and save the table."""
     record = norm_preservation.measure_spectra()
     folder = record.save(norm_preservation.spectra_folder(root))
-    print(f"{len(record.blocks):,} blocks  ({record.provenance.seconds:.0f} s, {folder})")
+    say(f"{len(record.blocks):,} blocks  ({record.provenance.seconds:.0f} s, {folder})")
     return 0
 
 
@@ -232,7 +234,7 @@ def show_scorecard(root: Path, path: Path | None) -> int:
     claims.check_root(root)
     card, path = scorecard.build(root), path or root / scorecard.FILE
     scorecard.write(card, path)
-    print(f"{scorecard.describe(card)}\n\nwritten to {path}")
+    say(f"{scorecard.describe(card)}\n\nwritten to {path}")
     return 0
 
 
@@ -245,9 +247,9 @@ def measure_again(named: list[str], preset: str | None, committed: Path, out: Pa
         claims.check(name)
     bar = tqdm(dict.fromkeys(named or claims.CLAIMS), desc="measuring again", disable=None, file=sys.stderr)
     found = list(evidence.gather(bar, committed, out, preset))
-    print(evidence.report(found))
+    say(evidence.report(found))
     if any(comparison.now for comparison in found):
-        print(f"the new findings are in {out / 'claims'}")
+        say(f"the new findings are in {out / 'claims'}")
     lost = [comparison.claim for comparison in found if named and not comparison.compared]
     if lost:
         raise PaperlibError(f"not compared with a finding on record: {', '.join(lost)}; the lines above say why")
@@ -258,16 +260,16 @@ def measure_again(named: list[str], preset: str | None, committed: Path, out: Pa
 def plan(file: Path, out: Path, costs: Path | None, workers: int | None, status: bool) -> int:
     """Say what a sweep will take and how far it is, or only what became of its runs."""
     if status:
-        print(planning.ending([state.look(job, out) for job in planning.read(file).jobs()]))
+        say(planning.ending([state.look(job, out) for job in planning.read(file).jobs()]))
     else:
-        print(planning.describe(planning.make(file, out, costs, workers)))
+        say(planning.describe(planning.make(file, out, costs, workers)))
     return 0
 
 
 def sweep(file: Path, out: Path, costs: Path | None, workers: int | None, arguments: list[str]) -> int:
     """Say what a sweep will take, and make all of it."""
     planned = planning.make(file, out, costs, workers)
-    print(planning.describe(planned), flush=True)
+    say(planning.describe(planned))
     return drive.drive(file, out, planned, arguments)
 
 
@@ -389,7 +391,7 @@ def main(arguments: list[str] | None = None) -> int:
         with interrupts.sigterm_raises():
             return _done(options)
     except (PaperlibError, OSError) as e:
-        print(f"error: {e}", file=sys.stderr)
+        say(f"error: {e}", sys.stderr)
         return 1
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
@@ -397,7 +399,7 @@ def main(arguments: list[str] | None = None) -> int:
         status = 128 + signal.SIGTERM
         if e.code != status:
             raise
-    print(f"\ninterrupted: {INTERRUPTED[options.command]}", file=sys.stderr)
+    say(f"\ninterrupted: {INTERRUPTED[options.command]}", sys.stderr)
     return status
 
 

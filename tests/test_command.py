@@ -27,7 +27,9 @@ def test_one_run(tmp_path, monkeypatch, capfd):
         assert str(path) in told
     notebook = nbformat.read(made[1], as_version=4)
     assert not [o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error"]
-    assert made[0].read_text().count("data:image/png") >= 6
+    page = made[0].read_text()
+    assert page.count("data:image/png") >= 6
+    assert "default-src 'none'" in page  # tests/faults/test_forged_records.py has what this does
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MINORS = range(10, 15)
 PLATFORMS = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}
 CONDA_ONLY = {"python", "pip", "nodejs"}
-FOREIGN = {
-    "lightning",
-    "transformers",
-    "browser",
-}  # extras for other libraries' trainers, and for a browser's tests, which nothing else here needs: not locked
+FOREIGN = {"lightning", "transformers"}  # extras for other libraries' trainers: not locked
 
 
 def read(name: str) -> str:
@@ -42,11 +38,11 @@ def direct() -> dict[str, Requirement]:
 
 
 def lock() -> dict[str, list[Requirement]]:
+    """The versions of the lock; its hashes are looked at in tests/faults/test_supply_chain.py."""
     locked: dict[str, list[Requirement]] = {}
-    for line in read("requirements.txt").splitlines():
-        if line.strip() and not line.lstrip().startswith("#"):
-            r = Requirement(line.split(" #")[0].strip())
-            locked.setdefault(canonicalize_name(r.name), []).append(r)
+    for line in read("requirements.txt").replace("\\\n", "").splitlines():
+        r = Requirement(line.split(" --hash=")[0].strip())
+        locked.setdefault(canonicalize_name(r.name), []).append(r)
     return locked
 
 
@@ -65,10 +61,6 @@ def conda() -> dict[str, str]:
 def pip_lines() -> list[str]:
     (pip,) = (d["pip"] for d in yaml.safe_load(read("environment.yml"))["dependencies"] if isinstance(d, dict))
     return pip
-
-
-def pip_packages() -> dict[str, Requirement]:
-    return {canonicalize_name(r.name): r for r in (Requirement(p) for p in pip_lines() if not p.startswith("-"))}
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -106,27 +98,15 @@ def test_lock_names_no_machine_and_no_private_index():
     assert not re.search(r"https?://|file:|\s@\s|(?<![\w.])(?:/|~/|[A-Za-z]:\\)\w", text)
 
 
-def test_environment_names_what_pyproject_asks_for():
-    assert set(pip_packages()) == set(direct())
+def test_conda_takes_python_from_its_channel_and_the_rest_from_the_lock():
     assert set(conda()) == CONDA_ONLY
-    assert [p for p in pip_lines() if p.startswith("-")] == ["-c requirements.txt", "-e .[book,dev,watch,workflow]"]
-
-
-@pytest.mark.parametrize("name", sorted(pip_packages()))
-def test_environment_pins_what_the_lock_pins(name):
-    """One locked version: the same pin. Several, by Python or platform: a range that admits each of them."""
-    pins, named = lock()[name], pip_packages()[name]
-    assert named.specifier, f"{name} has no version in environment.yml"
-    if len(pins) == 1 and pins[0].marker is None:
-        assert named.specifier == pins[0].specifier
-    for pin in pins:
-        assert named.specifier.contains(version(pin)), f"environment.yml's {named} excludes {pin}"
+    assert pip_lines() == ["--require-hashes", "-r requirements.txt"]
 
 
 def test_binder_has_the_locked_torch_and_a_tested_python():
-    lines = read("binder/requirements.txt").splitlines()
-    pinned = dict(re.fullmatch(r"(torch\w*)==(.*)\+cpu", line).groups() for line in lines if line.startswith("torch"))
-    assert pinned == {name: version(lock()[name][0]) for name in ("torch", "torchvision")}
-    assert {"-c ../requirements.txt", "-e .[training,book]"} <= set(lines)
+    script = read("binder/postBuild")
+    assert dict(re.findall(r"(torch\w*)==(\S*)\+cpu", script)) == {
+        name: version(lock()[name][0]) for name in ("torch", "torchvision")
+    }
     minor = re.fullmatch(r"python-3\.(\d+)\n", read("binder/runtime.txt")).group(1)
     assert int(minor) in MINORS

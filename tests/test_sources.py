@@ -107,7 +107,7 @@ def test_download_of_something_else_is_refused(fake):
 
 def test_download_that_breaks_off(fake):
     class Broken(Response):
-        def read(self, n):
+        def read1(self, n):
             raise TimeoutError("timed out")
 
     fake.serve(Broken())

@@ -1,7 +1,7 @@
 """Sphinx extension: removes from the built book what no page ever loads, three quarters of its files' size.
 
-sphinx-mathjax-offline copies all of MathJax.  A page loads one component, which fetches fonts, extensions of TeX, and
-what the menu of a formula offers: the other output, and speech in English.  Source maps are for who debugs the theme.
+sphinx-mathjax-offline copies all of MathJax.  A page loads one component, which fetches fonts, and what the menu of a
+formula offers: the other output, and speech in English.  Source maps are for who debugs the theme.
 
 The theme's script of icons (half a megabyte as sent, on each page) puts a drawing in the place of each; the theme's
 style sheet has the same icons as letters of a font, which is loaded anyway.  The script's file stays, empty.
@@ -16,7 +16,6 @@ from sphinx.application import Sphinx
 
 MATHJAX = (
     "tex-chtml.js",
-    "input/tex/extensions",
     "output/chtml",
     "output/svg.js",
     "output/svg",

@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from paperlib import machine
+from paperlib._text import markdown
 from paperlib.channel_grid.cell import Cell, Recipe
 from paperlib.channel_grid.networks import MIDDLE_VARIANTS, VARIANTS, check_variant
 from paperlib.cifar import available
@@ -231,15 +232,16 @@ class GridRecord(Stored):
     def describe(self) -> str:
         """What was run, and where, in a paragraph of Markdown."""
         c, p = self.config, self.provenance
-        where = f"commit {p.short_commit}" if len(p.commits) == 1 else "several commits"
+        where = f"commit {self.commit}" if len(p.commits) == 1 else "several commits"
+        images = f"{c.batch_size} images ({markdown(self.data.dataset)}, {markdown(self.data.source)})"
         return (
             f"Preset **{c.preset}**: {len(c.in_channels)} × {len(c.out_channels)} pairs of channel numbers, "
             f"{len(c.variants)} variants, {c.seeds} seeds (0 to {c.seeds - 1}); {max(c.stages)} steps of "
-            f"{c.batch_size} images ({self.data.dataset}, {self.data.source}), learning rate {c.lr:g}, momentum "
-            f"{c.momentum:g}, weight decay {c.weight_decay:g}; measured after {', '.join(map(str, c.stages))} steps on "
+            f"{images}, learning rate {c.lr:g}, momentum {c.momentum:g}, weight decay {c.weight_decay:g}; "
+            f"measured after {', '.join(map(str, c.stages))} steps on "
             f"{c.probe_images} images{', linear head' * (c.head == 'linear')}. "
-            f"{p.device.name} ({p.device.type}), {where}, {p.started[:10]}; {duration(p.seconds)} over all cells. "
-            f"`{p.command}` makes it again."
+            f"{markdown(p.device.name)} ({markdown(p.device.type)}), {where}, {markdown(p.started[:10])}; "
+            f"{duration(p.seconds)} over all cells. {self.again} makes it again."
         )
 
 

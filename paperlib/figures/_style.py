@@ -19,6 +19,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
+from paperlib._text import plain
+
 DIVERGING = "PuOr_r"
 PALETTE = sns.color_palette("colorblind", 10)
 MARKERS = "osD^vPX*"
@@ -110,6 +112,11 @@ def lines(table: pd.DataFrame, by: str) -> Iterator[tuple[Any, pd.DataFrame, dic
     """The groups of a table in their order, each with its name and with how to draw it, label included."""
     for i, (name, rows) in enumerate(table.groupby(by, sort=False)):
         yield name, rows, look(i) | {"label": name}
+
+
+def verbatim(name: str) -> str:
+    """A block's name as text: in one line, with spaces for underscores, and without mathematics."""
+    return plain(name).replace("_", " ").replace("$", r"\$")
 
 
 def line_at_one(ax: Axes, **options: Any) -> None:

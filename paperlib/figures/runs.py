@@ -29,6 +29,7 @@ from paperlib.figures._style import (
     panel,
     panels,
     subplots,
+    verbatim,
     whole_numbers,
 )
 
@@ -104,7 +105,7 @@ def ratio_heatmap(blocks: pd.DataFrame, title: str = "", limit: float | None = N
         image = ax.imshow(table, aspect="auto", cmap=DIVERGING, norm=norm, interpolation="nearest", extent=extent)
         transitions = [i for i, kind in enumerate(named.kind, 1) if kind == "transition"]
         ticks = sorted({1, len(table), *transitions})
-        ax.set_yticks(ticks, [f"{named.name.iloc[i - 1].replace('_', ' ')}  ({i})" for i in ticks], fontsize=9)
+        ax.set_yticks(ticks, [f"{verbatim(named.name.iloc[i - 1])}  ({i})" for i in ticks], fontsize=9)
         for i in transitions[1:]:
             ax.axhline(i - 0.5, color=".35", lw=0.8)
         ax.set_ylabel("block")
@@ -143,7 +144,7 @@ def ratio_lines(blocks: pd.DataFrame, title: str = "") -> Figure:
             seen = set()
             for block, rows in part.groupby("block"):
                 stage = stages[block]
-                label = rows.name.iloc[0].replace("_", " ") if kind == "transition" else f"stage {stage}"
+                label = verbatim(rows.name.iloc[0]) if kind == "transition" else f"stage {stage}"
                 once = {} if label in seen else {"label": label}
                 seen.add(label)
                 colour = STAGES[(stage - 1) % 3]

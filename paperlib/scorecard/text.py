@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-import unicodedata
 from collections import Counter
 
+from paperlib._text import plain
 from paperlib.claims._wording import spelled
 from paperlib.claims.cards import OURS
 from paperlib.claims.claim import UNTESTED
@@ -116,18 +116,6 @@ def _described(row: Row) -> list[str]:
     if not row.evidence:
         lines.append(f"       no data. {row.cost}")
     return [_wrapped(line) for line in lines]
-
-
-def plain(text: str) -> str:
-    """Text without what a terminal would obey: a record may hold anything.
-
-    Examples
-    --------
-    >>> plain("red: \x1b[31m, and a\\ttab")
-    'red: [31m, and a tab'
-    """
-    kinds = [(char, unicodedata.category(char)) for char in text]
-    return "".join(" " if char in "\t\n\r" else "" if kind in ("Cc", "Cf") else char for char, kind in kinds)
 
 
 def _wrapped(line: str) -> str:

@@ -24,6 +24,7 @@ import filelock
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from paperlib._text import code, markdown
 from paperlib.errors import RecordError
 from paperlib.store import files
 from paperlib.store.provenance import Provenance
@@ -107,6 +108,16 @@ class Stored(BaseModel):
     def folder(self) -> Path | None:
         """Where it lies, if it was saved or read."""
         return self._folder
+
+    @property
+    def commit(self) -> str:
+        """The commits that made it, in one word, in Markdown."""
+        return markdown(self.provenance.short_commit)
+
+    @property
+    def again(self) -> str:
+        """The command that makes it again, as code in Markdown."""
+        return code(self.provenance.command)
 
     def __eq__(self, other: object) -> bool:
         """Equal in every field and, bit for bit, in all tables; where they lie does not matter."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paperlib._text import markdown
 from paperlib.config import RunConfig
 from paperlib.models import TITLES, Arch, network_name, title
 from paperlib.records import Record
@@ -152,6 +153,12 @@ def made(records: Sequence[Record]) -> str:
         f"learning rate by `{c.schedule}`, {precision}; seeds a network: {seeds(records)}. "
         f"`make paper PRESET={c.preset}` makes all of these runs, and {command(c.preset, **named)} one of them.*"
     )
+
+
+def origin(record: Record) -> str:
+    """Which run this is, and where it was made, in Markdown."""
+    c, device = record.config, markdown(record.provenance.device.name)
+    return f"{titled(record.network)}: seed {c.seed}, {c.precision}, {device}, commit {record.commit}"
 
 
 def trend(values: Sequence[float]) -> str:

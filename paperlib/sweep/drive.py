@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from paperlib import progress
+from paperlib._text import say
 from paperlib.errors import PaperlibError
 from paperlib.interrupts import PARENT_VARIABLE, sigterm_raises
 from paperlib.store import runs_root
@@ -70,13 +71,13 @@ def drive(file: Path, out: Path, plan: planning.Plan, arguments: list[str] | Non
         states = [state.look(job, out) for job in plan.jobs]
         left = [s.job.name for s in states if not s.done]
         if failed and 0 < len(left) < len(states):
-            print(f"{len(left)} of {len(states)} runs are missing: the findings are made of the others", flush=True)
+            say(f"{len(left)} of {len(states)} runs are missing: the findings are made of the others")
             after = _snakemake(command(file, out, plan, arguments, left), out, plan, "a")
-    print(planning.ending(states))
+    say(planning.ending(states))
     if after or (failed and not left):
-        print(f"error: a step after the runs failed:\n{_complaint(out)}", file=sys.stderr)
+        say(f"error: a step after the runs failed:\n{_complaint(out)}", sys.stderr)
     elif failed and not any(s.status == "failed" for s in states):
-        print(f"error: snakemake ended with status {failed}:\n{_complaint(out)}", file=sys.stderr)
+        say(f"error: snakemake ended with status {failed}:\n{_complaint(out)}", sys.stderr)
     return int(failed != 0)
 
 
@@ -115,7 +116,7 @@ def _stopped(process: subprocess.Popen) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        print("\nstopping: the trainings write their checkpoints", file=sys.stderr, flush=True)
+        say("\nstopping: the trainings write their checkpoints", sys.stderr)
         try:
             process.send_signal(signal.SIGINT)  # Snakemake starts nothing more, and cancels jobs on a cluster
             time.sleep(0.5)

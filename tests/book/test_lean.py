@@ -8,7 +8,6 @@ from tiny_book import extension
 KEPT = [
     "mathjax/tex-chtml.js",
     "mathjax/output/chtml/fonts/woff-v2/MathJax_Main-Regular.woff",
-    "mathjax/input/tex/extensions/cancel.js",
     "mathjax/sre/mathmaps/en.json",
     "custom.css",
     "scripts/bootstrap.js",
@@ -16,6 +15,7 @@ KEPT = [
 ]
 GONE = [
     "mathjax/tex-chtml-full.js",
+    "mathjax/input/tex/extensions/cancel.js",
     "mathjax/input/asciimath.js",
     "mathjax/sre/mathmaps/de.json",
     "mathjax/adaptors/liteDOM.js",

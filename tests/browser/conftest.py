@@ -67,7 +67,7 @@ def browser():
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        missing("Playwright is not installed: pip install playwright.")
+        missing("Playwright is not installed: make .venv/.installed.")
     path = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if path is None:
         missing("There is no Chromium: apt-get install chromium.")
