@@ -1,4 +1,4 @@
-"""Where values that are not finite began, in a step whose loss or gradient is not finite."""
+"""Where values that are not finite began: in a step whose loss or gradient is not finite, or in an evaluation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paperlib.initial import kept_buffers
 from paperlib.models import Network
@@ -25,7 +25,7 @@ def first_bad_block(
     model : Network
         After the backward pass of the step in question: its gradients are looked at.
     forward : callable
-        Calls ``model`` on the step's images once more.
+        Calls ``model`` on the step's images once more, in one call or in several.
     probe : GradientNorms, optional
         One that watched the step.
     world : World, optional
@@ -47,17 +47,37 @@ def first_bad_block(
     return _first_bad_activation(model, forward, world or World()) or _first_bad_gradient(model, probe) or "unknown"
 
 
+def first_bad_buffer(model: nn.Module) -> str | None:
+    """The first buffer that is not finite, such as a batch normalisation's ``running_var``; None where all are.
+
+    Training does not read these statistics, so that its loss stays finite; evaluation does.
+
+    Examples
+    --------
+    >>> from paperlib.models import build
+    >>> model = build("plain", 11)
+    >>> _ = model.bn.running_var.fill_(float("nan"))
+    >>> first_bad_buffer(model)
+    'bn.running_var'
+    """
+    buffers = dict(model.named_buffers())
+    finite = torch.stack([torch.isfinite(buffer).all() for buffer in buffers.values()]).tolist() if buffers else []
+    bad = next((name for name, ok in zip(buffers, finite, strict=True) if not ok), None)
+    return bad and bad.removeprefix("chain.")
+
+
 @torch.no_grad()
 def _first_bad_activation(model: Network, forward: Callable[[], Any], world: World) -> str | None:
     bad: dict[str, Tensor] = {}
 
     def watch(name: str) -> Callable[..., None]:
         def hook(module: Any, args: Any, out: Tensor) -> None:
-            bad[name] = ~torch.isfinite(out).all()
+            bad[name] = bad.get(name, torch.zeros((), dtype=torch.bool, device=out.device)) | ~torch.isfinite(out).all()
 
         return hook
 
-    hooks = [block.module.register_forward_hook(watch(block.name)) for block in model.blocks]
+    hooks = [model.stem.register_forward_hook(watch("stem"))]
+    hooks += [block.module.register_forward_hook(watch(block.name)) for block in model.blocks]
     hooks.append(model.register_forward_hook(watch("head")))
     try:
         with kept_buffers(model):

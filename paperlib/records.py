@@ -46,13 +46,13 @@ class Data(BaseModel):
 
 
 class Divergence(BaseModel):
-    """Where a run met a value that is not finite: the step, the block, and ``what`` (loss, gradient, or projection)."""
+    """Where a run met a value that is not finite: the step, the block or the buffer, and what was not finite."""
 
     model_config = ConfigDict(extra="forbid")
 
     epoch: int
     step: int
-    what: Literal["loss", "gradient", "projection"]
+    what: Literal["loss", "gradient", "projection", "evaluation"]
     block: str
 
 
