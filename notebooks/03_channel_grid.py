@@ -53,20 +53,22 @@ workers = None
 stored = True
 
 # %% tags=["hide-input"]
+from paperlib import channel_grid, cifar, claims
+
+config = channel_grid.GridConfig.from_namespace().resolve()
+
 # %matplotlib inline
 import math
 
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from paperlib import channel_grid, cifar, claims
 from paperlib.figures import channel_grid as draw
 from paperlib.figures import interactive
 from paperlib.store import results_root
 from paperlib.studies import channel_grid as studies
 
 # %% tags=["hide-input"]
-config = channel_grid.GridConfig.from_namespace(globals()).resolve()
 TITLES = {v: kind.title for v, kind in channel_grid.VARIANTS.items()}
 CELL = ["c", "d"]
 

@@ -66,8 +66,8 @@ def one_of(name: str, value: Any, options: Iterable[str]) -> Any:
     ValueError: padding 'mirror' is unknown: choose one of circular, zeros
     """
     options = tuple(options)
-    if value not in options:
-        raise ValueError(f"{name} {value!r} is unknown: choose one of {', '.join(options)}")
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{name} {value!r:.80} is unknown: choose one of {', '.join(options)}")
     return value
 
 

@@ -6,6 +6,7 @@ behind that door takes the resolved form, which knows its digest, its folder, it
 
 from __future__ import annotations
 
+import ast
 import difflib
 import hashlib
 import json
@@ -13,6 +14,7 @@ import math
 import operator
 import os
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -92,7 +94,7 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         unknown = [name for name in values if name not in type(self).model_fields]
         if unknown:
             raise ConfigError(_unknown(unknown[0], list(type(self).model_fields)))
@@ -115,21 +117,61 @@ class Parameters(BaseModel):
         return value
 
     @classmethod
-    def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
+    def from_namespace(cls, namespace: Mapping[str, Any] | None = None) -> Self:
         """The parameters that a notebook's ``parameters`` cell (and the one that papermill injects) defines.
 
-        Every public name that holds a plain value (a text, a number, True, False, None, or a list) counts as a
-        parameter, so that a misspelt one is refused.  Papermill itself would only warn.
+        What is no parameter is refused, whatever its name and its value.  Papermill itself would only warn.
+
+        Parameters
+        ----------
+        namespace : mapping, optional
+            Names and their values: those of the model's parameters count, and every public name that holds a plain
+            value (a text, a number, True, False, None, or a list).  By default the notebook's own: there whatever
+            a cell sets counts that does nothing but set names to values, even if an import has the same name.
+
+        Raises
+        ------
+        ConfigError
+            A name is no parameter, or a value is impossible.
         """
-        shell = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+        if namespace is None and (shell := _notebook()) is not None:
+            names = [name for cell in shell.history_manager.input_hist_parsed for name in _set_in(cell)]
+            names += cls.model_fields
+            # A name that was deleted since is no more set; what is no name, such as ``a.b``, is refused.
+            kept = [name for name in names if name in shell.user_ns or not name.isidentifier()]
+            return cls(**{name: shell.user_ns.get(name) for name in kept})
+        namespace = vars(sys.modules["__main__"]) if namespace is None else namespace
+        plain = str | int | float | list | tuple | None
         values = {
             name: value
             for name, value in namespace.items()
-            if not name.startswith("_")
-            and name not in shell
-            and (value is None or isinstance(value, str | int | float | list | tuple))
+            if name in cls.model_fields or (isinstance(value, plain) and not name.startswith("_") and name != "In")
         }
         return cls(**values)
+
+
+def _notebook() -> Any:
+    """The notebook's kernel (IPython's shell) that this runs in; None where there is none."""
+    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+
+
+def _set_in(cell: str) -> list[str]:
+    """What a cell sets, if it does nothing but set names to plain values.
+
+    Examples
+    --------
+    >>> _set_in("lr = {'a': 1}\\nopen = float('nan')"), _set_in("config = RunConfig(lr=lr)")
+    (['lr', 'open'], [])
+    """
+    try:
+        lines = ast.parse(cell).body
+    except SyntaxError:
+        return []
+    assigned = [line for line in lines if isinstance(line, ast.Assign)]
+    used = [n.id for line in assigned for n in ast.walk(line.value) if isinstance(n, ast.Name)]
+    if len(assigned) < len(lines) or set(used) - {"float"}:
+        return []
+    return [ast.unparse(target) for line in assigned for target in line.targets]
 
 
 class Resolved(Parameters, ABC):
@@ -256,7 +298,7 @@ def _sentence(error: dict[str, Any]) -> str:
     if kind == "missing":
         return f"{name} is required"
     if kind == "literal_error":
-        return f"{name} {value!r} is unknown: choose {context['expected']}"
+        return f"{name} {value!r:.80} is unknown: choose {context['expected']}"
     wanted = {
         "int_type": "a whole number",
         "int_parsing": "a whole number",
@@ -270,4 +312,4 @@ def _sentence(error: dict[str, Any]) -> str:
         "less_than": f"less than {context.get('lt')}",
         "less_than_equal": f"at most {context.get('le')}",
     }.get(kind)
-    return f"{name} must be {wanted}, not {value!r}" if wanted else f"{name}: {error['msg']} (got {value!r})"
+    return f"{name} must be {wanted}, not {value!r:.80}" if wanted else f"{name}: {error['msg']} (got {value!r:.80})"

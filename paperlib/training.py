@@ -717,8 +717,8 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
     A finished run returns its record at once.  An interrupted one goes on from its checkpoint: one per epoch, one every
     five minutes, and one when this process gets Ctrl-C or SIGTERM.  (On CUDA epochs can be short: there is no more than
     one in twenty seconds.)  It ends with the same weights and tables, bit for bit, as if it had never been interrupted,
-    on the same device with the same number of threads.  A loss, a gradient or an evaluation that is not finite ends a run with status
-    ``"diverged"``, the epoch, and the block where it began.
+    on the same device with the same number of threads.  A loss, a gradient or an evaluation that is not finite ends a
+    run with status ``"diverged"``, the epoch, and the block where it began.
 
     Parameters
     ----------

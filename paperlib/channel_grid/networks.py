@@ -60,8 +60,7 @@ def check_variant(name: str) -> str:
     ValueError
         It is not.
     """
-    if name not in VARIANTS:
-        raise ValueError(f"variant {name!r} is unknown: choose from {', '.join(VARIANTS)}")
+    one_of("variant", name, VARIANTS)
     return name
 
 
