@@ -79,6 +79,8 @@ def run(parameters: dict[str, Any], out: Path) -> int:
         )
     began = time.monotonic()
     _announce(config)
+    if not (config.folder() / records.Record.FILE).exists():
+        config.check_memory()  # before anything is downloaded
     cifar.load(config.dataset, config.source)
 
     out.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from paperlib import _checks
 from paperlib.errors import CheckpointError
 from paperlib.store import files
 
@@ -46,6 +47,8 @@ def read(folder: Path, device: torch.device | str) -> dict[str, Any] | None:
     CheckpointError
         The file cannot be read, is damaged, or is something else.
     """
+    folder = _checks.path("folder", folder)
+    _checks.instance("device", device, (str, torch.device), "a device or its name")
     path = folder / FILE
     try:
         raw = path.read_bytes()

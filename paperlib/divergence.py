@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paperlib import _checks
 from paperlib.initial import kept_buffers
 from paperlib.models import Network
 from paperlib.probes import GradientNorms
@@ -44,6 +45,12 @@ def first_bad_block(
     >>> first_bad_block(model, lambda: model(torch.ones(2, 3, 8, 8)))
     'stage2_block1'
     """
+    _checks.instance("model", model, Network, "a paperlib.models.Network")
+    _checks.function("forward", forward)
+    if probe is not None:
+        _checks.instance("probe", probe, GradientNorms, "a GradientNorms")
+    if world is not None:
+        _checks.instance("world", world, World, "a paperlib.processes.World")
     return _first_bad_activation(model, forward, world or World()) or _first_bad_gradient(model, probe) or "unknown"
 
 
@@ -60,6 +67,7 @@ def first_bad_buffer(model: nn.Module) -> str | None:
     >>> first_bad_buffer(model)
     'bn.running_var'
     """
+    _checks.module("model", model)
     buffers = dict(model.named_buffers())
     finite = torch.stack([torch.isfinite(buffer).all() for buffer in buffers.values()]).tolist() if buffers else []
     bad = next((name for name, ok in zip(buffers, finite, strict=True) if not ok), None)

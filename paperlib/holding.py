@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from paperlib import _checks
 from paperlib._checks import one_of, whole_number
 from paperlib._selection import by_reason, found, named
 from paperlib.errors import ProjectionError
 from paperlib.machine import aside
 from paperlib.normalised import normalised
 from paperlib.polar import Method
-from paperlib.projection import delta_orthogonal, project, project_unchecked, spread, stalls, target
+from paperlib.projection import MOST_PASSES, delta_orthogonal, project, project_unchecked, spread, stalls, target
 from paperlib.trunk import TrunkConv, unwrap
 
 Start = Literal["projected", "delta-orthogonal"]
@@ -76,7 +77,7 @@ class Exact:
 
     def __init__(self, method: Method | None = None, passes: int = 1) -> None:
         self.method = method if method is None else one_of("method", method, get_args(Method))
-        self.passes = whole_number("passes", passes)
+        self.passes = whole_number("passes", passes, most=MOST_PASSES)
 
     def __call__(self, weight: Tensor, size: tuple[int, int], stride: int, relu: bool) -> tuple[Tensor, Tensor]:
         return project_unchecked(weight, size, stride, relu, self.passes, self.method, "small")
@@ -148,7 +149,8 @@ def _scales(scale: Any, names: list[str]) -> tuple[float, ...]:
     numbers = [x for x in found if isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < math.inf]
     if len(numbers) != len(names) or len(found) != len(names):
         raise ValueError(
-            f"scale must be a number above 0, or one for each of the {len(names)} held convolutions, not {scale!r:.80}"
+            f"scale must be a number above 0, or one for each of the {len(names)} held convolutions, "
+            f"not {_checks.shown(scale)}"
         )
     return tuple(map(float, numbers))
 
@@ -267,12 +269,10 @@ class NormPreserving:
         self.projector: Projector = projector or Exact(method, passes)
         if isinstance(projector, type) or not (callable(self.projector) and hasattr(self.projector, "due")):
             raise ValueError(
-                f"projector must be an object such as Exact() or published.Projector(), not {projector!r:.80}"
+                f"projector must be an object such as Exact() or published.Projector(), not {_checks.shown(projector)}"
             )
-        self.relu = relu
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-        self.model = unwrap(model)
+        self.relu = _checks.flag("relu", relu)
+        self.model = unwrap(_checks.module("model", model))
         items, self.passed_over = found(self.model, convs, example)
         self.convs = [named(self.model, item) for item in items]
         if start != "delta-orthogonal" and isinstance(self.projector, Exact):

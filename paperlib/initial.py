@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paperlib import _checks
 from paperlib.models import Network
 from paperlib.probes import GradientNorms
 from paperlib.processes import World
@@ -97,6 +98,11 @@ def initial_ratios(
     >>> [row["steps"] for row in rows], rows[0]["variance"] > 0
     ([2, 2, 2], True)
     """
+    _checks.instance("model", model, Network, "a paperlib.models.Network")
+    _checks.function("loss", loss)
+    _checks.instance("batches", batches, Iterable, "a list of batches")  # type: ignore[type-abstract]
+    if world is not None:
+        _checks.instance("world", world, World, "a paperlib.processes.World")
     world = world or World()
     variances = _Variances(model, world)
     with kept_buffers(model):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import hashlib
+import itertools
 import json
 import math
 import operator
@@ -16,13 +17,14 @@ import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
+from paperlib._checks import shown
 from paperlib.errors import ConfigError
 from paperlib.sources import Source
 from paperlib.store.places import runs_root
@@ -31,13 +33,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 PRESET_VARIABLE = "PAPERLIB_PRESET"
+MOST_ITEMS = 10_000  # of a list of channels, of stages or of seeds
 Preset = Literal["smoke", "desk", "paper"]
 
 # -- the types of parameters -------------------------------------------------------------------------------------
-Count = Annotated[int, Field(strict=True, ge=1)]
-Rate = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+Rate = Annotated[float, Field(strict=True, ge=0, le=1e38, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
-Lr = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Lr = Annotated[float, Field(strict=True, gt=0, le=1e38, allow_inf_nan=False)]  # float32 ends there
 Momentum = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 Channel = Annotated[int, Field(strict=True, ge=1, le=4096)]
@@ -52,20 +55,20 @@ def words(value: Any) -> Any:
 
 def _numbers(value: Any, info: ValidationInfo) -> tuple[int, ...]:
     found = words(value)
-    found = list(found) if isinstance(found, Iterable) and not isinstance(found, Mapping) else []
-    wrong = ValueError(f"{info.field_name} must be a list of whole numbers, such as '2 4 8', not {value!r:.80}")
+    found = list(itertools.islice(found, MOST_ITEMS)) if isinstance(found, list | tuple | range | Iterator) else []
+    wrong = ValueError(f"{info.field_name} must be a list of whole numbers, such as '2 4 8', not {shown(value)}")
     try:
         numbers = [int(word) if isinstance(word, str) else operator.index(word) for word in found]
     except (ValueError, TypeError):
         raise wrong from None
-    if not numbers or any(isinstance(word, bool) for word in found):
+    if not numbers or len(numbers) == MOST_ITEMS or any(isinstance(word, bool) for word in found):
         raise wrong
     return tuple(sorted(set(numbers)))
 
 
 # Lists of numbers, sorted and each once; also as text, which is all that a command line has.
 Channels = Annotated[tuple[Channel, ...], BeforeValidator(_numbers)]
-Stages = Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], BeforeValidator(_numbers)]
+Stages = Annotated[tuple[Annotated[int, Field(strict=True, ge=0, le=10_000_000)], ...], BeforeValidator(_numbers)]
 Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_numbers)]
 
 
@@ -73,11 +76,11 @@ def _factors(value: Any, info: ValidationInfo) -> float | tuple[float, ...]:
     found = value.replace(",", " ").split() if isinstance(value, str) else value
     found = list(found) if isinstance(found, list | tuple) else [found]
     wrong = ValueError(
-        f"{info.field_name} must be one number above 0, or three, such as 0.5 or '0.5 1 1', not {value!r:.80}"
+        f"{info.field_name} must be one number above 0, or three, such as 0.5 or '0.5 1 1', not {shown(value)}"
     )
     try:
         numbers = [math.nan if isinstance(word, bool) else float(word) for word in found]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RuntimeError):
         raise wrong from None
     if len(numbers) not in (1, 3) or not all(0 < number < math.inf for number in numbers):
         raise wrong
@@ -113,7 +116,7 @@ class Parameters(BaseModel):
             It is something else.
         """
         if not isinstance(value, cls):
-            raise ConfigError(f"a {cls.__name__} is needed, not {value!r:.80}: write {cls.__name__}(name=value, ...)")
+            raise ConfigError(f"a {cls.__name__} is needed, not {shown(value)}: write {cls.__name__}(name=value, ...)")
         return value
 
     @classmethod
@@ -235,7 +238,7 @@ class Resolved(Parameters, ABC):
     def differences(self, found: Mapping[str, Any]) -> str:
         """In which parameters those ``found`` somewhere differ from these, for a sentence."""
         mine = self.model_dump()
-        other = [f"{name} {value!r} instead of {mine.get(name)!r}" for name, value in found.items()
+        other = [f"{name} {shown(value)} instead of {mine.get(name)!r}" for name, value in found.items()
                  if value != mine.get(name)]  # fmt: skip
         return ", ".join(other) or "made by another paperlib"
 
@@ -271,11 +274,13 @@ def resolve_device(name: str) -> str:
     ConfigError
         The device is unknown or not there.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, not {shown(name)}")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise ConfigError(f"device {name!r} is unknown: use auto, cpu, cuda or cuda:N")
+        raise ConfigError(f"device {shown(name)} is unknown: use auto, cpu, cuda or cuda:N")
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:
@@ -298,7 +303,7 @@ def _sentence(error: dict[str, Any]) -> str:
     if kind == "missing":
         return f"{name} is required"
     if kind == "literal_error":
-        return f"{name} {value!r:.80} is unknown: choose {context['expected']}"
+        return f"{name} {shown(value)} is unknown: choose {context['expected']}"
     wanted = {
         "int_type": "a whole number",
         "int_parsing": "a whole number",
@@ -312,4 +317,4 @@ def _sentence(error: dict[str, Any]) -> str:
         "less_than": f"less than {context.get('lt')}",
         "less_than_equal": f"at most {context.get('le')}",
     }.get(kind)
-    return f"{name} must be {wanted}, not {value!r:.80}" if wanted else f"{name}: {error['msg']} (got {value!r:.80})"
+    return f"{name} must be {wanted}, not {shown(value)}" if wanted else f"{name}: {error['msg']} (got {shown(value)})"

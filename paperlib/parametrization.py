@@ -47,6 +47,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+from paperlib import _checks
 from paperlib._checks import conv_weight
 from paperlib.geometry import has_own_forward
 from paperlib.projection import target
@@ -273,8 +274,7 @@ def orthogonal(layer: nn.Conv2d, name: str = "weight", relu: bool = False, scale
     [1.0, 1.0]
     """
     weight = getattr(_convolution(layer, name), name)
-    if not isinstance(scale, int | float) or isinstance(scale, bool) or not 0 < scale < math.inf:
-        raise ValueError(f"scale must be a number above 0, not {scale!r:.80}")
+    scale = _checks.number("scale", scale, above=0)
     shape = (weight.shape[0] // layer.groups, *weight.shape[1:])
     sigma = scale * target(shape, layer.stride[0], relu)
     kernel = _NormPreservingKernel(weight, layer.groups, layer.stride[0], sigma)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from paperlib import _checks
 from paperlib.config import ResolvedRun
 from paperlib.store import Stored
 
@@ -188,6 +189,7 @@ def save(record: Record, folder: str | Path) -> Path:
     RecordError
         The folder cannot be written; an earlier record in it is left whole.
     """
+    _checks.instance("record", record, Record, "a Record")
     return record.save(folder)
 
 

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paperlib import augmentation, checkpoints, cifar, fused, models, published
+from paperlib import _checks, augmentation, checkpoints, cifar, fused, models, published
 from paperlib.captured import READ_EVERY, Captured, CapturedEvaluation, Parts
 from paperlib.config import ResolvedRun, RunConfig
 from paperlib.divergence import first_bad_block, first_bad_buffer
@@ -207,6 +207,8 @@ def benchmark_step(
     >>> step() > 0
     True
     """
+    _checks.images("images", images)
+    _checks.labels("labels", labels)
     values = {"arch": arch, "depth": depth, "device": device, "precision": precision, "memory_format": memory_format}
     return BenchmarkStep(RunConfig(**values, checkpoint_activations=False).resolve(), images, labels)
 
@@ -695,6 +697,7 @@ def trained_network(record: Record) -> models.Network:
     >>> len(trained_network(record).blocks)
     3
     """
+    _checks.instance("record", record, Record, "a Record")
     folder = record.folder or Path()
     content = checkpoints.read(folder, "cpu")
     if content is None:
@@ -793,6 +796,12 @@ def train_together(
     >>> [record.config.seed for record in train_together(configs, root=tempfile.mkdtemp(), quiet=True)]
     [0, 1]
     """
+    _checks.flag("quiet", quiet)
+    configs = _checks.items("configs", configs, "RunConfigs")
+    if root is not None:
+        root = _checks.path("root", root)
+    if world is not None:
+        _checks.instance("world", world, World, "a paperlib.processes.World")
     world = world or ALONE
     resolved = [RunConfig.checked(config).resolve() for config in configs]
     folders = [config.folder(root) for config in resolved]
@@ -800,6 +809,8 @@ def train_together(
     records = [_finished(folder, config, world) for folder, config in zip(folders, resolved, strict=True)]
     if all(records):
         return [record for record in records if record]
+    for config in resolved:
+        config.check_memory()
     # Now: within the settings this machine would choose the runs' own threads.
     commands = [config.command() for config in resolved]
     first, interrupts = resolved[0], Interrupts()

@@ -42,6 +42,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map
 
+from paperlib import _checks
 from paperlib._paths import Paths, topological
 
 
@@ -172,6 +173,7 @@ def explain_trunk(model: nn.Module, example: Tensor | tuple[Any, ...] | Mapping[
     layer2.0.downsample.0: True, every path with the fewest convolutions goes through it
     fc: True, no path leads around it
     """
+    _checks.module("model", model)
     model = unwrap(model)
     if lazy := [name for name, p in (*model.named_parameters(), *model.named_buffers()) if is_lazy(p)]:
         raise ValueError(f"{type(model).__name__} has lazy layers without weights ({lazy[0]}): run it on a batch first")

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paperlib._checks import one_of
 from paperlib.errors import ConfigError
 from paperlib.projection import default_method, delta_orthogonal, project_unchecked, target
 

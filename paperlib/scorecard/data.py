@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from paperlib import claims
+from paperlib import _checks, claims
 from paperlib.claims import Finding
 from paperlib.claims.cards import CARDS, GROUPS
 from paperlib.claims.claim import UNTESTED
@@ -280,6 +280,7 @@ def read(path: str | Path) -> Scorecard:
     RecordError
         It is missing, or is no scorecard of this version.
     """
+    path = _checks.path("path", path)
     try:
         return Scorecard.model_validate_json(Path(path).read_bytes())
     except OSError as e:

@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from paperlib._checks import whole_number
+from paperlib import _checks
+from paperlib._checks import one_of, whole_number
 from paperlib.theorems.norm_change import lower_bound
 from paperlib.theorems.rotations import RotationStretch
 
@@ -50,8 +51,8 @@ def linear_factors(R: Tensor, L: int) -> Tensor:
     True
     """
     whole_number("L", L, unit="block")
-    R = torch.as_tensor(R)
     powers = RotationStretch(R)
+    _checks.fits("L", L, *R.shape)
     before = powers.rotation(torch.arange(L, dtype=torch.float64) / L)
     step = powers.rotation(1 / L)
     stretch = before @ powers.stretch(1 / L, minus_identity=True) @ before.mT
@@ -68,6 +69,9 @@ def linear_factors(R: Tensor, L: int) -> Tensor:
 
 def compose(factors: Iterable[Tensor]) -> Tensor:
     """(I + A_L) ⋯ (I + A_1), the first layer first; ``ValueError`` if there are no factors."""
+    factors = _checks.items("factors", factors, "square matrices") if not isinstance(factors, Tensor) else factors
+    for factor in factors:
+        _checks.matrices("factors", factor, square=True)
     product = None
     for A in factors:
         product = A + torch.eye(len(A), dtype=A.dtype, device=A.device) if product is None else product + A @ product
@@ -109,10 +113,9 @@ def theorem2_bound(R: Tensor, L: int, form: Literal["sharp", "published"] = "sha
     """
     whole_number("L", L, unit="block")
     powers = RotationStretch(R)
+    one_of("form", form, ("sharp", "published"))
     if form == "sharp":
         return powers.distance_bound(1 / L)
-    if form != "published":
-        raise ValueError(f"form must be 'sharp' or 'published', not {form!r}")
     if L < 3 * powers.gamma:
         raise ValueError(
             f"the published bound is for L >= 3γ = {3 * powers.gamma:.2f}, and L is {L}: use more blocks, or the sharp "
