@@ -130,7 +130,7 @@ def number(
         and (below is None or found < below)
     )
     if not right:
-        words = (("of at least", least), ("above", above), ("of at most", most), ("below", below))
+        words = (("at least", least), ("above", above), ("at most", most), ("below", below))
         limits = " and ".join(f"{word} {limit:g}" for word, limit in words if limit is not None)
         raise ValueError(f"{name} must be a {'number ' + limits if limits else 'finite number'}, not {shown(value)}")
     return found
@@ -199,7 +199,7 @@ def generator(name: str, value: Any) -> torch.Generator:
 
 def floating(name: str, value: Any) -> torch.dtype:
     """``value``, if it is a type of real numbers, of 16 bits or more."""
-    if value not in REAL:
+    if not isinstance(value, torch.dtype) or value not in REAL:
         raise ValueError(f"{name} must be a floating-point type such as torch.float32, not {shown(value)}")
     return value
 
@@ -228,8 +228,13 @@ def labels(name: str, value: Any) -> Tensor:
     return stored(name, value)
 
 
-def matrices(name: str, value: Any, square: bool = False) -> Tensor:
-    """``value``, if it is a batch of real or complex matrices ``(..., p, q)``, none of them empty."""
+def matrices(name: str, value: Any, square: bool = False, precise: bool = False) -> Tensor:
+    """``value``, if it is a batch of real or complex matrices ``(..., p, q)``, none of them empty.
+
+    ``precise`` asks for 32 or 64 bits, as torch's decompositions do.
+    """
+    if precise and isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(f"{name} must be in float32 or float64, not {value.dtype}: convert it first")
     shape = "(..., N, N)" if square else "(..., p, q)"
     if isinstance(value, Tensor) and value.is_complex() and value.dtype != torch.complex32 and value.ndim >= 2:
         return stored(name, value)

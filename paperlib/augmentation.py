@@ -123,7 +123,7 @@ def apply_augmentation(images: Tensor, flip: Tensor, shift: Tensor) -> Tensor:
     """
     for name, value in (("images", images), ("flip", flip), ("shift", shift)):
         _checks.stored(name, _checks.instance(name, value, Tensor, "a torch.Tensor"))
-    n = len(images)
+    n = len(images) if images.ndim else 0
     if images.ndim != 4 or flip.shape != (n,) or shift.shape != (n, 2):
         raise ValueError(
             "images (N, C, H, W) need flip (N,) and shift (N, 2), "

@@ -49,6 +49,10 @@ def read(folder: Path, device: torch.device | str) -> dict[str, Any] | None:
     """
     folder = _checks.path("folder", folder)
     _checks.instance("device", device, (str, torch.device), "a device or its name")
+    try:
+        device = torch.device(device)
+    except RuntimeError:  # which, from torch.load, would look like that of a damaged file
+        raise ValueError(f"device {_checks.shown(device)} is unknown: use cpu, cuda or cuda:N") from None
     path = folder / FILE
     try:
         raw = path.read_bytes()

@@ -211,7 +211,7 @@ def load(name: Name, source: Source = "auto", root: str | os.PathLike[str] | Non
 
 def data_folder(root: str | os.PathLike[str] | None = None) -> Path:
     """The folder of the cached data sets: ``root``, else ``PAPERLIB_DATA``, else the user's cache folder."""
-    if root is not None and root != "":
+    if root is not None and not (isinstance(root, str) and not root):
         root = _checks.path("root", root)
     chosen = root or os.environ.get("PAPERLIB_DATA") or platformdirs.user_cache_dir("paperlib", appauthor=False)
     return Path(chosen).expanduser().absolute()

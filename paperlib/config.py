@@ -214,8 +214,8 @@ class ResolvedRun(RunConfig, Resolved):
         if (need := self.least_memory()) > have:
             more = "" if self.checkpoint_activations else ", or checkpoint_activations True"
             raise ConfigError(
-                f"depth {self.depth} with batch_size {self.batch_size} needs at least {need / 1e9:.1f} GB of memory, and "
-                f"there are {have / 1e9:.1f} GB here: take a smaller batch_size or depth{more}"
+                f"depth {self.depth} with batch_size {self.batch_size} needs at least {need / 1e9:.1f} GB of memory, "
+                f"and there are {have / 1e9:.1f} GB here: take a smaller batch_size or depth{more}"
             )
 
     def factors(self) -> tuple[float, float, float]:

@@ -93,6 +93,8 @@ def _first_bad_activation(model: Network, forward: Callable[[], Any], world: Wor
     finally:
         for hook in hooks:
             hook.remove()
+    if not bad:
+        raise ValueError("forward must call the model: none of its parts was run")
     found = world.largest(*torch.stack(list(bad.values())).int().tolist())
     return next((name for name, is_bad in zip(bad, found, strict=True) if is_bad), None)
 

@@ -21,6 +21,7 @@ from paperlib import _checks
 from paperlib._checks import conv_weight, finite
 from paperlib.projection import rank
 from paperlib.spectrum import half_weights, polyphase, transfer_matrices
+from paperlib.trunk import outputs_on
 
 
 @torch.no_grad()
@@ -215,7 +216,10 @@ def output_gradients(model: nn.Module, images: Tensor, labels: Tensor, names: It
     hooks = [modules[name].register_forward_hook(watch(name)) for name in names]
     try:
         with torch.enable_grad():
-            F.cross_entropy(model(images.detach().requires_grad_()), labels).backward()
+            outputs = outputs_on(model, (images.detach().requires_grad_(),), {}, [images], "images")
+            if len(outputs) != len(labels) or not bool(((labels >= 0) & (labels < outputs.shape[-1])).all()):
+                raise ValueError(f"labels must be {len(outputs)} of the {outputs.shape[-1]} classes of the model")
+            F.cross_entropy(outputs, labels).backward()
     finally:
         for hook in hooks:
             hook.remove()

@@ -8,7 +8,6 @@ one is :class:`paperlib.published.Projector`.
 from __future__ import annotations
 
 import copy
-import math
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -143,10 +142,13 @@ class _Failures:
         )
 
 
+LARGEST_SCALE = 1e30  # times the target: a kernel is in float32, whose numbers end at 3e38
+
+
 def _scales(scale: Any, names: list[str]) -> tuple[float, ...]:
     """One factor for each held kernel; ValueError for what is no such factor, or for another number of them."""
     found = tuple(scale) if isinstance(scale, list | tuple) else (scale,) * len(names)
-    numbers = [x for x in found if isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < math.inf]
+    numbers = [x for x in found if isinstance(x, int | float) and not isinstance(x, bool) and 0 < x <= LARGEST_SCALE]
     if len(numbers) != len(names) or len(found) != len(names):
         raise ValueError(
             f"scale must be a number above 0, or one for each of the {len(names)} held convolutions, "
@@ -266,11 +268,13 @@ class NormPreserving:
         self.every = whole_number("every", every, unit="step")
         if projector is not None and (method is not None or passes != 1):
             raise ValueError("give either a projector or its method and passes, not both")
-        self.projector: Projector = projector or Exact(method, passes)
+        self.projector: Projector = Exact(method, passes) if projector is None else projector
         if isinstance(projector, type) or not (callable(self.projector) and hasattr(self.projector, "due")):
             raise ValueError(
                 f"projector must be an object such as Exact() or published.Projector(), not {_checks.shown(projector)}"
             )
+        if start is not None:
+            one_of("start", start, get_args(Start))
         self.relu = _checks.flag("relu", relu)
         self.model = unwrap(_checks.module("model", model))
         items, self.passed_over = found(self.model, convs, example)
@@ -296,7 +300,7 @@ class NormPreserving:
         if self.normalised:
             warnings.warn(self._cancelled(), stacklevel=2)
         if start is not None:
-            self._start(one_of("start", start, get_args(Start)))
+            self._start(start)
 
     def _leave_out_stalled(self, start: Start | None, searched: bool) -> None:
         """Pass over the convolutions whose projections stall where they are; refuse them if they were asked for."""

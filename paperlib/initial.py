@@ -100,7 +100,8 @@ def initial_ratios(
     """
     _checks.instance("model", model, Network, "a paperlib.models.Network")
     _checks.function("loss", loss)
-    _checks.instance("batches", batches, Iterable, "a list of batches")  # type: ignore[type-abstract]
+    if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
+        raise TypeError(f"batches must be a list of pairs of images and labels, not {_checks.shown(batches)}")
     if world is not None:
         _checks.instance("world", world, World, "a paperlib.processes.World")
     world = world or World()
@@ -108,7 +109,10 @@ def initial_ratios(
     with kept_buffers(model):
         try:
             with GradientNorms(model, combine=world.norms) as probe:
-                for images, labels in batches:
+                for batch in batches:
+                    if not isinstance(batch, tuple | list) or len(batch) != 2:
+                        raise ValueError(f"batches must hold pairs of images and labels, not {_checks.shown(batch)}")
+                    images, labels = batch
                     loss(images, labels).backward()
                     model.zero_grad(set_to_none=True)
         finally:

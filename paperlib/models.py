@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.checkpoint import checkpoint
 
 from paperlib import _checks, fused
@@ -342,7 +343,8 @@ def initialise(model: nn.Module) -> None:
 
 def parameter_count(model: nn.Module) -> int:
     """The number of trainable parameters."""
-    _checks.module("model", model)
+    if any(map(is_lazy, _checks.module("model", model).parameters())):
+        raise ValueError("model has lazy layers without weights: run it on a batch first")
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 

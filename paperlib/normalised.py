@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from paperlib import _checks
-from paperlib.trunk import model_inputs, output_tensors, quietly
+from paperlib.trunk import model_inputs, output_tensors, outputs_on, quietly
 
 # How autograd's nodes of torch's normalisations are called, and those of operations that only arrange the numbers anew.
 NORMALISATIONS = ("NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm", "NativeGroupNorm", "NativeLayerNorm")
@@ -66,8 +66,8 @@ def normalised(model: nn.Module, convs: Iterable[tuple[str, nn.Module]], example
     hooks = [conv.register_forward_hook(remember(name)) for name, conv in convs]
     try:
         with quietly(model):
-            args, kwargs, _ = model_inputs(example)
-            results = list(output_tensors(model(*args, **kwargs)))
+            args, kwargs, images = model_inputs(example)
+            results = list(output_tensors(outputs_on(model, args, kwargs, images)))
     finally:
         for hook in hooks:
             hook.remove()

@@ -80,7 +80,7 @@ def check(claim: str, preset: str | None = None, seeds: int | None = None) -> No
     if not isinstance(claim, str) or claim not in CLAIMS:
         raise ConfigError(f"claim {_checks.shown(claim)} is not one of {', '.join(CLAIMS)}")
     presets = CLAIMS[claim].presets
-    if preset is not None and preset not in presets:
+    if preset is not None and (not isinstance(preset, str) or preset not in presets):
         why = "" if "paper" in presets else f": {claim} needs no GPU and no data"
         raise ConfigError(f"preset {_checks.shown(preset)} is not one of {', '.join(presets)}{why}")
     if seeds is not None:

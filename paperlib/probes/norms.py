@@ -34,7 +34,7 @@ def norm(x: Tensor) -> Tensor:
     tensor(5.)
     """
     _checks.instance("x", x, Tensor, "a torch.Tensor")
-    if x.layout != torch.strided or x.is_quantized or x.is_nested or not (x.is_floating_point() or x.is_complex()):
+    if x.layout != torch.strided or x.is_quantized or x.is_nested or not (x.dtype in _checks.REAL or x.is_complex()):
         raise ValueError(f"x must be an ordinary floating-point or complex tensor, not {_checks.shown(x)}")
     if x.is_complex():
         x = torch.view_as_real(x.resolve_conj())

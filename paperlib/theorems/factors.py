@@ -69,9 +69,11 @@ def linear_factors(R: Tensor, L: int) -> Tensor:
 
 def compose(factors: Iterable[Tensor]) -> Tensor:
     """(I + A_L) ⋯ (I + A_1), the first layer first; ``ValueError`` if there are no factors."""
-    factors = _checks.items("factors", factors, "square matrices") if not isinstance(factors, Tensor) else factors
+    is_batch = isinstance(factors, Tensor) and factors.ndim == 3
+    factors = factors if is_batch else _checks.items("factors", factors, "square matrices")
     for factor in factors:
-        _checks.matrices("factors", factor, square=True)
+        if _checks.real_tensor("factors", factor, "(n, n)", square=True).shape != factors[0].shape:
+            raise ValueError("factors must be matrices of one size")
     product = None
     for A in factors:
         product = A + torch.eye(len(A), dtype=A.dtype, device=A.device) if product is None else product + A @ product

@@ -132,8 +132,8 @@ def descend(
     _checks.finite(R, "R")
     _checks.finite(Sigma, "Sigma")
     _checks.fits("L", _checks.whole_number("L", L, unit="layer"), *R.shape)
-    _checks.number("rate", rate, above=0)
-    _checks.number("tolerance", tolerance, least=0)
+    rate = _checks.number("rate", rate, above=0)
+    tolerance = _checks.number("tolerance", tolerance, least=0)
     _checks.whole_number("steps", steps, least=0, most=MOST_STEPS)
     if start is not None and _checks.real_tensor("start", start, "(L, n, n)").shape != (L, *R.shape):
         raise ValueError(f"start must be of shape {(L, *R.shape)}, not {_checks.shown(start)}")

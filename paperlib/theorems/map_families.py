@@ -45,7 +45,7 @@ class Twist(SmoothMap):
     """
 
     def __init__(self, linear: Tensor, omega: float = 0.5):
-        _checks.number("omega", omega, least=-LARGEST, most=LARGEST)
+        omega = _checks.number("omega", omega, least=-LARGEST, most=LARGEST)
         n = _side(linear)
         if n % 2:
             raise ValueError(f"a twist needs an even dimension, not {n}: it turns planes")
@@ -117,7 +117,7 @@ class Monotone(SmoothMap):
         if features.dtype != linear.dtype:
             raise ValueError(f"features must be in the precision of linear, {linear.dtype}, not {features.dtype}")
         _checks.finite(features, "features")
-        _checks.number("epsilon", epsilon, least=0, most=LARGEST)  # below 0 the map would not be monotone
+        epsilon = _checks.number("epsilon", epsilon, least=0, most=LARGEST)  # below 0 the map would not be monotone
         self.dim, self.linear, self.features, self.epsilon = n, linear, features, epsilon
         values = torch.linalg.svdvals(linear)
         self._curvature = (
@@ -169,9 +169,9 @@ def linear_map(n: int, stretch: float, angle: float = 1.0, seed: int = 0) -> Ten
     (True, 0.7)
     """
     _checks.fits("n", _checks.whole_number("n", n), n)
-    _checks.number("stretch", stretch, least=-LARGEST_STRETCH, most=LARGEST_STRETCH)
-    _checks.number("angle", angle, least=0, most=math.pi)
-    _checks.seed("seed", seed)
+    stretch = _checks.number("stretch", stretch, least=-LARGEST_STRETCH, most=LARGEST_STRETCH)
+    angle = _checks.number("angle", angle, least=0, most=math.pi)
+    seed = _checks.seed("seed", seed)
     generator = torch.Generator().manual_seed(seed)
     axes = torch.linalg.qr(gaussian(n, n, seed=generator)).Q
     values = torch.linspace(-stretch, stretch, n, dtype=torch.float64).exp()
@@ -186,7 +186,7 @@ def features(n: int, m: int, norm: float = 1.7, seed: int = 0) -> Tensor:
     """A random matrix ``(m, n)``, float64, of the given spectral norm: the B of a :class:`Monotone` map."""
     _checks.fits("n", _checks.whole_number("n", n))
     _checks.fits("m", n, _checks.whole_number("m", m))
-    _checks.number("norm", norm, least=0, most=LARGEST)
+    norm = _checks.number("norm", norm, least=0, most=LARGEST)
     _checks.seed("seed", seed)
     matrix = gaussian(m, n, seed=seed)
     return norm * matrix / torch.linalg.matrix_norm(matrix, 2)

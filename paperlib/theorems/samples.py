@@ -19,7 +19,7 @@ def gaussian(*shape: int, seed: int | torch.Generator = 0) -> Tensor:
     """
     _checks.fits("shape", *(_checks.whole_number("shape", n, least=0) for n in shape))
     generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(_checks.seed("seed", seed))
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 def ball(n: int, points: int, seed: int = 0) -> Tensor:

@@ -32,8 +32,9 @@ CHECKED = {
 # Names that mean something to a kernel or to a notebook, before or after its parameters.
 NAMES = (
     "train", "open", "In", "Out", "_", "__", "__import__", "__name__", "exit", "quit", "get_ipython", "globals",
-    "print", "RunConfig", "make_network", "config", "records", "studies", "pd", "math", "float", "channel_grid", "dpeth",
-    "Lr", "_private", "lr_", "preset_", "model_fields", "self", "cls", "names", "shell", "namespace", "a.b", "In.x",
+    "print", "RunConfig", "make_network", "config", "records", "studies", "pd", "math", "float", "channel_grid",
+    "dpeth", "Lr", "_private", "lr_", "preset_", "model_fields", "self", "cls", "names", "shell", "namespace", "a.b",
+    "In.x",
 )  # fmt: skip
 VALUES = (5, 0.5, True, None, "x", [1], {}, {"a": 1}, [[{"a": None}]], float("nan"), float("inf"), "'\"\n# lr = 1")
 
