@@ -79,7 +79,7 @@ def whole_number(
 
 
 def _is_whole(value: Any, least: int = 1, most: float = math.inf) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and bool(least <= value <= most)  # type: ignore[operator]
+    return isinstance(value, Integral) and not isinstance(value, bool) and bool(value >= least and value <= most)  # type: ignore[operator]
 
 
 def shown(value: Any) -> str:
@@ -130,7 +130,7 @@ def number(
         and (below is None or found < below)
     )
     if not right:
-        words = (("at least", least), ("above", above), ("at most", most), ("below", below))
+        words = (("of at least", least), ("above", above), ("at most", most), ("below", below))
         limits = " and ".join(f"{word} {limit:g}" for word, limit in words if limit is not None)
         raise ValueError(f"{name} must be a {'number ' + limits if limits else 'finite number'}, not {shown(value)}")
     return found
@@ -176,7 +176,7 @@ def module(name: str, value: Any) -> nn.Module:
 
 def function(name: str, value: Any) -> Callable[..., Any]:
     """``value``, if it can be called."""
-    return instance(name, value, Callable, "a function")  # type: ignore[arg-type, return-value]
+    return instance(name, value, Callable, "a function")  # type: ignore[arg-type]
 
 
 def fits(name: str, *sides: int) -> None:
@@ -204,14 +204,14 @@ def floating(name: str, value: Any) -> torch.dtype:
     return value
 
 
-def positive(name: str, value: Any) -> Any:
-    """``value``, if it is a number above 0, or an array or a tensor of numbers."""
+def positive(name: str, value: Any, least: float | None = None) -> Any:
+    """``value``, if it is a number above 0 (or of at least ``least``), or an array or a tensor of numbers."""
     if isinstance(value, Tensor):
         return plain_tensor(name, value)
     kind = getattr(getattr(value, "dtype", None), "kind", None)
     if hasattr(value, "ndim") and kind in ("f", "i", "u"):
         return value
-    return number(name, value, above=0)
+    return number(name, value, least=least, above=0 if least is None else None)
 
 
 def images(name: str, value: Any) -> Tensor:
@@ -250,7 +250,7 @@ def path(name: str, value: Any) -> Path:
     Traceback (most recent call last):
     TypeError: folder must be a path, not 3
     """
-    found = instance(name, value, (str, os.PathLike), "a path")  # type: ignore[type-abstract]
+    found: Any = instance(name, value, (str, os.PathLike), "a path")
     text = os.fspath(found)
     if not isinstance(text, str) or "\0" in text or len(text) > LONGEST_PATH or not text:
         raise ValueError(f"{name} must be a path that can exist, not {shown(value)}")
@@ -378,7 +378,7 @@ def sides(size: Any, axes: int = 2, name: str = "size", of: str = "output") -> t
     if len(each) != axes or not all(map(_is_whole, each)):
         several = "its two sides (h, w)" if axes == 2 else f"a tuple of its {axes} side{'s' * (axes > 1)}"
         raise ValueError(f"{name} must be the side of the {of} or {several}, not {shown(size)}")
-    if math.prod(each) > LARGEST_MAP:
+    if math.prod(map(int, each)) > LARGEST_MAP:
         raise ValueError(f"{name} must be of at most {LARGEST_MAP:,} pixels in all, not {shown(size)}")
     return tuple(int(n) for n in each)
 

@@ -94,7 +94,7 @@ class RunConfig(Parameters):
     cuda_graphs: Flag = Field(True, description="on CUDA: replay whole steps (:mod:`paperlib.captured`)")
     deterministic: Flag = Field(True, description="use deterministic kernels only")
     threads: Threads | None = Field(None, description="CPU threads; torch's choice by default")
-    probe_every: Annotated[int, Field(strict=True, ge=0)] = Field(
+    probe_every: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] = Field(
         1, description="record gradient norms every so many steps; 0: never"
     )
     project_every: Count = Field(2, description="project every so many steps")

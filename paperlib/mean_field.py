@@ -108,5 +108,5 @@ def transition(variance: Number, widening: Number) -> Number:
     1.77
     """
     _checks.positive("variance", variance)
-    _checks.positive("widening", widening)
+    _checks.positive("widening", widening, least=0)
     return (4 * variance / (RHO**2 + widening)) ** 0.5

@@ -123,7 +123,7 @@ def target(weight_shape: tuple[int, ...], stride: int = 1, relu: bool = False) -
 def _shape(weight_shape: Any) -> tuple[int, int, int, int]:
     """``weight_shape``, if it is that of a convolution's kernel."""
     shape = tuple(weight_shape) if isinstance(weight_shape, tuple | list) else ()
-    if len(shape) != 4 or not all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in shape):
+    if len(shape) != 4 or not all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) >= 1 for n in shape):
         raise ValueError(f"a weight of shape {_checks.shown(weight_shape)} is no convolution: give (d, c, kh, kw)")
     if math.prod(shape) > MOST_ENTRIES:
         raise ValueError(f"a weight of shape {_checks.shown(weight_shape)} has more than {MOST_ENTRIES:,} entries")

@@ -70,7 +70,7 @@ def polyphase(weight: Tensor, stride: int | tuple[int, ...]) -> Tensor:
     >>> polyphase(torch.ones(8, 3, 3, 3), 2).shape, polyphase(torch.ones(8, 3, 4, 4), 4).shape
     (torch.Size([8, 12, 2, 2]), torch.Size([8, 48, 1, 1]))
     """
-    _checks.real_tensor("weight", weight, "(..., d, c, k)")
+    _checks.real_tensor("weight", weight, "(..., d, c)")
     d, c, *taps = weight.shape
     strides = each_axis("stride", stride, len(taps))
     if all(s == 1 for s in strides):

@@ -51,7 +51,7 @@ def linear_factors(R: Tensor, L: int) -> Tensor:
     True
     """
     whole_number("L", L, unit="block")
-    powers = RotationStretch(R)
+    powers, R = RotationStretch(R), torch.as_tensor(R)
     _checks.fits("L", L, *R.shape)
     before = powers.rotation(torch.arange(L, dtype=torch.float64) / L)
     step = powers.rotation(1 / L)
@@ -70,12 +70,12 @@ def linear_factors(R: Tensor, L: int) -> Tensor:
 def compose(factors: Iterable[Tensor]) -> Tensor:
     """(I + A_L) ⋯ (I + A_1), the first layer first; ``ValueError`` if there are no factors."""
     is_batch = isinstance(factors, Tensor) and factors.ndim == 3
-    factors = factors if is_batch else _checks.items("factors", factors, "square matrices")
-    for factor in factors:
-        if _checks.real_tensor("factors", factor, "(n, n)", square=True).shape != factors[0].shape:
+    matrices = list(factors) if is_batch else _checks.items("factors", factors, "square matrices")
+    for matrix in matrices:
+        if _checks.real_tensor("factors", matrix, "(n, n)", square=True).shape != matrices[0].shape:
             raise ValueError("factors must be matrices of one size")
     product = None
-    for A in factors:
+    for A in matrices:
         product = A + torch.eye(len(A), dtype=A.dtype, device=A.device) if product is None else product + A @ product
     if product is None:
         raise ValueError("there are no factors to multiply")
@@ -132,4 +132,4 @@ def theorem2_delta(R: Tensor, L: int) -> float:
     :func:`linear_factors` attains it.  Raises ``ValueError`` as that function does.
     """
     RotationStretch(R)  # for what it refuses
-    return lower_bound(torch.as_tensor(R), L)
+    return lower_bound(torch.as_tensor(R).double(), L)

@@ -101,8 +101,10 @@ def quarter_turns(n: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 def _checked(matrix: Tensor) -> Tensor:
     """The matrix in float64 on the CPU; ``ValueError`` unless it is square, real and finite."""
-    if not isinstance(matrix, Tensor):
-        raise TypeError(f"the matrix must be a torch.Tensor, not {_checks.shown(matrix)}")
+    try:
+        matrix = torch.as_tensor(matrix)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"the matrix must be a tensor, or a list of its rows, not {_checks.shown(matrix)}") from None
     _checks.stored("the matrix", matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.numel():
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Every number has an upper bound, every flag is True or False, and a run that cannot fit is refused before it starts."""
+"""Numbers have upper bounds, flags are True or False, and a run that cannot fit into the memory does not start."""
 
 from __future__ import annotations
 
@@ -55,14 +55,19 @@ def test_a_number_without_bounds_has_one(said):
 @pytest.mark.parametrize("value", ["False", "True", "no", 0, 1, [], (True,), torch.tensor(True)], ids=repr)
 def test_a_flag_is_true_or_false(value):
     """A text such as "False" counts as true wherever Python is asked."""
-    tried = 0
-    for name, call in hostile.CALLS.items():
-        flags = [argument for argument, right in call.valid().items() if isinstance(right, bool)]
-        for flag in flags:
-            with pytest.raises(ValueError, match=f"{flag} must be True or False, not"):
-                call.function(**call.valid() | {flag: value})
-            tried += 1
-    assert tried >= 20, name
+    flags = [
+        (name, flag) for name, call in hostile.CALLS.items() for flag, v in call.valid().items() if isinstance(v, bool)
+    ]
+    wrong = []
+    for name, flag in flags:
+        call = hostile.CALLS[name]
+        try:
+            call.function(**call.valid() | {flag: value})
+        except ValueError as e:
+            if f"{flag} must be True or False, not" in str(e):
+                continue
+        wrong.append((name, flag))
+    assert wrong == [] and len(flags) >= 20
 
 
 def test_a_run_that_cannot_fit_is_refused_before_it_starts(tmp_path, monkeypatch, capsys):
@@ -85,6 +90,6 @@ def test_a_run_that_cannot_fit_is_refused_before_it_starts(tmp_path, monkeypatch
 def test_no_run_on_record_would_have_been_refused_where_it_was_made(tally):
     """The prediction is of the least that a run needs: what was measured is never less."""
     made = records.read_all(results_root())
-    over = [r.folder for r in made if r.config.least_memory() > 1.3 * r.peak_memory_bytes]
+    over = [r.folder for r in made if r.config.least_memory() > r.peak_memory_bytes]
     assert over == [] and len(made) > 100
     tally("the memory of a run on record was predicted", no_more_than_was_used=len(made))
