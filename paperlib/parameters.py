@@ -17,7 +17,7 @@ import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
@@ -55,13 +55,13 @@ def words(value: Any) -> Any:
 
 def _numbers(value: Any, info: ValidationInfo) -> tuple[int, ...]:
     found = words(value)
-    found = list(itertools.islice(found, MOST_ITEMS)) if isinstance(found, list | tuple | range | Iterator) else []
     wrong = ValueError(f"{info.field_name} must be a list of whole numbers, such as '2 4 8', not {shown(value)}")
     try:
+        found = [] if isinstance(found, Mapping) else list(itertools.islice(found, MOST_ITEMS + 1))
         numbers = [int(word) if isinstance(word, str) else operator.index(word) for word in found]
     except (ValueError, TypeError):
         raise wrong from None
-    if not numbers or len(numbers) == MOST_ITEMS or any(isinstance(word, bool) for word in found):
+    if not numbers or len(numbers) > MOST_ITEMS or any(isinstance(word, bool) for word in found):
         raise wrong
     return tuple(sorted(set(numbers)))
 
