@@ -185,7 +185,7 @@ def _convolution(layer: nn.Module, name: str) -> nn.Conv2d:
         raise ValueError(f"{name} is made anew before each call already: remove that parametrisation or pruning first")
     weight = layer._parameters.get(name)
     if weight is None:
-        raise ValueError(f"{type(layer).__name__} has no parameter {name!r}: its kernel is 'weight'")
+        raise ValueError(f"{type(layer).__name__} has no parameter {_checks.shown(name)}: its kernel is 'weight'")
     if is_lazy(weight):
         raise ValueError(f"{name} has no shape yet: run the lazy layer on a batch first")
     conv_weight(weight)

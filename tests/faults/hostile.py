@@ -387,7 +387,7 @@ CALLS: dict[str, Call] = {
     "descend": Call(
         linear_networks.descend,
         lambda: {"R": R(), "Sigma": R(), "L": 2, "rate": 0.01, "steps": 3, "start": None, "tolerance": 0.0},
-        RMAT,
+        RMAT | {"R": "matrix|rate"},
     ),
     "statistics": Call(linear_networks.statistics, lambda: {"x": torch.randn(9, 3), "y": torch.randn(9, 3)}),
     # -- data, records, claims
