@@ -8,6 +8,7 @@ they take tables that the library itself has made.
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import resource
@@ -581,6 +582,7 @@ def main(seed: int, number: int, only: str = "") -> None:
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    os.chdir(tempfile.mkdtemp())  # where files are written whose names are nonsense
     tiny_record()
     used = (
         int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if sys.platform == "linux" else 0
