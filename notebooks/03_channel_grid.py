@@ -64,13 +64,16 @@ workers = None
 stored = True
 
 # %% tags=["hide-input"]
+from paperlib import channel_grid, cifar, claims
+
+config = channel_grid.GridConfig.from_namespace().resolve()
+
 # %matplotlib inline
 import math
 
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from paperlib import channel_grid, cifar, claims
 from paperlib.figures import channel_grid as draw
 from paperlib.figures import interactive
 from paperlib.store import results_root
@@ -78,7 +81,6 @@ from paperlib.studies import channel_grid as studies
 from paperlib.studies.tables import fitted
 
 # %% tags=["hide-input"]
-config = channel_grid.GridConfig.from_namespace(globals()).resolve()
 TITLES = {v: kind.title for v, kind in channel_grid.VARIANTS.items()}
 CELL = ["c", "d"]
 

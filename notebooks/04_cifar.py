@@ -74,7 +74,7 @@ project_every = 2
 # %% tags=["hide-input"]
 from paperlib.training import RunConfig, make_network, train
 
-config = RunConfig.from_namespace(globals()).resolve()
+config = RunConfig.from_namespace().resolve()
 
 # %% tags=["hide-input"]
 # %matplotlib inline

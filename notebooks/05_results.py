@@ -46,6 +46,10 @@ preset = "desk"
 runs = None
 
 # %% tags=["hide-input"]
+from paperlib.studies import section4 as studies
+
+studies.Choice.from_namespace()
+
 # %matplotlib inline
 import pandas as pd
 from IPython.display import HTML, Markdown
@@ -64,7 +68,6 @@ from paperlib.studies import (
     interventions,
     sentences,
 )
-from paperlib.studies import section4 as studies
 from paperlib.studies.tables import fitted
 
 # %% tags=["hide-input"]

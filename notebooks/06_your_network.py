@@ -44,6 +44,10 @@ seeds = 3
 steps = 30
 
 # %% tags=["hide-input"]
+from paperlib.studies import your_network as studies
+
+studies.Choice.from_namespace()
+
 # %matplotlib inline
 import warnings
 
@@ -65,7 +69,6 @@ from paperlib import (
 )
 from paperlib.figures import your_network as draw
 from paperlib.spectrum import operator_norm_bound
-from paperlib.studies import your_network as studies
 from paperlib.studies.tables import fitted
 from paperlib.trunk import explain_trunk
 

@@ -5,15 +5,33 @@ For any other value it raises an error of one sentence that names the argument.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from numbers import Integral
-from typing import Any
+import math
+import os
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+_Kind = TypeVar("_Kind")
+REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+NUMBERS = (*REAL, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+LARGEST_STEP = 1024  # of a stride or a dilation: four times the largest that networks have
+MOST_NUMBERS = 2**27  # in one tensor: 1 GiB in float64, and a computation holds a few of them
+LONGEST_PATH = 4096  # characters, on Linux and on macOS
 
 
-def whole_number(name: str, value: Any, least: int = 1, unit: str = "", error: type[ValueError] = ValueError) -> int:
+MOST = 2**31 - 1
+"""No count of this library is larger, whatever it counts."""
+LARGEST_MAP = 2**24
+"""How many pixels a feature map may have: with more, few machines hold the matrices of all of its frequencies."""
+
+
+def whole_number(
+    name: str, value: Any, least: int = 1, unit: str = "", error: type[ValueError] = ValueError, most: int = MOST
+) -> int:
     """``value`` as an ``int``, if it is a whole number of at least ``least``.  True and False are no numbers.
 
     Parameters
@@ -28,6 +46,8 @@ def whole_number(name: str, value: Any, least: int = 1, unit: str = "", error: t
         What is counted, for the sentence: ``"step"``.
     error : type of ValueError
         What to raise.
+    most : int
+        The largest value that is accepted.
 
     Returns
     -------
@@ -46,14 +66,209 @@ def whole_number(name: str, value: Any, least: int = 1, unit: str = "", error: t
     >>> whole_number("every", 0, unit="step")
     Traceback (most recent call last):
     ValueError: every must be a whole number of at least 1 step, not 0
+    >>> whole_number("passes", 10**9, most=1000)
+    Traceback (most recent call last):
+    ValueError: passes must be a whole number of at most 1000, not 1000000000
     """
+    unit = f" {unit}" if unit else ""
     if not _is_whole(value, least):
-        raise error(f"{name} must be a whole number of at least {least}{' ' * bool(unit)}{unit}, not {value!r:.80}")
+        raise error(f"{name} must be a whole number of at least {least}{unit}, not {shown(value)}")
+    if value > most:
+        raise error(f"{name} must be a whole number of at most {most}{unit}, not {shown(value)}")
     return int(value)
 
 
-def _is_whole(value: Any, least: int = 1) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and bool(value >= least)  # type: ignore[operator]
+def _is_whole(value: Any, least: int = 1, most: float = math.inf) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and bool(value >= least and value <= most)  # type: ignore[operator]
+
+
+def shown(value: Any) -> str:
+    """``value`` in a sentence: its first 80 characters, or what it is where that says more.
+
+    Examples
+    --------
+    >>> shown(torch.ones(2, 3)), shown("x" * 100)[:10]
+    ('a tensor of shape (2, 3) and torch.float32', "'xxxxxxxxx")
+    """
+    if isinstance(value, Tensor):
+        return "a nested tensor" if value.is_nested else f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
+    if isinstance(value, type | torch.nn.Module):
+        return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    try:
+        return " ".join(f"{value!r:.80}".split())
+    except Exception:  # its own repr fails, as that of an int of more than 4,300 digits
+        return f"a {type(value).__name__} that cannot be shown"
+
+
+def number(
+    name: str,
+    value: Any,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> float:
+    """``value`` as a ``float``, if it is a finite real number in this range.  True and False are no numbers.
+
+    Examples
+    --------
+    >>> number("scale", 2, above=0)
+    2.0
+    >>> number("tolerance", 1.0, above=0, below=1)
+    Traceback (most recent call last):
+    ValueError: tolerance must be a number above 0 and below 1, not 1.0
+    """
+    try:
+        found = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        found = math.nan
+    right = (
+        math.isfinite(found)
+        and (least is None or found >= least)
+        and (most is None or found <= most)
+        and (above is None or found > above)
+        and (below is None or found < below)
+    )
+    if not right:
+        words = (("of at least", least), ("above", above), ("at most", most), ("below", below))
+        limits = " and ".join(f"{word} {limit:g}" for word, limit in words if limit is not None)
+        raise ValueError(f"{name} must be a {'number ' + limits if limits else 'finite number'}, not {shown(value)}")
+    return found
+
+
+def flag(name: str, value: Any) -> bool:
+    """``value``, if it is True or False; texts such as ``"False"``, which count as true, are refused.
+
+    Examples
+    --------
+    >>> flag("relu", "False")
+    Traceback (most recent call last):
+    ValueError: relu must be True or False, not 'False'
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, not {shown(value)}")
+    return value
+
+
+def seed(name: str, value: Any) -> int:
+    """``value``, if torch takes it as the seed of a generator."""
+    return whole_number(name, value, least=0, most=2**63 - 1)
+
+
+def instance(name: str, value: Any, kind: type[_Kind] | tuple[type[_Kind], ...], what: str) -> _Kind:
+    """``value``, if it is of that kind, which the sentence calls ``what``.
+
+    Examples
+    --------
+    >>> instance("model", torch.nn.Linear, torch.nn.Module, "a torch.nn.Module")
+    Traceback (most recent call last):
+    TypeError: model must be a torch.nn.Module, not the class Linear
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {what}, not {shown(value)}")
+    return value
+
+
+def module(name: str, value: Any) -> nn.Module:
+    """``value``, if it is a network or a layer."""
+    return instance(name, value, nn.Module, "a torch.nn.Module")
+
+
+def function(name: str, value: Any) -> Callable[..., Any]:
+    """``value``, if it can be called."""
+    return instance(name, value, Callable, "a function")  # type: ignore[arg-type]
+
+
+def fits(name: str, *sides: int) -> None:
+    """Raise ``ValueError`` if a tensor with these sides, as ``name`` asks for one, is too large.
+
+    Examples
+    --------
+    >>> fits("points", 10**6, 512)
+    Traceback (most recent call last):
+    ValueError: points asks for 512,000,000 numbers at once, more than 134,217,728: take less
+    """
+    if (numbers := math.prod(sides)) > MOST_NUMBERS:
+        raise ValueError(f"{name} asks for {numbers:,} numbers at once, more than {MOST_NUMBERS:,}: take less")
+
+
+def generator(name: str, value: Any) -> torch.Generator:
+    """``value``, if it is torch's own kind of generator."""
+    return instance(name, value, torch.Generator, "a torch.Generator")
+
+
+def floating(name: str, value: Any) -> torch.dtype:
+    """``value``, if it is a type of real numbers, of 16 bits or more."""
+    if not isinstance(value, torch.dtype) or value not in REAL:
+        raise ValueError(f"{name} must be a floating-point type such as torch.float32, not {shown(value)}")
+    return value
+
+
+def positive(name: str, value: Any, least: float | None = None) -> Any:
+    """``value``, if it is a number above 0 (or of at least ``least``), or an array or a tensor of numbers."""
+    if isinstance(value, Tensor):
+        return plain_tensor(name, value)
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    if hasattr(value, "ndim") and kind in ("f", "i", "u"):
+        return value
+    return number(name, value, least=least, above=0 if least is None else None)
+
+
+def images(name: str, value: Any) -> Tensor:
+    """``value``, if it is a batch ``(N, channels, H, W)`` of bytes or of real numbers."""
+    if isinstance(value, Tensor) and value.dtype == torch.uint8 and value.ndim == 4:
+        return stored(name, value)
+    return real_tensor(name, value, "(N, channels, H, W)")
+
+
+def labels(name: str, value: Any) -> Tensor:
+    """``value``, if it is a list of the numbers of classes, as a tensor ``(N,)``, int64."""
+    if not isinstance(value, Tensor) or value.dtype != torch.int64 or value.ndim != 1:
+        raise ValueError(f"{name} must be an int64 tensor of shape (N,), not {shown(value)}")
+    return stored(name, value)
+
+
+def matrices(name: str, value: Any, square: bool = False, precise: bool = False) -> Tensor:
+    """``value``, if it is a batch of real or complex matrices ``(..., p, q)``, none of them empty.
+
+    ``precise`` asks for 32 or 64 bits, as torch's decompositions do.
+    """
+    if precise and isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(f"{name} must be in float32 or float64, not {value.dtype}: convert it first")
+    shape = "(..., N, N)" if square else "(..., p, q)"
+    if isinstance(value, Tensor) and value.is_complex() and value.dtype != torch.complex32 and value.ndim >= 2:
+        return stored(name, value)
+    return real_tensor(name, value, shape, square)
+
+
+def path(name: str, value: Any) -> Path:
+    """``value`` as a path, if it can be one.
+
+    Examples
+    --------
+    >>> path("folder", 3)
+    Traceback (most recent call last):
+    TypeError: folder must be a path, not 3
+    """
+    found: Any = instance(name, value, (str, os.PathLike), "a path")
+    text = os.fspath(found)
+    if not isinstance(text, str) or "\0" in text or len(text) > LONGEST_PATH or not text:
+        raise ValueError(f"{name} must be a path that can exist, not {shown(value)}")
+    return Path(text)
+
+
+def items(name: str, value: Any, what: str) -> list[Any]:
+    """The items of ``value``, if it is no text and has items, which the sentence calls ``what``.
+
+    Examples
+    --------
+    >>> items("names", "conv1", "names of submodules")
+    Traceback (most recent call last):
+    TypeError: names must be a list of names of submodules, not 'conv1'
+    """
+    if isinstance(value, str | bytes | Tensor) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a list of {what}, not {shown(value)}")
+    return list(value)
 
 
 def one_of(name: str, value: Any, options: Iterable[str]) -> Any:
@@ -66,62 +281,85 @@ def one_of(name: str, value: Any, options: Iterable[str]) -> Any:
     ValueError: padding 'mirror' is unknown: choose one of circular, zeros
     """
     options = tuple(options)
-    if value not in options:
-        raise ValueError(f"{name} {value!r} is unknown: choose one of {', '.join(options)}")
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{name} {shown(value)} is unknown: choose one of {', '.join(options)}")
     return value
 
 
 def conv_weight(weight: Any) -> Tensor:
     """``weight``, if it is the real kernel ``(d, c, kh, kw)`` of a 2-D convolution."""
-    if not isinstance(weight, Tensor):
-        raise ValueError(
-            f"weight must be a real floating-point tensor of shape (d, c, kh, kw), not {type(weight).__name__}"
-        )
-    weight = plain_weight(weight)
-    if weight.ndim != 4:
-        raise ValueError(
-            "weight must be a real floating-point tensor of shape (d, c, kh, kw), not "
-            f"{weight.dtype} of {tuple(weight.shape)}"
-        )
-    return weight
+    return real_tensor("weight", weight, "(d, c, kh, kw)")
 
 
-_REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+def real_tensor(name: str, value: Any, shape: str, square: bool = False) -> Tensor:
+    """``value``, if it is a tensor of ordinary real numbers with as many axes as ``shape`` has.
 
-
-def plain_weight(weight: Tensor) -> Tensor:
-    """``weight``, if it is a tensor that is not empty, of ordinary real numbers that are here and stored one by one.
+    A ``shape`` that begins with an ellipsis, ``"(..., n, n)"``, may have more.
 
     Examples
     --------
-    >>> plain_weight(torch.ones(4, 4, device="meta"))
+    >>> real_tensor("gradient", torch.ones(3), "(N, d, h, w)")
     Traceback (most recent call last):
-    ValueError: weight is on the meta device: it has a shape but no numbers, so it has no singular values
+    ValueError: gradient must be a real floating-point tensor of shape (N, d, h, w), not torch.float32 of (3,)
     """
-    if weight.is_nested:
-        raise ValueError("weight is a nested tensor: give one convolution's weight")
-    if weight.is_quantized:
-        raise ValueError("weight is quantised: give its real numbers, weight.dequantize()")
-    if weight.layout != torch.strided:
-        raise ValueError(f"weight is stored as {weight.layout}: give it as an ordinary tensor, weight.to_dense()")
-    if weight.dtype not in _REAL:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} must be a real floating-point tensor of shape {shape}, not {type(value).__name__}")
+    value = plain_tensor(name, value)
+    axes, more = shape.strip("()").split(","), shape.startswith("(...")
+    number = len([axis for axis in axes if axis.strip()]) - more
+    right = value.ndim >= number if more else value.ndim == number
+    if not right or (square and value.shape[-1] != value.shape[-2]):
         raise ValueError(
-            f"weight must be a real floating-point tensor of 16, 32 or 64 bits, not {weight.dtype} of "
-            f"{tuple(weight.shape)}: convert it first"
+            f"{name} must be a real floating-point tensor of shape {shape}, not {value.dtype} of {tuple(value.shape)}"
         )
-    if weight.is_meta:
-        raise ValueError("weight is on the meta device: it has a shape but no numbers, so it has no singular values")
-    if not weight.numel():
-        raise ValueError(f"weight of shape {tuple(weight.shape)} is empty: it is no convolution")
-    if weight.is_inference() and not torch.is_inference_mode_enabled():
-        return weight.detach().clone()  # autograd refuses it, also where no gradient is asked for
-    return weight
+    return value
 
 
-def finite(weight: Tensor) -> Tensor:
+def plain_weight(weight: Tensor) -> Tensor:
+    """:func:`plain_tensor` for a convolution's weight."""
+    return plain_tensor("weight", weight)
+
+
+def stored(name: str, value: Tensor) -> Tensor:
+    """``value``, if it is a tensor whose numbers are here and stored one by one, and if there are any."""
+    if value.is_nested:
+        raise ValueError(f"{name} is a nested tensor: give one ordinary tensor")
+    if value.is_quantized:
+        raise ValueError(f"{name} is quantised: give its real numbers, {name}.dequantize()")
+    if value.layout != torch.strided:
+        raise ValueError(f"{name} is stored as {value.layout}: give it as an ordinary tensor, {name}.to_dense()")
+    if value.is_meta:
+        raise ValueError(f"{name} is on the meta device: it has a shape but no numbers, so nothing can be computed")
+    if not value.numel():
+        raise ValueError(f"{name} of shape {tuple(value.shape)} is empty: it holds no numbers")
+    return value
+
+
+def plain_tensor(name: str, value: Tensor) -> Tensor:
+    """``value``, if it is a tensor that is not empty, of ordinary real numbers that are here and stored one by one.
+
+    Examples
+    --------
+    >>> plain_tensor("weight", torch.ones(4, 4, device="meta"))
+    Traceback (most recent call last):
+    ValueError: weight is on the meta device: it has a shape but no numbers, so nothing can be computed
+    """
+    value = stored(name, value)
+    if value.dtype not in REAL:
+        raise ValueError(
+            f"{name} must be a real floating-point tensor of 16, 32 or 64 bits, not {value.dtype} of "
+            f"{tuple(value.shape)}: convert it first"
+        )
+    if value.is_inference() and not torch.is_inference_mode_enabled():
+        return value.detach().clone()  # autograd refuses it, also where no gradient is asked for
+    return value
+
+
+def finite(weight: Tensor, name: str = "") -> Tensor:
     """``weight``, if none of its entries is NaN or infinite."""
     if not bool(torch.isfinite(weight.detach()).all()):
-        raise ValueError("the kernel holds NaN or infinite values: it has no singular values")
+        what = f"{name} holds" if name else "the kernel holds"
+        raise ValueError(f"{what} NaN or infinite values" + ("" if name else ": it has no singular values"))
     return weight
 
 
@@ -139,7 +377,9 @@ def sides(size: Any, axes: int = 2, name: str = "size", of: str = "output") -> t
     each = (size,) * axes if isinstance(size, Integral) else tuple(size) if isinstance(size, tuple | list) else ()
     if len(each) != axes or not all(map(_is_whole, each)):
         several = "its two sides (h, w)" if axes == 2 else f"a tuple of its {axes} side{'s' * (axes > 1)}"
-        raise ValueError(f"{name} must be the side of the {of} or {several}, not {size!r}")
+        raise ValueError(f"{name} must be the side of the {of} or {several}, not {shown(size)}")
+    if math.prod(map(int, each)) > LARGEST_MAP:
+        raise ValueError(f"{name} must be of at most {LARGEST_MAP:,} pixels in all, not {shown(size)}")
     return tuple(int(n) for n in each)
 
 
@@ -152,5 +392,6 @@ def each_axis(name: str, value: Any, axes: int) -> tuple[int, ...]:
     ((2, 2, 2), (2, 1))
     """
     if isinstance(value, tuple | list) and len(value) == axes:
-        return tuple(whole_number(name, n) for n in value)
-    return (whole_number(name, value, unit="(the same both ways)" if axes == 2 else ""),) * axes
+        return tuple(whole_number(name, n, most=LARGEST_STEP) for n in value)
+    unit = "(the same both ways)" if axes == 2 else ""
+    return (whole_number(name, value, unit=unit, most=LARGEST_STEP),) * axes

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from paperlib._checks import sides
+from paperlib._checks import shown, sides
 from paperlib.geometry import has_own_forward
 from paperlib.trunk import TrunkConv, explain_trunk
 
@@ -39,16 +39,16 @@ def why_not(conv: nn.Module) -> str | None:
 def named(model: nn.Module, item: Any) -> TrunkConv:
     """The entry that an item of ``convs`` stands for; ValueError for what is not a convolution of ``model`` to hold."""
     if not isinstance(item, tuple) or len(item) not in (2, 3):
-        raise ValueError(f"convs must hold pairs (convolution or its name, side of its output), not {item!r:.80}")
+        raise ValueError(f"convs must hold pairs (convolution or its name, side of its output), not {shown(item)}")
     conv, size = item[-2:]
     if isinstance(conv, str):
         try:
             conv = model.get_submodule(conv)
         except AttributeError:
-            raise ValueError(f"{type(model).__name__} has no submodule {conv!r}") from None
+            raise ValueError(f"{type(model).__name__} has no submodule {shown(conv)} that convs names") from None
     name = next((name for name, module in model.named_modules() if module is conv), None)
     if name is None:
-        raise ValueError(f"{conv!r:.80} is not a submodule of {type(model).__name__}")
+        raise ValueError(f"{shown(conv)} in convs is not a submodule of {type(model).__name__}")
     if why := why_not(conv):
         raise ValueError(f"{name or 'the model'} cannot be held: {why}")
     h, w = sides(size)
@@ -95,9 +95,9 @@ def found(model: nn.Module, convs: Iterable[Any] | None, example: Any) -> tuple[
     if convs is None:
         find = getattr(model, "transition_convs", None)
         convs = find() if callable(find) else []
-    if isinstance(convs, str | nn.Module) or not isinstance(convs, Iterable):
+    if isinstance(convs, str | nn.Module | Tensor) or not isinstance(convs, Iterable):
         raise ValueError(
-            f"convs must be a list of pairs (convolution or its name, side of its output), not {convs!r:.80}"
+            f"convs must be a list of pairs (convolution or its name, side of its output), not {shown(convs)}"
         )
     convs = list(convs)
     if not convs:

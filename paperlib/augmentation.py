@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from paperlib import _checks
+
 PAD = 4
 
 
@@ -44,14 +46,20 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     >>> x.dtype, bool(x.mean().abs() < 1e-5), round(float(x.std()), 3)
     (torch.float32, True, 1.0)
     """
+    _checks.stored("images", _checks.instance("images", images, Tensor, "a torch.Tensor"))
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be uint8 of shape (N, 3, H, W), not {images.dtype} of {tuple(images.shape)}")
-    mean, std = (torch.as_tensor(v, dtype=torch.float32, device=images.device).view(3, 1, 1) for v in (mean, std))
+    for name, value in (("mean", mean), ("std", std)):
+        if _checks.real_tensor(name, value, "(3,)").shape != (3,):
+            raise ValueError(f"{name} must be of shape (3,), not {_checks.shown(value)}")
+    mean, std = (v.to(images.device, torch.float32).view(3, 1, 1) for v in (mean, std))
     return images.float().mul_(1 / (255 * std)).sub_(mean / std)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """A generator on the CPU for one epoch's order and augmentation.  Its state depends on the two numbers alone."""
+    _checks.whole_number("seed", seed, least=0, most=2**63 - 1)
+    _checks.whole_number("epoch", epoch, least=0)
     digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7]
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
@@ -75,6 +83,8 @@ def draw_augmentation(n: int, generator: torch.Generator) -> tuple[Tensor, Tenso
     shift : Tensor, int64 (n, 2)
         The crop's offset in pixels (down, right), 0 to 8, on the CPU.
     """
+    _checks.whole_number("n", n, least=0, most=_checks.MOST_NUMBERS)
+    _checks.generator("generator", generator)
     flip = torch.randint(0, 2, (n,), generator=generator).bool()
     return flip, torch.randint(0, 2 * PAD + 1, (n, 2), generator=generator)
 
@@ -111,7 +121,9 @@ def apply_augmentation(images: Tensor, flip: Tensor, shift: Tensor) -> Tensor:
     >>> apply_augmentation(x, torch.tensor([True]), torch.tensor([[4, 6]]))[0, 0, 0]
     tensor([1., 0., 0., 0.])
     """
-    n = len(images)
+    for name, value in (("images", images), ("flip", flip), ("shift", shift)):
+        _checks.stored(name, _checks.instance(name, value, Tensor, "a torch.Tensor"))
+    n = len(images) if images.ndim else 0
     if images.ndim != 4 or flip.shape != (n,) or shift.shape != (n, 2):
         raise ValueError(
             "images (N, C, H, W) need flip (N,) and shift (N, 2), "

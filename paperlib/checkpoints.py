@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from paperlib import _checks
 from paperlib.errors import CheckpointError
 from paperlib.store import files
 
@@ -46,6 +47,12 @@ def read(folder: Path, device: torch.device | str) -> dict[str, Any] | None:
     CheckpointError
         The file cannot be read, is damaged, or is something else.
     """
+    folder = _checks.path("folder", folder)
+    _checks.instance("device", device, (str, torch.device), "a device or its name")
+    try:
+        device = torch.device(device)
+    except RuntimeError:  # which, from torch.load, would look like that of a damaged file
+        raise ValueError(f"device {_checks.shown(device)} is unknown: use cpu, cuda or cuda:N") from None
     path = folder / FILE
     try:
         raw = path.read_bytes()

@@ -23,7 +23,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from paperlib import sources
+from paperlib import _checks, sources
 from paperlib._text import plain, say
 from paperlib.errors import DataError
 from paperlib.sources import DATASETS, Name, Source, available, data_set
@@ -178,8 +178,7 @@ def load(name: Name, source: Source = "auto", root: str | os.PathLike[str] | Non
     (torch.Size([1000, 3, 32, 32]), 'frog')
     """
     known = data_set(name)
-    if source not in get_args(Source):
-        raise ValueError(f"source {source!r} is unknown: choose one of {', '.join(get_args(Source))}")
+    _checks.one_of("source", source, get_args(Source))
     if source not in known.sources:
         raise ValueError(f"{name} has no source {source!r}: choose {' or '.join(known.sources)}")
     if source == "sample":
@@ -213,6 +212,8 @@ def load(name: Name, source: Source = "auto", root: str | os.PathLike[str] | Non
 
 def data_folder(root: str | os.PathLike[str] | None = None) -> Path:
     """The folder of the cached data sets: ``root``, else ``PAPERLIB_DATA``, else the user's cache folder."""
+    if root is not None and not (isinstance(root, str) and not root):
+        root = _checks.path("root", root)
     chosen = root or os.environ.get("PAPERLIB_DATA") or platformdirs.user_cache_dir("paperlib", appauthor=False)
     return Path(chosen).expanduser().absolute()
 

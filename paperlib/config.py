@@ -31,6 +31,9 @@ from paperlib.sources import Source
 
 Precision = Literal["float32", "bfloat16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
+PROCESS_BYTES = 0.3e9  # torch and the images alone
+LAYER_BYTES = 10.4e3 * 12  # a layer's parameters, as weights, gradients and momentum
+RECOMPUTED = 0.15  # of the activations are kept where a block computes its own again; a fifth was measured
 Threads = Annotated[int, Field(strict=True, ge=1, le=1024)]
 
 
@@ -71,10 +74,11 @@ class RunConfig(Parameters):
     dataset: Literal["cifar10", "cifar100"] = "cifar10"
     source: Source | None = Field(None, description="where the images come from")
     seed: Seed = 0
-    epochs: Count | None = None
+    # A run of the paper has 300; one of 10,000 takes a GPU over a month.
+    epochs: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = None
     train_images: Count | None = None
     test_images: Count | None = None
-    batch_size: Count = 128
+    batch_size: Annotated[int, Field(strict=True, ge=1, le=50_000)] = 128  # all of the training images at once
     lr: Lr = Field(0.1, description="initial learning rate")
     momentum: Momentum = 0.9
     weight_decay: Rate = 1e-4
@@ -91,7 +95,7 @@ class RunConfig(Parameters):
     cuda_graphs: Flag = Field(True, description="on CUDA: replay whole steps (:mod:`paperlib.captured`)")
     deterministic: Flag = Field(True, description="use deterministic kernels only")
     threads: Threads | None = Field(None, description="CPU threads; torch's choice by default")
-    probe_every: Annotated[int, Field(strict=True, ge=0)] = Field(
+    probe_every: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] = Field(
         1, description="record gradient norms every so many steps; 0: never"
     )
     project_every: Count = Field(2, description="project every so many steps")
@@ -201,6 +205,22 @@ class ResolvedRun(RunConfig, Resolved):
     def activation_bytes(self) -> float:
         """About what the activations of a training step take, in bytes; see :func:`activation_bytes`."""
         return activation_bytes(self.depth, self.batch_size, self.precision)
+
+    def least_memory(self) -> float:
+        """The bytes that the run needs at the very least: its kept activations, its weights and the process itself."""
+        kept = activation_bytes(self.depth, min(self.batch_size, self.train_images), self.precision)
+        return PROCESS_BYTES + LAYER_BYTES * self.depth + kept * (RECOMPUTED if self.checkpoint_activations else 1)
+
+    def check_memory(self) -> None:
+        """Raise ``ConfigError``, with the prediction, if the run cannot fit into the memory of its device here."""
+        on_gpu = self.device.startswith("cuda")
+        have = torch.cuda.get_device_properties(self.device).total_memory if on_gpu else machine.memory()
+        if (need := self.least_memory()) > have:
+            more = "" if self.checkpoint_activations else ", or checkpoint_activations True"
+            raise ConfigError(
+                f"depth {self.depth} with batch_size {self.batch_size} needs at least {need / 1e9:.1f} GB of memory, "
+                f"and there are {have / 1e9:.1f} GB here: take a smaller batch_size or depth{more}"
+            )
 
     def factors(self) -> tuple[float, float, float]:
         """What each of the three transitions is held at, over the norm-preserving target."""

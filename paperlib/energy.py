@@ -17,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paperlib import _checks
 from paperlib._checks import conv_weight, finite
 from paperlib.projection import rank
 from paperlib.spectrum import half_weights, polyphase, transfer_matrices
+from paperlib.trunk import outputs_on
 
 
 @torch.no_grad()
@@ -54,13 +56,14 @@ def energy_fraction(weight: Tensor, gradient: Tensor, stride: int = 1) -> Tensor
     >>> round(energy_fraction(w, g).mean().item(), 2)  # isotropic gradients: 16 / 64
     0.25
     """
-    conv_weight(weight)
-    if gradient.ndim != 4 or gradient.shape[1] != weight.shape[0]:
+    weight = conv_weight(weight)
+    if isinstance(gradient, Tensor) and gradient.is_complex():
+        raise ValueError("gradient must be real, not complex")
+    _checks.real_tensor("gradient", gradient, "(N, d, h, w)")
+    if gradient.shape[1] != weight.shape[0]:
         raise ValueError(
             f"gradient must be (N, {weight.shape[0]}, h, w) for this weight, not of shape {tuple(gradient.shape)}"
         )
-    if gradient.is_complex():
-        raise ValueError("gradient must be real, not complex")
     finite(weight)
     gradient = gradient.double()
     whole = gradient.square().sum((1, 2, 3))
@@ -110,8 +113,7 @@ def effective_rank(gradient: Tensor) -> float:
     >>> round(effective_rank(torch.randn(100, 8, 16, 16)), 1), round(effective_rank(torch.ones(4, 8, 2, 2)), 1)
     (8.0, 1.0)
     """
-    if gradient.ndim != 4:
-        raise ValueError(f"gradient must be (N, d, h, w), not of shape {tuple(gradient.shape)}")
+    _checks.real_tensor("gradient", gradient, "(N, d, h, w)")
     vectors = gradient.double().transpose(0, 1).flatten(1)
     moment = vectors @ vectors.T
     ratio = (moment.trace().square() / moment.square().sum()).item()
@@ -151,6 +153,9 @@ def relative_sd(d: int, r: int, gradient_rank: float = 1.0) -> float:
     >>> f"{relative_sd(64, 3):.2f}, {relative_sd(128, 64):.2f}"
     '0.78, 0.12'
     """
+    _checks.whole_number("d", d, most=2**31 - 1)
+    _checks.number("r", r)
+    _checks.number("gradient_rank", gradient_rank)
     if not (1 <= r <= d and 1 <= gradient_rank <= d):
         raise ValueError(f"r and gradient_rank must be between 1 and d, not {r!r} and {gradient_rank!r} with d = {d!r}")
     if d == 1:
@@ -188,11 +193,16 @@ def output_gradients(model: nn.Module, images: Tensor, labels: Tensor, names: It
     >>> output_gradients(net, torch.randn(5, 3, 2, 2), torch.zeros(5, dtype=torch.long), ["0"])["0"].shape
     torch.Size([5, 8, 2, 2])
     """
-    names = list(names)
+    _checks.module("model", model)
+    _checks.real_tensor("images", images, "(..., N)")
+    _checks.labels("labels", labels)
+    names = _checks.items("names", names, "names of submodules")
     model = copy.deepcopy(model).train()
     modules = dict(model.named_modules())
-    if missing := [name for name in names if name not in modules]:
-        raise ValueError(f"{type(model).__name__} has no submodule {missing[0]!r}")
+    if missing := [name for name in names if not isinstance(name, str) or name not in modules]:
+        raise ValueError(
+            f"{type(model).__name__} has no submodule {_checks.shown(missing[0])}: names must be in named_modules()"
+        )
     gradients: dict[str, Tensor] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -206,7 +216,10 @@ def output_gradients(model: nn.Module, images: Tensor, labels: Tensor, names: It
     hooks = [modules[name].register_forward_hook(watch(name)) for name in names]
     try:
         with torch.enable_grad():
-            F.cross_entropy(model(images.detach().requires_grad_()), labels).backward()
+            outputs = outputs_on(model, (images.detach().requires_grad_(),), {}, [images], "images")
+            if len(outputs) != len(labels) or not bool(((labels >= 0) & (labels < outputs.shape[-1])).all()):
+                raise ValueError(f"labels must be {len(outputs)} of the {outputs.shape[-1]} classes of the model")
+            F.cross_entropy(outputs, labels).backward()
     finally:
         for hook in hooks:
             hook.remove()

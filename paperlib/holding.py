@@ -8,7 +8,6 @@ one is :class:`paperlib.published.Projector`.
 from __future__ import annotations
 
 import copy
-import math
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,13 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from paperlib import _checks
 from paperlib._checks import one_of, whole_number
 from paperlib._selection import by_reason, found, named
 from paperlib.errors import ProjectionError
 from paperlib.machine import aside
 from paperlib.normalised import normalised
 from paperlib.polar import Method
-from paperlib.projection import delta_orthogonal, project, project_unchecked, spread, stalls, target
+from paperlib.projection import MOST_PASSES, delta_orthogonal, project, project_unchecked, spread, stalls, target
 from paperlib.trunk import TrunkConv, unwrap
 
 Start = Literal["projected", "delta-orthogonal"]
@@ -76,7 +76,7 @@ class Exact:
 
     def __init__(self, method: Method | None = None, passes: int = 1) -> None:
         self.method = method if method is None else one_of("method", method, get_args(Method))
-        self.passes = whole_number("passes", passes)
+        self.passes = whole_number("passes", passes, most=MOST_PASSES)
 
     def __call__(self, weight: Tensor, size: tuple[int, int], stride: int, relu: bool) -> tuple[Tensor, Tensor]:
         return project_unchecked(weight, size, stride, relu, self.passes, self.method, "small")
@@ -142,13 +142,17 @@ class _Failures:
         )
 
 
+LARGEST_SCALE = 1e30  # times the target: a kernel is in float32, whose numbers end at 3e38
+
+
 def _scales(scale: Any, names: list[str]) -> tuple[float, ...]:
     """One factor for each held kernel; ValueError for what is no such factor, or for another number of them."""
     found = tuple(scale) if isinstance(scale, list | tuple) else (scale,) * len(names)
-    numbers = [x for x in found if isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < math.inf]
+    numbers = [x for x in found if isinstance(x, int | float) and not isinstance(x, bool) and 0 < x <= LARGEST_SCALE]
     if len(numbers) != len(names) or len(found) != len(names):
         raise ValueError(
-            f"scale must be a number above 0, or one for each of the {len(names)} held convolutions, not {scale!r:.80}"
+            f"scale must be a number above 0, or one for each of the {len(names)} held convolutions, "
+            f"not {_checks.shown(scale)}"
         )
     return tuple(map(float, numbers))
 
@@ -264,15 +268,15 @@ class NormPreserving:
         self.every = whole_number("every", every, unit="step")
         if projector is not None and (method is not None or passes != 1):
             raise ValueError("give either a projector or its method and passes, not both")
-        self.projector: Projector = projector or Exact(method, passes)
+        self.projector: Projector = Exact(method, passes) if projector is None else projector
         if isinstance(projector, type) or not (callable(self.projector) and hasattr(self.projector, "due")):
             raise ValueError(
-                f"projector must be an object such as Exact() or published.Projector(), not {projector!r:.80}"
+                f"projector must be an object such as Exact() or published.Projector(), not {_checks.shown(projector)}"
             )
-        self.relu = relu
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-        self.model = unwrap(model)
+        if start is not None:
+            one_of("start", start, get_args(Start))
+        self.relu = _checks.flag("relu", relu)
+        self.model = unwrap(_checks.module("model", model))
         items, self.passed_over = found(self.model, convs, example)
         self.convs = [named(self.model, item) for item in items]
         if start != "delta-orthogonal" and isinstance(self.projector, Exact):
@@ -296,7 +300,7 @@ class NormPreserving:
         if self.normalised:
             warnings.warn(self._cancelled(), stacklevel=2)
         if start is not None:
-            self._start(one_of("start", start, get_args(Start)))
+            self._start(start)
 
     def _leave_out_stalled(self, start: Start | None, searched: bool) -> None:
         """Pass over the convolutions whose projections stall where they are; refuse them if they were asked for."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paperlib import _checks
 from paperlib.models import Network
 from paperlib.probes import GradientNorms
 from paperlib.processes import World
@@ -97,12 +98,21 @@ def initial_ratios(
     >>> [row["steps"] for row in rows], rows[0]["variance"] > 0
     ([2, 2, 2], True)
     """
+    _checks.instance("model", model, Network, "a paperlib.models.Network")
+    _checks.function("loss", loss)
+    if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
+        raise TypeError(f"batches must be a list of pairs of images and labels, not {_checks.shown(batches)}")
+    if world is not None:
+        _checks.instance("world", world, World, "a paperlib.processes.World")
     world = world or World()
     variances = _Variances(model, world)
     with kept_buffers(model):
         try:
             with GradientNorms(model, combine=world.norms) as probe:
-                for images, labels in batches:
+                for batch in batches:
+                    if not isinstance(batch, tuple | list) or len(batch) != 2:
+                        raise ValueError(f"batches must hold pairs of images and labels, not {_checks.shown(batch)}")
+                    images, labels = batch
                     loss(images, labels).backward()
                     model.zero_grad(set_to_none=True)
         finally:

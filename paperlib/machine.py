@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from paperlib import _checks
 from paperlib.interrupts import delayed
 
 
@@ -69,6 +70,10 @@ def settings(device: str, threads: int | None = None, deterministic: bool = True
     ...     torch.get_num_threads()
     1
     """
+    if threads is not None:
+        _checks.whole_number("threads", threads, most=1024)
+    _checks.flag("deterministic", deterministic)
+    _checks.instance("device", device, str, "a device's name")
     before_threads = torch.get_num_threads()
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()

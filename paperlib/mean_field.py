@@ -23,6 +23,8 @@ from __future__ import annotations
 import math
 from typing import Any, TypeVar
 
+from paperlib import _checks
+
 RHO = math.pi / (math.pi - 1)
 """One over twice the variance of a standard Gaussian behind a ReLU."""
 PLAIN = RHO**-1.5
@@ -55,6 +57,7 @@ def ratio(variance: Number) -> Number:
     >>> round(PLAIN, 3)
     0.563
     """
+    _checks.positive("variance", variance)
     return (1 + RHO**2 / (4 * variance)) ** -0.5
 
 
@@ -78,6 +81,7 @@ def plain(variance: Number) -> Number:
     >>> round(plain(BRANCH) / PLAIN, 12)
     1.0
     """
+    _checks.positive("variance", variance)
     return 2 * variance**0.5 / RHO
 
 
@@ -103,4 +107,6 @@ def transition(variance: Number, widening: Number) -> Number:
     >>> round(transition(19 * BRANCH, 2), 2)  # ResNet-164's second: 18 blocks have added to its input
     1.77
     """
+    _checks.positive("variance", variance)
+    _checks.positive("widening", widening, least=0)
     return (4 * variance / (RHO**2 + widening)) ** 0.5

@@ -23,9 +23,10 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.checkpoint import checkpoint
 
-from paperlib import fused
+from paperlib import _checks, fused
 from paperlib._checks import one_of, whole_number
 from paperlib.projection import project as project_kernel
 
@@ -34,6 +35,9 @@ Kind = Literal["transition", "residual"]
 Skip = Literal["identity", "projection", "none"]
 EXPANSION = 4
 WIDTHS = (16, 32, 64)
+MOST_DEPTH = 10_001  # ten times the paper's deepest: its weights alone take 100 MB, its activations 100 GB a batch
+MOST_CHANNELS = 65_536  # four times as many make a kernel of 16 GiB
+MOST_CLASSES = 1_000_000
 TITLES: dict[Arch, str] = {"plain": "Plain", "resnet": "ResNet", "procresnet": "ProcResNet"}
 """What each architecture is called in a text."""
 
@@ -83,7 +87,7 @@ def check_depth(depth: int) -> int:
     18
     """
     unit = "of the form 9n+2 (11 and 20 are the smallest)"
-    n, rest = divmod(whole_number("depth", depth, least=11, unit=unit) - 2, 9)
+    n, rest = divmod(whole_number("depth", depth, least=11, unit=unit, most=MOST_DEPTH) - 2, 9)
     if rest:
         near = 9 * n + 2
         raise ValueError(f"depth {depth} is not of the form 9n+2 (n >= 1): the nearest are {near} and {near + 9}")
@@ -123,6 +127,11 @@ class Bottleneck(nn.Module):
         skip: Skip = "identity",
         erase_relu: bool = False,
     ) -> None:
+        _checks.whole_number("c_in", c_in, most=MOST_CHANNELS)
+        _checks.whole_number("width", width, most=MOST_CHANNELS)
+        _checks.whole_number("stride", stride, most=_checks.LARGEST_STEP)
+        _checks.one_of("skip", skip, get_args(Skip))
+        _checks.flag("erase_relu", erase_relu)
         super().__init__()
         c_out = EXPANSION * width
         self.bn1 = nn.BatchNorm2d(c_in)
@@ -287,7 +296,9 @@ def build(arch: Arch, depth: int, num_classes: int = 10, erase_relu: bool = Fals
     1.7
     """
     one_of("arch", arch, get_args(Arch))
-    whole_number("num_classes", num_classes)
+    whole_number("num_classes", num_classes, most=MOST_CLASSES)
+    _checks.flag("erase_relu", erase_relu)
+    _checks.flag("project", project)
     n = check_depth(depth)
     stem = nn.Identity() if arch == "procresnet" else nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
     model = Network(stem, list(_chain(arch, n, erase_relu)), EXPANSION * WIDTHS[-1], num_classes)
@@ -345,6 +356,8 @@ def initialise(model: nn.Module) -> None:
 
 def parameter_count(model: nn.Module) -> int:
     """The number of trainable parameters."""
+    if any(map(is_lazy, _checks.module("model", model).parameters())):
+        raise ValueError("model has lazy layers without weights: run it on a batch first")
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -361,6 +374,8 @@ def describe(model: Network, image_size: int = 32) -> list[dict[str, Any]]:
     >>> row["name"], row["skip"], row["channels"], row["size"], row["parameters"]
     ('transition1', 'convolution', 64, 32, 1728)
     """
+    _checks.instance("model", model, Network, "a paperlib.models.Network")
+    _checks.whole_number("image_size", image_size)
     rows, stage, size = [], 0, image_size
     for block in model.blocks:
         module = block.module

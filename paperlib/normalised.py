@@ -16,7 +16,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from paperlib.trunk import model_inputs, output_tensors, quietly
+from paperlib import _checks
+from paperlib.trunk import model_inputs, output_tensors, outputs_on, quietly
 
 # How autograd's nodes of torch's normalisations are called, and those of operations that only arrange the numbers anew.
 NORMALISATIONS = ("NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm", "NativeGroupNorm", "NativeLayerNorm")
@@ -49,6 +50,10 @@ def normalised(model: nn.Module, convs: Iterable[tuple[str, nn.Module]], example
     >>> normalised(model, [("0", model[0]), ("3", model[3])], torch.zeros(1, 3, 8, 8))
     ['0']
     """
+    _checks.module("model", model)
+    convs = _checks.items("convs", convs, "pairs of a name and a convolution")
+    if not all(isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[1], nn.Module) for pair in convs):
+        raise ValueError(f"convs must be pairs of a name and a convolution, not {_checks.shown(convs)}")
     outputs: dict[str, Node] = {}
 
     def remember(name: str) -> Callable[..., None]:
@@ -61,8 +66,8 @@ def normalised(model: nn.Module, convs: Iterable[tuple[str, nn.Module]], example
     hooks = [conv.register_forward_hook(remember(name)) for name, conv in convs]
     try:
         with quietly(model):
-            args, kwargs, _ = model_inputs(example)
-            results = list(output_tensors(model(*args, **kwargs)))
+            args, kwargs, images = model_inputs(example)
+            results = list(output_tensors(outputs_on(model, args, kwargs, images)))
     finally:
         for hook in hooks:
             hook.remove()

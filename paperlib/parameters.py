@@ -6,21 +6,25 @@ behind that door takes the resolved form, which knows its digest, its folder, it
 
 from __future__ import annotations
 
+import ast
 import difflib
 import hashlib
+import itertools
 import json
 import math
 import operator
 import os
 import re
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
+from paperlib._checks import shown
 from paperlib.errors import ConfigError
 from paperlib.sources import Source
 from paperlib.store.places import runs_root
@@ -29,13 +33,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 PRESET_VARIABLE = "PAPERLIB_PRESET"
+MOST_ITEMS = 10_000  # of a list of channels, of stages or of seeds
 Preset = Literal["smoke", "desk", "paper"]
 
 # -- the types of parameters -------------------------------------------------------------------------------------
-Count = Annotated[int, Field(strict=True, ge=1)]
-Rate = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+Rate = Annotated[float, Field(strict=True, ge=0, le=1e38, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
-Lr = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Lr = Annotated[float, Field(strict=True, gt=0, le=1e38, allow_inf_nan=False)]  # float32 ends there
 Momentum = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 Channel = Annotated[int, Field(strict=True, ge=1, le=4096)]
@@ -50,20 +55,20 @@ def words(value: Any) -> Any:
 
 def _numbers(value: Any, info: ValidationInfo) -> tuple[int, ...]:
     found = words(value)
-    found = list(found) if isinstance(found, Iterable) and not isinstance(found, Mapping) else []
-    wrong = ValueError(f"{info.field_name} must be a list of whole numbers, such as '2 4 8', not {value!r:.80}")
+    wrong = ValueError(f"{info.field_name} must be a list of whole numbers, such as '2 4 8', not {shown(value)}")
     try:
+        found = [] if isinstance(found, Mapping) else list(itertools.islice(found, MOST_ITEMS + 1))
         numbers = [int(word) if isinstance(word, str) else operator.index(word) for word in found]
     except (ValueError, TypeError):
         raise wrong from None
-    if not numbers or any(isinstance(word, bool) for word in found):
+    if not numbers or len(numbers) > MOST_ITEMS or any(isinstance(word, bool) for word in found):
         raise wrong
     return tuple(sorted(set(numbers)))
 
 
 # Lists of numbers, sorted and each once; also as text, which is all that a command line has.
 Channels = Annotated[tuple[Channel, ...], BeforeValidator(_numbers)]
-Stages = Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], BeforeValidator(_numbers)]
+Stages = Annotated[tuple[Annotated[int, Field(strict=True, ge=0, le=10_000_000)], ...], BeforeValidator(_numbers)]
 Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_numbers)]
 
 
@@ -71,11 +76,11 @@ def _factors(value: Any, info: ValidationInfo) -> float | tuple[float, ...]:
     found = value.replace(",", " ").split() if isinstance(value, str) else value
     found = list(found) if isinstance(found, list | tuple) else [found]
     wrong = ValueError(
-        f"{info.field_name} must be one number above 0, or three, such as 0.5 or '0.5 1 1', not {value!r:.80}"
+        f"{info.field_name} must be one number above 0, or three, such as 0.5 or '0.5 1 1', not {shown(value)}"
     )
     try:
         numbers = [math.nan if isinstance(word, bool) else float(word) for word in found]
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, RuntimeError):
         raise wrong from None
     if len(numbers) not in (1, 3) or not all(0 < number < math.inf for number in numbers):
         raise wrong
@@ -92,7 +97,7 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         unknown = [name for name in values if name not in type(self).model_fields]
         if unknown:
             raise ConfigError(_unknown(unknown[0], list(type(self).model_fields)))
@@ -111,25 +116,65 @@ class Parameters(BaseModel):
             It is something else.
         """
         if not isinstance(value, cls):
-            raise ConfigError(f"a {cls.__name__} is needed, not {value!r:.80}: write {cls.__name__}(name=value, ...)")
+            raise ConfigError(f"a {cls.__name__} is needed, not {shown(value)}: write {cls.__name__}(name=value, ...)")
         return value
 
     @classmethod
-    def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
+    def from_namespace(cls, namespace: Mapping[str, Any] | None = None) -> Self:
         """The parameters that a notebook's ``parameters`` cell (and the one that papermill injects) defines.
 
-        Every public name that holds a plain value (a text, a number, True, False, None, or a list) counts as a
-        parameter, so that a misspelt one is refused.  Papermill itself would only warn.
+        What is no parameter is refused, whatever its name and its value.  Papermill itself would only warn.
+
+        Parameters
+        ----------
+        namespace : mapping, optional
+            Names and their values: those of the model's parameters count, and every public name that holds a plain
+            value (a text, a number, True, False, None, or a list).  By default the notebook's own: there whatever
+            a cell sets counts that does nothing but set names to values, even if an import has the same name.
+
+        Raises
+        ------
+        ConfigError
+            A name is no parameter, or a value is impossible.
         """
-        shell = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+        if namespace is None and (shell := _notebook()) is not None:
+            names = [name for cell in shell.history_manager.input_hist_parsed for name in _set_in(cell)]
+            names += cls.model_fields
+            # A name that was deleted since is no more set; what is no name, such as ``a.b``, is refused.
+            kept = [name for name in names if name in shell.user_ns or not name.isidentifier()]
+            return cls(**{name: shell.user_ns.get(name) for name in kept})
+        namespace = vars(sys.modules["__main__"]) if namespace is None else namespace
+        plain = str | int | float | list | tuple | None
         values = {
             name: value
             for name, value in namespace.items()
-            if not name.startswith("_")
-            and name not in shell
-            and (value is None or isinstance(value, str | int | float | list | tuple))
+            if name in cls.model_fields or (isinstance(value, plain) and not name.startswith("_") and name != "In")
         }
         return cls(**values)
+
+
+def _notebook() -> Any:
+    """The notebook's kernel (IPython's shell) that this runs in; None where there is none."""
+    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+
+
+def _set_in(cell: str) -> list[str]:
+    """What a cell sets, if it does nothing but set names to plain values.
+
+    Examples
+    --------
+    >>> _set_in("lr = {'a': 1}\\nopen = float('nan')"), _set_in("config = RunConfig(lr=lr)")
+    (['lr', 'open'], [])
+    """
+    try:
+        lines = ast.parse(cell).body
+    except SyntaxError:
+        return []
+    assigned = [line for line in lines if isinstance(line, ast.Assign)]
+    used = [n.id for line in assigned for n in ast.walk(line.value) if isinstance(n, ast.Name)]
+    if len(assigned) < len(lines) or set(used) - {"float"}:
+        return []
+    return [ast.unparse(target) for line in assigned for target in line.targets]
 
 
 class Resolved(Parameters, ABC):
@@ -193,7 +238,7 @@ class Resolved(Parameters, ABC):
     def differences(self, found: Mapping[str, Any]) -> str:
         """In which parameters those ``found`` somewhere differ from these, for a sentence."""
         mine = self.model_dump()
-        other = [f"{name} {value!r} instead of {mine.get(name)!r}" for name, value in found.items()
+        other = [f"{name} {shown(value)} instead of {mine.get(name)!r}" for name, value in found.items()
                  if value != mine.get(name)]  # fmt: skip
         return ", ".join(other) or "made by another paperlib"
 
@@ -229,11 +274,13 @@ def resolve_device(name: str) -> str:
     ConfigError
         The device is unknown or not there.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, not {shown(name)}")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise ConfigError(f"device {name!r} is unknown: use auto, cpu, cuda or cuda:N")
+        raise ConfigError(f"device {shown(name)} is unknown: use auto, cpu, cuda or cuda:N")
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:
@@ -256,7 +303,7 @@ def _sentence(error: dict[str, Any]) -> str:
     if kind == "missing":
         return f"{name} is required"
     if kind == "literal_error":
-        return f"{name} {value!r} is unknown: choose {context['expected']}"
+        return f"{name} {shown(value)} is unknown: choose {context['expected']}"
     wanted = {
         "int_type": "a whole number",
         "int_parsing": "a whole number",
@@ -270,4 +317,4 @@ def _sentence(error: dict[str, Any]) -> str:
         "less_than": f"less than {context.get('lt')}",
         "less_than_equal": f"at most {context.get('le')}",
     }.get(kind)
-    return f"{name} must be {wanted}, not {value!r}" if wanted else f"{name}: {error['msg']} (got {value!r})"
+    return f"{name} must be {wanted}, not {shown(value)}" if wanted else f"{name}: {error['msg']} (got {shown(value)})"

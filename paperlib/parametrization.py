@@ -47,6 +47,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+from paperlib import _checks
 from paperlib._checks import conv_weight
 from paperlib.geometry import has_own_forward
 from paperlib.projection import target
@@ -184,7 +185,7 @@ def _convolution(layer: nn.Module, name: str) -> nn.Conv2d:
         raise ValueError(f"{name} is made anew before each call already: remove that parametrisation or pruning first")
     weight = layer._parameters.get(name)
     if weight is None:
-        raise ValueError(f"{type(layer).__name__} has no parameter {name!r}: its kernel is 'weight'")
+        raise ValueError(f"{type(layer).__name__} has no parameter {_checks.shown(name)}: its kernel is 'weight'")
     if is_lazy(weight):
         raise ValueError(f"{name} has no shape yet: run the lazy layer on a batch first")
     conv_weight(weight)
@@ -273,8 +274,7 @@ def orthogonal(layer: nn.Conv2d, name: str = "weight", relu: bool = False, scale
     [1.0, 1.0]
     """
     weight = getattr(_convolution(layer, name), name)
-    if not isinstance(scale, int | float) or isinstance(scale, bool) or not 0 < scale < math.inf:
-        raise ValueError(f"scale must be a number above 0, not {scale!r:.80}")
+    scale = _checks.number("scale", scale, above=0)
     shape = (weight.shape[0] // layer.groups, *weight.shape[1:])
     sigma = scale * target(shape, layer.stride[0], relu)
     kernel = _NormPreservingKernel(weight, layer.groups, layer.stride[0], sigma)

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from paperlib import _checks
 from paperlib._checks import one_of, whole_number
 
 Polynomial = tuple[float, float, float]  # (a, b, c) of a x + b x³ + c x⁵
@@ -38,6 +39,7 @@ Iteration = Literal["newton-schulz", "scaled-newton-schulz", "quintic", "qdwh"]
 RANK_TOLERANCE = 1e-7
 # The products are prepared for singular values down to this part of their upper bound.
 PREPARED_FOR = 1e-5
+MOST_STEPS = 1000  # Newton-Schulz needs 60 for the smallest singular value that float64 tells from zero
 
 
 def _minimax_quintic(lower: float, upper: float) -> Polynomial:
@@ -59,7 +61,6 @@ def _minimax_quintic(lower: float, upper: float) -> Polynomial:
     return float(a), float(b), float(c)
 
 
-@functools.lru_cache(maxsize=64)
 def coefficients(method: Products, lower: float, steps: int) -> tuple[Polynomial, ...]:
     """Coefficients (a, b, c) of a x + b x³ + c x⁵ for each of ``steps`` steps, for singular values in [lower, 1].
 
@@ -99,10 +100,14 @@ def coefficients(method: Products, lower: float, steps: int) -> tuple[Polynomial
     quintic: 2e-07 after 4
     """
     one_of("method", method, get_args(Products))
-    if not 0 < lower <= 1:
-        raise ValueError(f"lower must be above 0 and at most 1, not {lower!r}")
-    out, lo, hi = [], float(lower), 1.0
-    for _ in range(whole_number("steps", steps, least=0)):
+    lower = _checks.number("lower", lower, above=0, most=1)
+    return _coefficients(method, lower, whole_number("steps", steps, least=0, most=MOST_STEPS))
+
+
+@functools.lru_cache(maxsize=64)
+def _coefficients(method: Products, lower: float, steps: int) -> tuple[Polynomial, ...]:
+    out, lo, hi = [], lower, 1.0
+    for _ in range(steps):
         if method == "newton-schulz":
             a, b, c = NEWTON_SCHULZ
         elif method == "scaled-newton-schulz":
@@ -117,9 +122,16 @@ def coefficients(method: Products, lower: float, steps: int) -> tuple[Polynomial
     return tuple(out)
 
 
-@functools.lru_cache(maxsize=64)
 def steps_needed(method: Products, lower: float, error: float = 1e-15) -> int:
     """How many steps bring every singular value in [lower, 1] to within ``error`` of 1 (in exact arithmetic)."""
+    _checks.one_of("method", method, get_args(Products))
+    return _steps_needed(
+        method, _checks.number("lower", lower, above=0, most=1), _checks.number("error", error, least=0)
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _steps_needed(method: Products, lower: float, error: float) -> int:
     # The polynomial is increasing near the lower end, which therefore is the last to arrive.
     steps, x = 0, lower
     while 1 - x > error and steps < 200:
@@ -194,6 +206,8 @@ def inverse_sqrt(gram: Tensor, method: Method = "eigh") -> tuple[Tensor, Tensor]
     >>> [round(x, 6) for x in root.diagonal().tolist()], ok.item()
     ([0.5, 2.0], True)
     """
+    _checks.matrices("gram", gram, square=True, precise=True)
+    _checks.one_of("method", method, get_args(Method))
     if method == "eigh":
         finite = torch.isfinite(torch.view_as_real(gram) if gram.is_complex() else gram).all()
         if not finite:
@@ -236,6 +250,8 @@ def polar_factor(matrix: Tensor, method: Method = "eigh") -> Tensor:
     >>> torch.allclose(u.T @ u, torch.eye(3, dtype=torch.float64))
     True
     """
+    _checks.one_of("method", method, get_args(Method))
+    _checks.matrices("matrix", matrix)
     m = matrix.to(torch.complex128 if matrix.is_complex() else torch.float64)
     if not torch.isfinite(torch.view_as_real(m) if m.is_complex() else m).all():
         raise ValueError("the matrix holds NaN or infinite values: it has no polar factor")
@@ -277,6 +293,12 @@ def polar_iterates(matrix: Tensor, method: Iteration, steps: int, lower: float) 
     >>> bool((torch.linalg.svdvals(x) - 1).abs().max() < 1e-12)
     True
     """
+    _checks.finite(_checks.matrices("matrix", matrix, precise=True), "matrix")
+    _checks.one_of("method", method, get_args(Iteration))
+    _checks.number("lower", lower, above=0, most=1)
+    _checks.whole_number("steps", steps, least=0, most=MOST_STEPS)
+    if not bool((torch.linalg.matrix_norm(matrix, 2) > 0).all()):
+        raise ValueError("a matrix is zero: it cannot be scaled to a norm of 1")
     tall = matrix if matrix.shape[-2] >= matrix.shape[-1] else matrix.mH
     x = tall / torch.linalg.matrix_norm(tall, 2)[..., None, None]
     out = [x]

@@ -23,6 +23,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import structural_rank
 from torch import Tensor, nn
 
+from paperlib import _checks
 from paperlib._checks import finite, one_of, whole_number
 from paperlib.geometry import Convolution, described, matrix, reduced, without_autocast
 from paperlib.polar import Method, inverse_sqrt
@@ -42,6 +43,12 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+MOST_ENTRIES = 2**31
+"""How many entries a kernel may have: 16 GiB in float64, which everything here is computed in."""
+MOST_PASSES = 10_000
+"""How many alternating projections may be asked for: after 50 a kernel is within 0.01 % of the target."""
+
+
 def rank(weight_shape: tuple[int, ...], stride: int = 1) -> int:
     """The generic rank of the map at one frequency: min(d, p·c), where p of the stride's s² phases are read.
 
@@ -52,7 +59,9 @@ def rank(weight_shape: tuple[int, ...], stride: int = 1) -> int:
     >>> rank((64, 3, 3, 3)), rank((64, 3, 3, 3), stride=2), rank((64, 3, 1, 1), stride=2)
     (3, 12, 3)
     """
-    d, c, kh, kw = (int(n) for n in weight_shape)
+    weight_shape = _shape(weight_shape)
+    _checks.whole_number("stride", stride, unit="(the same both ways)", most=_checks.LARGEST_STEP)
+    d, c, kh, kw = weight_shape
     return min(d, min(kh, stride) * min(kw, stride) * c)
 
 
@@ -68,7 +77,9 @@ def stalls(weight_shape: tuple[int, ...], stride: int = 1) -> bool:
     >>> stalls((64, 64, 3, 3)), stalls((64, 32, 3, 3)), stalls((64, 64, 1, 1)), stalls((64, 16, 3, 3), stride=2)
     (True, False, False, True)
     """
-    d, c, kh, kw = (int(n) for n in weight_shape)
+    weight_shape = _shape(weight_shape)
+    _checks.whole_number("stride", stride, unit="(the same both ways)", most=_checks.LARGEST_STEP)
+    d, c, kh, kw = weight_shape
     return d == min(kh, stride) * min(kw, stride) * c and min(kh, kw) > stride
 
 
@@ -105,10 +116,19 @@ def target(weight_shape: tuple[int, ...], stride: int = 1, relu: bool = False) -
     >>> target((16, 64, 1, 1), relu=True) ** 2  # doctest: +ELLIPSIS
     2.00000...
     """
-    whole_number("stride", stride, unit="(the same both ways)")
-    if len(weight_shape) != 4 or not all(isinstance(n, Integral) and n >= 1 for n in weight_shape):
-        raise ValueError(f"a weight of shape {tuple(weight_shape)} is no convolution")
-    return math.sqrt((2 if relu else 1) * int(weight_shape[0]) / rank(weight_shape, stride))
+    _checks.flag("relu", relu)
+    return math.sqrt((2 if relu else 1) * _shape(weight_shape)[0] / rank(weight_shape, stride))
+
+
+def _shape(weight_shape: Any) -> tuple[int, int, int, int]:
+    """``weight_shape``, if it is that of a convolution's kernel."""
+    shape = tuple(weight_shape) if isinstance(weight_shape, tuple | list) else ()
+    if len(shape) != 4 or not all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) >= 1 for n in shape):
+        raise ValueError(f"a weight of shape {_checks.shown(weight_shape)} is no convolution: give (d, c, kh, kw)")
+    if math.prod(shape) > MOST_ENTRIES:
+        raise ValueError(f"a weight of shape {_checks.shown(weight_shape)} has more than {MOST_ENTRIES:,} entries")
+    d, c, kh, kw = map(int, shape)
+    return d, c, kh, kw
 
 
 # -- the polar factor at each frequency, without a transform of the kernel ---------------------------------------
@@ -279,7 +299,7 @@ def project(
     relu : bool
         Whether a ReLU follows directly, see :func:`target`.
     passes : int
-        How many alternating projections, at least 1.
+        How many alternating projections, from 1 to 10,000.
     method : {"eigh", "newton-schulz", "scaled-newton-schulz", "quintic"}, optional
         How to take the inverse square root, see :func:`paperlib.polar.inverse_sqrt`; by default it depends on the
         device.  Products that do not converge are done again by ``"eigh"``.
@@ -313,8 +333,9 @@ def project(
     >>> [f"{x:.3f}" for x in spread(project(w, size=32, passes=50), 32)]
     ['1.000', '1.000']
     """
+    _checks.flag("relu", relu)
     found = described(weight, size, stride, input_size, groups, dilation)
-    passes = whole_number("passes", passes)
+    passes = whole_number("passes", passes, most=MOST_PASSES)
     finite(found.weight)
     if method is not None:
         one_of("method", method, get_args(Method))
@@ -377,6 +398,7 @@ def spread(
     >>> abs(low - 1) < 1e-6 and abs(high - 1) < 1e-6
     True
     """
+    _checks.flag("relu", relu)
     values = singular_values(
         weight, size, stride, input_size=input_size, padding=padding, groups=groups, dilation=dilation
     ).detach()
@@ -438,10 +460,13 @@ def delta_orthogonal(
     >>> [round(x, 4) for x in spread(w, 8, stride=2)]
     [1.0, 1.0]
     """
+    _checks.instance("dtype", dtype, torch.dtype, "a torch.dtype")
+    if generator is not None:
+        _checks.generator("generator", generator)
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be a floating-point type, not {dtype}: the entries are no whole numbers")
     sigma = target(weight_shape, stride, relu)
-    d, c, kh, kw = weight_shape
+    d, c, kh, kw = _shape(weight_shape)
     ph, pw = min(kh, stride), min(kw, stride)
     a = torch.randn(max(d, c * ph * pw), rank(weight_shape, stride), generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(a)

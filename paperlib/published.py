@@ -26,6 +26,7 @@ import math
 import torch
 from torch import Tensor
 
+from paperlib import _checks
 from paperlib._checks import conv_weight, sides
 from paperlib.polar import coupled_step, identity_like
 
@@ -85,9 +86,10 @@ def project(weight: Tensor, size: int | tuple[int, int], conjugated: bool = True
     >>> torch.allclose(project(w, 8, conjugated=False), w, atol=1e-3)
     True
     """
+    _checks.flag("conjugated", conjugated)
     (d, c, kh, kw), (h, w) = conv_weight(weight).shape, sides(size)
     if kh > h or kw > w:
-        raise ValueError(f"a {kh}x{kw} kernel does not fit on a {h}x{w} feature map")
+        raise ValueError(f"size {h}x{w} is too small for a {kh}x{kw} kernel: it does not fit on that feature map")
     kernel = weight if weight.dtype == torch.float64 else weight.float()
     if (kh, kw) == (1, 1):
         p = kernel[:, :, 0, 0].to(kernel.dtype.to_complex())[None]

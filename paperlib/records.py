@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from paperlib import _checks
 from paperlib.config import ResolvedRun
 from paperlib.models import block_names
 from paperlib.store import Stored
@@ -48,13 +49,13 @@ class Data(BaseModel):
 
 
 class Divergence(BaseModel):
-    """Where a run met a value that is not finite: the step, the block, and ``what`` (loss, gradient, or projection)."""
+    """Where a run met a value that is not finite: the step, the block or the buffer, and what was not finite."""
 
     model_config = ConfigDict(extra="forbid")
 
     epoch: int
     step: int
-    what: Literal["loss", "gradient", "projection"]
+    what: Literal["loss", "gradient", "projection", "evaluation"]
     block: str
 
 
@@ -218,6 +219,7 @@ def save(record: Record, folder: str | Path) -> Path:
     RecordError
         The folder cannot be written; an earlier record in it is left whole.
     """
+    _checks.instance("record", record, Record, "a Record")
     return record.save(folder)
 
 

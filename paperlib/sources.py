@@ -32,6 +32,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from paperlib import _checks
 from paperlib._text import plain
 from paperlib.errors import ConfigError, DataError
 
@@ -124,9 +125,7 @@ DATASETS = {
 
 def data_set(name: str) -> DataSet:
     """The facts about a data set.  Raises ``ValueError`` for an unknown name."""
-    if name not in DATASETS:
-        raise ValueError(f"data set {name!r} is unknown: choose one of {', '.join(DATASETS)}")
-    return DATASETS[name]
+    return DATASETS[_checks.one_of("data set", name, DATASETS)]
 
 
 def available(dataset: str, source: str) -> tuple[int, int]:
@@ -147,6 +146,7 @@ def available(dataset: str, source: str) -> tuple[int, int]:
     Traceback (most recent call last):
     paperlib.errors.ConfigError: the npm source has no cifar100: use source auto or torchvision
     """
+    _checks.one_of("source", source, get_args(Source))
     known = data_set(dataset)
     if source not in known.sources:
         if source == "sample":

@@ -34,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paperlib import _checks
 from paperlib._checks import each_axis, finite, one_of, sides
 from paperlib._lanczos import leading_vector
 from paperlib.geometry import Convolution, adjoint, described, matrix, reduced, without_autocast
@@ -69,6 +70,7 @@ def polyphase(weight: Tensor, stride: int | tuple[int, ...]) -> Tensor:
     >>> polyphase(torch.ones(8, 3, 3, 3), 2).shape, polyphase(torch.ones(8, 3, 4, 4), 4).shape
     (torch.Size([8, 12, 2, 2]), torch.Size([8, 48, 1, 1]))
     """
+    _checks.real_tensor("weight", weight, "(..., d, c)")
     d, c, *taps = weight.shape
     strides = each_axis("stride", stride, len(taps))
     if all(s == 1 for s in strides):
@@ -183,6 +185,7 @@ def transfer_matrices(weight: Tensor, size: int | tuple[int, ...], stride: int |
     >>> torch.allclose(transfer_matrices(w, 8), fft)
     True
     """
+    _checks.real_tensor("weight", weight, "(..., d, c, k)")
     *grid, last = sides(size, weight.ndim - 2)
     kernel = _precise(polyphase(weight, stride))
     d, c, *taps = kernel.shape
@@ -247,7 +250,8 @@ def _asked(weight: Any, padding: Any) -> str | None:
     if isinstance(weight, nn.Module):
         if padding not in (None, "circular"):
             raise ValueError(
-                f"padding {padding!r} is for a bare weight: a layer has its own, or may be taken as 'circular'"
+                f"padding {_checks.shown(padding)} is for a bare weight: a layer has its own, or may be taken as "
+                "'circular'"
             )
         return padding
     return one_of("padding", "circular" if padding is None else padding, get_args(Padding))
@@ -350,6 +354,7 @@ def dense(weight: Tensor, size: int | tuple[int, int], stride: int = 1, padding:
     >>> dense(torch.ones(4, 3, 3, 3), size=5, padding="zeros").shape
     torch.Size([100, 75])
     """
+    _checks.conv_weight(weight)
     one_of("padding", padding, get_args(Padding))
     return matrix(described(weight, size, stride, padding=padding), weight)
 
@@ -427,7 +432,7 @@ def operator_norm(
     stride : int
         For a bare weight, the convolution's stride, the same both ways; by default 1.
     tolerance : float
-        When to stop.
+        When to stop: above 0, and at most 0.1, where the first digit is still right.
     input_size : int or tuple of int
         For a layer, the side or the sides of its **input**.  A linear layer has none.
     groups : int
@@ -457,8 +462,8 @@ def operator_norm(
     >>> bool(operator_norm(layer, input_size=15) <= operator_norm_bound(layer, input_size=15))
     True
     """
-    if not isinstance(tolerance, int | float) or isinstance(tolerance, bool) or not 0 < tolerance < 1:
-        raise ValueError(f"tolerance must be a number between 0 and 1, not {tolerance!r:.80}")
+    # The estimate of the error, and so the norm, would mean little with a larger one.
+    _checks.number("tolerance", tolerance, above=0, most=0.1)
     asked = _asked(weight, padding)
     found = described(weight, size, stride, input_size, groups, dilation, asked or "")
     grid = frequencies(found, asked)

@@ -27,10 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paperlib import augmentation, checkpoints, cifar, fused, models, published
+from paperlib import _checks, augmentation, checkpoints, cifar, fused, models, published
 from paperlib.captured import READ_EVERY, Captured, CapturedEvaluation, Parts
 from paperlib.config import ResolvedRun, RunConfig
-from paperlib.divergence import first_bad_block
+from paperlib.divergence import first_bad_block, first_bad_buffer
 from paperlib.errors import CheckpointError, ConfigError, ProjectionError, RecordError
 from paperlib.events import Events
 from paperlib.holding import NormPreserving
@@ -207,6 +207,8 @@ def benchmark_step(
     >>> step() > 0
     True
     """
+    _checks.images("images", images)
+    _checks.labels("labels", labels)
     values = {"arch": arch, "depth": depth, "device": device, "precision": precision, "memory_format": memory_format}
     return BenchmarkStep(RunConfig(**values, checkpoint_activations=False).resolve(), images, labels)
 
@@ -403,7 +405,7 @@ class _Run:
                 done = state.step
                 self.save_if_due()
             yield
-        row, blocks = self.end_epoch(divergence)
+        row, blocks, divergence = self.end_epoch(divergence)
         events.write(row, blocks)
         state.epoch_seconds.append(time.monotonic() - began)
         if divergence is None:
@@ -561,6 +563,22 @@ class _Run:
         block = first_bad_block(self.model, lambda: _logits(self.model, images, self.config), self.probe, self.world)
         return Divergence(epoch=self.state.epoch, step=self.state.step + 1, what=what, block=block)
 
+    @torch.no_grad()
+    def unevaluated(self, *losses: float) -> Divergence | None:
+        """Where an evaluation, which these losses came of, was not finite, or would not be."""
+        block = first_bad_buffer(self.model)
+        if block is None and all(map(math.isfinite, losses)):
+            return None
+
+        def forward() -> None:
+            for images in self.test_images.split(EVAL_BATCH):
+                _logits(self.model, self.prepare(images), self.config)
+
+        self.model.eval()
+        block = block or first_bad_block(self.model, forward, world=self.world)
+        self.model.train()
+        return Divergence(epoch=self.state.epoch, step=self.state.step, what="evaluation", block=block)
+
     def unprojected(self, error: ProjectionError, step: int) -> Divergence:
         """Which kernel a step has left where it cannot be projected; replayed steps are counted with that one."""
         block = error.names[0].removeprefix("chain.")
@@ -612,8 +630,13 @@ class _Run:
         all_loss, all_wrong = self.world.sum(torch.stack([loss, wrong.double()])).tolist()
         return all_loss / n, 100 * all_wrong / n
 
-    def end_epoch(self, divergence: Divergence | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Evaluate, append this epoch's rows and return them; one that diverged has NaN for what is evaluated."""
+    def end_epoch(
+        self, divergence: Divergence | None
+    ) -> tuple[dict[str, Any], list[dict[str, Any]], Divergence | None]:
+        """Evaluate, append this epoch's rows, and return them and where the run diverged.
+
+        An epoch that diverged has NaN for what is evaluated.
+        """
         state = self.state
         n, loss, wrong, norms = state.sums
         clean, test = (NAN, NAN), (NAN, NAN)
@@ -621,6 +644,9 @@ class _Run:
             with self.watch("evaluation"):
                 clean = self.evaluate(self.train_images[: self.clean], self.train_labels[: self.clean])
                 test = self.evaluate(self.test_images, self.test_labels)
+                divergence = self.unevaluated(clean[0], test[0])
+        if divergence is not None:
+            clean, test = (NAN, NAN), (NAN, NAN)
         row = {
             "epoch": state.epoch,
             "lr": self.config.lr_at(state.epoch),
@@ -638,7 +664,7 @@ class _Run:
             blocks = [{"epoch": state.epoch} | r for r in self.probe.averages()]
             state.blocks.extend(blocks)
             self.probe.reset()
-        return row, blocks
+        return row, blocks, divergence
 
     def record(self, divergence: Divergence | None) -> Record:
         return Record(
@@ -672,6 +698,7 @@ def trained_network(record: Record) -> models.Network:
     >>> len(trained_network(record).blocks)
     3
     """
+    _checks.instance("record", record, Record, "a Record")
     folder = record.folder or Path()
     content = checkpoints.read(folder, "cpu")
     if content is None:
@@ -694,8 +721,8 @@ def train(config: RunConfig, root: str | Path | None = None, quiet: bool = False
     A finished run returns its record at once.  An interrupted one goes on from its checkpoint: one per epoch, one every
     five minutes, and one when this process gets Ctrl-C or SIGTERM.  (On CUDA epochs can be short: there is no more than
     one in twenty seconds.)  It ends with the same weights and tables, bit for bit, as if it had never been interrupted,
-    on the same device with the same number of threads.  A non-finite loss or gradient ends a run with status
-    ``"diverged"``, the epoch, and the block where it began.
+    on the same device with the same number of threads.  A loss, a gradient or an evaluation that is not finite ends a
+    run with status ``"diverged"``, the epoch, and the block where it began.
 
     Parameters
     ----------
@@ -770,6 +797,12 @@ def train_together(
     >>> [record.config.seed for record in train_together(configs, root=tempfile.mkdtemp(), quiet=True)]
     [0, 1]
     """
+    _checks.flag("quiet", quiet)
+    configs = _checks.items("configs", configs, "RunConfigs")
+    if root is not None:
+        root = _checks.path("root", root)
+    if world is not None:
+        _checks.instance("world", world, World, "a paperlib.processes.World")
     world = world or ALONE
     resolved = [RunConfig.checked(config).resolve() for config in configs]
     folders = [config.folder(root) for config in resolved]
@@ -777,6 +810,8 @@ def train_together(
     records = [_finished(folder, config, world) for folder, config in zip(folders, resolved, strict=True)]
     if all(records):
         return [record for record in records if record]
+    for config in resolved:
+        config.check_memory()
     # Now: within the settings this machine would choose the runs' own threads.
     commands = [config.command() for config in resolved]
     first, interrupts = resolved[0], Interrupts()

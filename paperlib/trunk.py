@@ -42,6 +42,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map
 
+from paperlib import _checks
 from paperlib._paths import Paths, topological
 
 
@@ -172,6 +173,7 @@ def explain_trunk(model: nn.Module, example: Tensor | tuple[Any, ...] | Mapping[
     layer2.0.downsample.0: True, every path with the fewest convolutions goes through it
     fc: True, no path leads around it
     """
+    _checks.module("model", model)
     model = unwrap(model)
     if lazy := [name for name, p in (*model.named_parameters(), *model.named_buffers()) if is_lazy(p)]:
         raise ValueError(f"{type(model).__name__} has lazy layers without weights ({lazy[0]}): run it on a batch first")
@@ -274,6 +276,8 @@ def model_inputs(example: Any) -> tuple[tuple[Any, ...], dict[str, Any], list[Te
     def copied(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
+        if value.is_nested:
+            raise ValueError("example is a nested tensor: give one ordinary tensor")
         value = value.detach().clone()
         if value.is_floating_point() and (value.ndim == 4 or isinstance(example, Tensor)):
             images.append(value.requires_grad_())
@@ -327,16 +331,24 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], images
 
     hooks = [m.register_forward_hook(remember) for m in model.modules() if isinstance(m, _ConvNd | nn.Linear)]
     try:
-        outputs = model(*args, **kwargs)
-    except Exception as e:  # whatever the model's own code raises
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        what = " and ".join(f"{tuple(image.shape)}, {image.dtype}" for image in images)
-        raise ValueError(f"{type(model).__name__} cannot be run on the example of shape {what}: {reason}") from e
+        outputs = outputs_on(model, args, kwargs, images)
     finally:
         for hook in hooks:
             hook.remove()
     run.outputs.extend(t.grad_fn for t in output_tensors(outputs) if t.grad_fn is not None)
     return run
+
+
+def outputs_on(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], images: list[Tensor], name: str = "example"
+) -> Any:
+    """What a model returns for some arguments; ``ValueError``, which says why, if it cannot be run on them."""
+    try:
+        return model(*args, **kwargs)
+    except Exception as e:  # whatever the model's own code raises
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        what = " and ".join(f"{tuple(image.shape)}, {image.dtype}" for image in images)
+        raise ValueError(f"{type(model).__name__} cannot be run on the {name} of shape {what}: {reason}") from e
 
 
 def output_tensors(value: Any) -> Iterator[Tensor]:

@@ -713,5 +713,5 @@ def test_convs_that_are_no_list_are_refused(convs):
 
 
 def test_what_is_no_model_is_refused():
-    with pytest.raises(TypeError, match="model must be a torch.nn.Module, not list"):
+    with pytest.raises(TypeError, match="model must be a torch.nn.Module, not .Conv2d"):
         NormPreserving([nn.Conv2d(3, 8, 1)], example=torch.zeros(1, 3, 8, 8))

@@ -71,6 +71,6 @@ def test_nothing_stays_behind():
     model = Through(nn.BatchNorm2d(8))
     found(model)
     assert not model.conv._forward_hooks
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="cannot be run on the example"):
         normalised(model, [("conv", model.conv)], torch.zeros(1, 5, 8, 8))
     assert not model.conv._forward_hooks

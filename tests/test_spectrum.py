@@ -203,7 +203,7 @@ def test_a_kernel_with_many_outputs_is_narrowed_without_a_change(d, c, k, size):
 
 @pytest.mark.parametrize("tolerance", [0, -1, 10, float("nan"), True, "small"])
 def test_a_tolerance_that_is_none_is_refused(tolerance):
-    with pytest.raises(ValueError, match="tolerance must be a number between 0 and 1"):
+    with pytest.raises(ValueError, match="tolerance must be a number above 0 and at most 0.1"):
         operator_norm(torch.ones(1, 1, 3, 3), 4, "zeros", tolerance=tolerance)
 
 

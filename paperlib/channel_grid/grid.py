@@ -11,12 +11,14 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from paperlib import machine
+from paperlib._checks import shown
 from paperlib._text import markdown
 from paperlib.channel_grid.cell import Cell, Recipe
 from paperlib.channel_grid.networks import MIDDLE_VARIANTS, VARIANTS, check_variant
 from paperlib.cifar import available
 from paperlib.errors import ConfigError
 from paperlib.parameters import (
+    MOST_ITEMS,
     Channels,
     Count,
     Flag,
@@ -75,14 +77,14 @@ class GridConfig(Recipe):
         None,
         description="keys of ``paperlib.channel_grid.VARIANTS``; by default those that differ in the middle alone",
     )
-    seeds: Count | None = Field(None, description="how many: 0, 1, …")
+    seeds: Annotated[int, Field(strict=True, ge=1, le=MOST_ITEMS)] | None = Field(None, description="how many: 0, 1, …")
     stages: Stages | None = Field(None, description="numbers of steps after which to measure; the largest ends a run")
     batch_size: Count | None = None
     probe_images: Count | None = Field(None, description="measure on the first so many training images")
     source: Source | None = Field(None, description="where the images come from")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     # How the work is done, and not what: these two are no part of a grid's content.
-    workers: Count | None = Field(
+    workers: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = Field(
         None,
         exclude=True,
         description="processes that train cells at the same time, on a CPU; by default its cores, as far as memory "
@@ -101,7 +103,7 @@ class GridConfig(Recipe):
             return None
         names = words(value)
         if not isinstance(names, list | tuple) or not names:
-            raise ValueError(f"variants must name some of {', '.join(VARIANTS)}, not {value!r:.80}")
+            raise ValueError(f"variants must name some of {', '.join(VARIANTS)}, not {shown(value)}")
         for name in names:
             check_variant(name)
         return tuple(v for v in VARIANTS if v in names)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paperlib._checks import one_of
 from paperlib.errors import ConfigError
 from paperlib.projection import default_method, delta_orthogonal, project_unchecked, target
 
@@ -60,8 +61,7 @@ def check_variant(name: str) -> str:
     ValueError
         It is not.
     """
-    if name not in VARIANTS:
-        raise ValueError(f"variant {name!r} is unknown: choose from {', '.join(VARIANTS)}")
+    one_of("variant", name, VARIANTS)
     return name
 
 

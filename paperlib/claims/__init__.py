@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from paperlib import _checks
 from paperlib._checks import whole_number
 from paperlib.claims import channel_grid, interventions, norm_preservation, projection, section4
 from paperlib.claims.claim import UNTESTED, Claim, Measured, Outcome
@@ -80,14 +81,14 @@ CLAIMS: dict[str, Claim] = {
 
 def check(claim: str, preset: str | None = None, seeds: int | None = None) -> None:
     """Raise ``ConfigError`` for a claim or preset that does not exist, or ``seeds`` that are no number up to 10,000."""
-    if claim not in CLAIMS:
-        raise ConfigError(f"claim {claim!r} is not one of {', '.join(CLAIMS)}")
+    if not isinstance(claim, str) or claim not in CLAIMS:
+        raise ConfigError(f"claim {_checks.shown(claim)} is not one of {', '.join(CLAIMS)}")
     presets = CLAIMS[claim].presets
-    if preset is not None and preset not in presets:
+    if preset is not None and (not isinstance(preset, str) or preset not in presets):
         why = "" if "paper" in presets else f": {claim} needs no GPU and no data"
-        raise ConfigError(f"preset {preset!r} is not one of {', '.join(presets)}{why}")
-    if seeds is not None and whole_number("seeds", seeds, error=ConfigError) > EVERY_SEED:
-        raise ConfigError(f"seeds must be at most {EVERY_SEED:,}, not {seeds:,}")
+        raise ConfigError(f"preset {_checks.shown(preset)} is not one of {', '.join(presets)}{why}")
+    if seeds is not None:
+        whole_number("seeds", seeds, error=ConfigError, most=EVERY_SEED)
 
 
 def measure(claim: str, preset: str = "desk", seeds: int | None = None) -> Finding:
@@ -156,6 +157,7 @@ def outcome(finding: Finding) -> Outcome:
     RecordError
         The claim is unknown, or the tables are not such as it has: a table or a column is missing, or of another kind.
     """
+    _checks.instance("finding", finding, Finding, "a Finding")
     if finding.claim not in CLAIMS:
         raise RecordError(f"there is a finding about a claim {finding.claim!r}, which this paperlib does not know")
     with _tables_of(finding):
@@ -210,7 +212,7 @@ def read_all(root: str | Path, only: Iterable[str] | None = None) -> list[Findin
     RecordError
         As :func:`paperlib.claims.finding.read_below` does, and for a number that is not that of the finding's tables.
     """
-    wanted = None if only is None else {*only}
+    wanted = None if only is None else _checks.items("only", only, "names of claims")
     order = {claim: i for i, claim in enumerate(CLAIMS)}
     found = [_checked(f) for f in read_below(root) if wanted is None or f.claim in wanted]
     return sorted(found, key=lambda f: (order.get(f.claim, len(order)), f.claim, rank(f.preset)))
@@ -330,6 +332,9 @@ def report(findings: Iterable[Finding]) -> str:
     A third line tells what the rule said when the finding was made, where it was another one.  Of several findings of a
     claim only the one that counts is shown (:func:`paperlib.claims.finding.counting`).
     """
+    findings = _checks.items("findings", findings, "Findings")
+    for finding in findings:
+        _checks.instance("findings", finding, Finding, "a list of Findings")
     return "\n".join(_reported(finding) for finding in counting(findings))
 
 

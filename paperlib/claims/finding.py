@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from paperlib import _checks
 from paperlib.errors import RecordError
 from paperlib.store import Stored
 
@@ -112,7 +113,7 @@ def read_below(root: str | Path) -> list[Finding]:
         One cannot be read, lies where an earlier paperlib kept it, or in the place of another claim or preset; or the
         folder of one has none.
     """
-    claims = Path(root) / "claims"
+    claims = _checks.path("root", root) / "claims"
     if old := sorted(claims.glob(f"*/{Finding.FILE}")):
         raise RecordError(
             f"{old[0].parent} has a finding where an earlier paperlib kept it: move what is in it to a folder in it "

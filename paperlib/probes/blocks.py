@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
+from paperlib import _checks
 from paperlib.trunk import inside, unwrap
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -60,10 +61,10 @@ def named_blocks(model: nn.Module, blocks: Iterable[Any] | None) -> list[Block]:
         if not isinstance(blocks, Iterable):
             blocks = repeated_blocks(model)
     if isinstance(blocks, str):
-        raise ValueError(f"blocks must be a list, not the text {blocks!r}: write blocks=[{blocks!r}]")
+        raise ValueError(f"blocks must be a list, not the text {_checks.shown(blocks)}: write blocks=[name]")
     if isinstance(blocks, nn.ModuleDict):
         blocks = blocks.values()
-    if not isinstance(blocks, Iterable):
+    if not isinstance(blocks, Iterable) or isinstance(blocks, Tensor):
         raise TypeError(f"blocks must be a list of modules or of their names, not {type(blocks).__name__}")
     names = {module: name for name, module in model.named_modules()}
     outer = {inner: m for m in names if (inner := getattr(m, "_orig_mod", None)) is not None}

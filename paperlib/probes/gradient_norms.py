@@ -89,7 +89,7 @@ def _selectors(tensor: Any) -> tuple[Selector, Selector]:
     if len(pair) != 2 or not all(s is None or isinstance(s, int | str) or callable(s) for s in pair):
         raise ValueError(
             "tensor must be a position, a name, a callable, or two of them (for inputs and outputs), "
-            f"not {tensor!r:.80}"
+            f"not {_checks.shown(tensor)}"
         )
     return pair
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from paperlib import fused
+from paperlib import _checks, fused
 
 
 def norm(x: Tensor) -> Tensor:
@@ -33,6 +33,9 @@ def norm(x: Tensor) -> Tensor:
     >>> norm(torch.tensor([[3.0, 0.0], [0.0, -4.0]]))
     tensor(5.)
     """
+    _checks.instance("x", x, Tensor, "a torch.Tensor")
+    if x.layout != torch.strided or x.is_quantized or x.is_nested or not (x.dtype in _checks.REAL or x.is_complex()):
+        raise ValueError(f"x must be an ordinary floating-point or complex tensor, not {_checks.shown(x)}")
     if x.is_complex():
         x = torch.view_as_real(x.resolve_conj())
     dense = x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))

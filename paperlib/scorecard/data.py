@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from paperlib import claims
+from paperlib import _checks, claims
 from paperlib.claims import Finding
 from paperlib.claims.cards import CARDS, GROUPS
 from paperlib.claims.claim import UNTESTED
@@ -283,6 +283,7 @@ def read(path: str | Path) -> Scorecard:
     RecordError
         It is missing, was changed, or is no scorecard of this version.
     """
+    path = _checks.path("path", path)
     try:
         return Scorecard.model_validate(unsealed(Path(path).read_bytes()))
     except OSError as e:

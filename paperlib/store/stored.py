@@ -24,6 +24,7 @@ import filelock
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from paperlib import _checks
 from paperlib._text import code, markdown
 from paperlib.errors import RecordError
 from paperlib.store import files
@@ -140,7 +141,7 @@ class Stored(BaseModel):
         RecordError
             It cannot be written.  What was there before is left whole.
         """
-        folder = Path(folder)
+        folder = _checks.path("folder", folder)
         missing = [name for name in self.TABLES if name not in self.frames]
         if missing or not self.frames:
             raise ValueError(f"a {self.NOUN} without {', '.join(missing) or 'tables'} cannot be saved")
@@ -182,7 +183,7 @@ class Stored(BaseModel):
         RecordError
             It is missing, damaged, was changed after it was saved, or is of another schema version.
         """
-        path = Path(folder)
+        path = _checks.path("folder", folder)
         path = path if path.name == cls.FILE else path / cls.FILE
         raw = cls._parsed(path)
         for _ in range(ATTEMPTS):
@@ -225,7 +226,7 @@ class Stored(BaseModel):
     @classmethod
     def read_all(cls, root: str | Path) -> list[Self]:
         """Everything of this kind below ``root``, sorted by path; perhaps nothing.  Raises as :meth:`read`."""
-        return [cls.read(path) for path in sorted(Path(root).rglob(cls.FILE))]
+        return [cls.read(path) for path in sorted(_checks.path("root", root).rglob(cls.FILE))]
 
     @classmethod
     def _parsed(cls, path: Path) -> dict[str, Any]:

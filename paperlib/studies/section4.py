@@ -20,6 +20,7 @@ import torch
 from paperlib import mean_field, paper
 from paperlib.config import ResolvedRun, RunConfig
 from paperlib.models import TITLES, Arch, build, network_name, parameter_count
+from paperlib.parameters import Parameters, Preset
 from paperlib.records import GAP_EPOCHS, Record, read_all
 from paperlib.store import results_root, runs_root
 
@@ -37,6 +38,13 @@ WINDOW = 10
 """How many epochs count as the beginning of a run, and as its end."""
 STUCK = 80.0
 """A run whose test error never fell below this many per cent did not learn; guessing has 90 on CIFAR-10."""
+
+
+class Choice(Parameters):
+    """What chapter 5 shows: the records of a preset, and perhaps those of a folder besides the committed ones."""
+
+    preset: Preset = "desk"
+    runs: str | None = None
 
 
 # -- which records -----------------------------------------------------------------------------------------------

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from paperlib._checks import one_of
 from paperlib.cifar import Cifar
 from paperlib.holding import NormPreserving
+from paperlib.parameters import Parameters
 from paperlib.parametrization import orthogonal
 from paperlib.probes import GradientNorms
 from paperlib.projection import project, spread
@@ -26,6 +28,13 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 BEHIND = ("nothing", "a batch normalisation", "a batch normalisation, and a skip past it")
 """What follows the convolution of :func:`ratios_by_scale`."""
 LAST = 10  # steps of a training that count as its end
+
+
+class Choice(Parameters):
+    """How long chapter 6 trains its small networks: so many of each kind, for so many steps."""
+
+    seeds: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
+    steps: Annotated[int, Field(strict=True, ge=LAST, le=10_000)] = 30
 
 
 def small_images(data: Cifar) -> Tensor:

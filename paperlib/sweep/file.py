@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
+from paperlib import _checks
 from paperlib.channel_grid import GridConfig
 from paperlib.config import ResolvedRun, RunConfig
 from paperlib.errors import ConfigError
@@ -185,6 +186,7 @@ def read(path: str | Path) -> Sweep:
     Traceback (most recent call last):
     paperlib.errors.ConfigError: workflow/config/none.yaml cannot be read: No such file or directory
     """
+    path = _checks.path("path", path)
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # a SafeLoader
     except OSError as e:

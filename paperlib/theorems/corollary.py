@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from paperlib import _checks
 from paperlib.models import Bottleneck
 from paperlib.spectrum import operator_norm, operator_norm_bound
 
@@ -66,6 +67,9 @@ def corollary_bound(
     >>> f"{corollary_bound(block).item():.3f}"
     '0.050'
     """
+    _checks.flag("certified", certified)
+    if size is not None:
+        _checks.sides(size)
     if isinstance(block, Bottleneck):
         if not block.identity:
             raise ValueError("corollary 1 is about blocks with an identity skip: this one has none")

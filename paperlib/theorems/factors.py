@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from paperlib._checks import whole_number
+from paperlib import _checks
+from paperlib._checks import one_of, whole_number
 from paperlib.theorems.norm_change import lower_bound
 from paperlib.theorems.rotations import RotationStretch
 
@@ -50,8 +51,8 @@ def linear_factors(R: Tensor, L: int) -> Tensor:
     True
     """
     whole_number("L", L, unit="block")
-    R = torch.as_tensor(R)
-    powers = RotationStretch(R)
+    powers, R = RotationStretch(R), torch.as_tensor(R)
+    _checks.fits("L", L, *R.shape)
     before = powers.rotation(torch.arange(L, dtype=torch.float64) / L)
     step = powers.rotation(1 / L)
     stretch = before @ powers.stretch(1 / L, minus_identity=True) @ before.mT
@@ -68,8 +69,13 @@ def linear_factors(R: Tensor, L: int) -> Tensor:
 
 def compose(factors: Iterable[Tensor]) -> Tensor:
     """(I + A_L) ⋯ (I + A_1), the first layer first; ``ValueError`` if there are no factors."""
+    is_batch = isinstance(factors, Tensor) and factors.ndim == 3
+    matrices = list(factors) if is_batch else _checks.items("factors", factors, "square matrices")
+    for matrix in matrices:
+        if _checks.real_tensor("factors", matrix, "(n, n)", square=True).shape != matrices[0].shape:
+            raise ValueError("factors must be matrices of one size")
     product = None
-    for A in factors:
+    for A in matrices:
         product = A + torch.eye(len(A), dtype=A.dtype, device=A.device) if product is None else product + A @ product
     if product is None:
         raise ValueError("there are no factors to multiply")
@@ -109,10 +115,9 @@ def theorem2_bound(R: Tensor, L: int, form: Literal["sharp", "published"] = "sha
     """
     whole_number("L", L, unit="block")
     powers = RotationStretch(R)
+    one_of("form", form, ("sharp", "published"))
     if form == "sharp":
         return powers.distance_bound(1 / L)
-    if form != "published":
-        raise ValueError(f"form must be 'sharp' or 'published', not {form!r}")
     if L < 3 * powers.gamma:
         raise ValueError(
             f"the published bound is for L >= 3γ = {3 * powers.gamma:.2f}, and L is {L}: use more blocks, or the sharp "
@@ -127,4 +132,4 @@ def theorem2_delta(R: Tensor, L: int) -> float:
     :func:`linear_factors` attains it.  Raises ``ValueError`` as that function does.
     """
     RotationStretch(R)  # for what it refuses
-    return lower_bound(torch.as_tensor(R), L)
+    return lower_bound(torch.as_tensor(R).double(), L)

@@ -14,6 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from paperlib import _checks
+
+MOST_STEPS = 10_000_000  # the risks alone are a tensor each
+
 
 def statistics(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """The least-squares solution R ``(M, N)`` and the second moment Σ ``(N, N)`` of data.
@@ -27,6 +31,14 @@ def statistics(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     >>> bool((R - 2 * torch.eye(3)).abs().max() < 1e-12)
     True
     """
+    _checks.real_tensor("x", x, "(points, N)")
+    _checks.real_tensor("y", y, "(points, M)")
+    if len(x) != len(y) or x.dtype != y.dtype:
+        raise ValueError(
+            f"x and y must have as many points and one precision, not {_checks.shown(x)} and {_checks.shown(y)}"
+        )
+    _checks.finite(x, "x")
+    _checks.finite(y, "y")
     return torch.linalg.lstsq(x, y).solution.T, x.T @ x / len(x)
 
 
@@ -113,6 +125,18 @@ def descend(
     >>> bool(risk[-1] < 1e-12), round(A[3, 0, 0].item(), 4)  # each layer stretches by the eighth root of 2
     (True, 0.0905)
     """
+    _checks.real_tensor("R", R, "(n, n)", square=True)
+    _checks.real_tensor("Sigma", Sigma, "(n, n)", square=True)
+    if R.shape != Sigma.shape or R.dtype != Sigma.dtype:
+        raise ValueError(f"R and Sigma must be alike, not {_checks.shown(R)} and {_checks.shown(Sigma)}")
+    _checks.finite(R, "R")
+    _checks.finite(Sigma, "Sigma")
+    _checks.fits("L", _checks.whole_number("L", L, unit="layer"), *R.shape)
+    rate = _checks.number("rate", rate, above=0)
+    tolerance = _checks.number("tolerance", tolerance, least=0)
+    _checks.whole_number("steps", steps, least=0, most=MOST_STEPS)
+    if start is not None and _checks.real_tensor("start", start, "(L, n, n)").shape != (L, *R.shape):
+        raise ValueError(f"start must be of shape {(L, *R.shape)}, not {_checks.shown(start)}")
     factors = torch.zeros(L, *R.shape, dtype=R.dtype) if start is None else start.clone()
     risks = [excess_risk(factors, R, Sigma)]
     for _ in range(steps):

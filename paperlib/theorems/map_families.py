@@ -7,9 +7,15 @@ import math
 import torch
 from torch import Tensor
 
+from paperlib import _checks
 from paperlib.theorems.rotations import quarter_turns
 from paperlib.theorems.samples import gaussian
 from paperlib.theorems.smooth_maps import Normalised, SmoothMap, is_invertible
+
+LARGEST_STRETCH = 300.0
+"""Of a map, in the logarithm: float64 ends at 709, and squares are taken."""
+LARGEST = 1e6
+"""Of a constant that multiplies: beyond it the maps are so bent that nothing is left of their digits."""
 
 
 class Twist(SmoothMap):
@@ -39,6 +45,7 @@ class Twist(SmoothMap):
     """
 
     def __init__(self, linear: Tensor, omega: float = 0.5):
+        omega = _checks.number("omega", omega, least=-LARGEST, most=LARGEST)
         n = _side(linear)
         if n % 2:
             raise ValueError(f"a twist needs an even dimension, not {n}: it turns planes")
@@ -104,10 +111,13 @@ class Monotone(SmoothMap):
 
     def __init__(self, linear: Tensor, features: Tensor, epsilon: float = 1.0):
         n = _side(linear)
-        if features.ndim != 2 or features.shape[1] != n:
+        _checks.real_tensor("features", features, "(M, n)")
+        if features.shape[1] != n:
             raise ValueError(f"features must be (M, {n}), not of shape {tuple(features.shape)}")
-        if not epsilon >= 0:
-            raise ValueError(f"epsilon must not be negative, {epsilon!r} is: the map would not be monotone")
+        if features.dtype != linear.dtype:
+            raise ValueError(f"features must be in the precision of linear, {linear.dtype}, not {features.dtype}")
+        _checks.finite(features, "features")
+        epsilon = _checks.number("epsilon", epsilon, least=0, most=LARGEST)  # below 0 the map would not be monotone
         self.dim, self.linear, self.features, self.epsilon = n, linear, features, epsilon
         values = torch.linalg.svdvals(linear)
         self._curvature = (
@@ -158,6 +168,10 @@ def linear_map(n: int, stretch: float, angle: float = 1.0, seed: int = 0) -> Ten
     >>> bool(torch.det(a) > 0), round(torch.linalg.matrix_norm(a, 2).log().item(), 6)
     (True, 0.7)
     """
+    _checks.fits("n", _checks.whole_number("n", n), n)
+    stretch = _checks.number("stretch", stretch, least=-LARGEST_STRETCH, most=LARGEST_STRETCH)
+    angle = _checks.number("angle", angle, least=0, most=math.pi)
+    seed = _checks.seed("seed", seed)
     generator = torch.Generator().manual_seed(seed)
     axes = torch.linalg.qr(gaussian(n, n, seed=generator)).Q
     values = torch.linspace(-stretch, stretch, n, dtype=torch.float64).exp()
@@ -170,12 +184,17 @@ def linear_map(n: int, stretch: float, angle: float = 1.0, seed: int = 0) -> Ten
 
 def features(n: int, m: int, norm: float = 1.7, seed: int = 0) -> Tensor:
     """A random matrix ``(m, n)``, float64, of the given spectral norm: the B of a :class:`Monotone` map."""
+    _checks.fits("n", _checks.whole_number("n", n))
+    _checks.fits("m", n, _checks.whole_number("m", m))
+    norm = _checks.number("norm", norm, least=0, most=LARGEST)
+    _checks.seed("seed", seed)
     matrix = gaussian(m, n, seed=seed)
     return norm * matrix / torch.linalg.matrix_norm(matrix, 2)
 
 
 def _side(linear: Tensor) -> int:
     """The side of A; ``ValueError`` unless it is square, finite and invertible."""
+    _checks.real_tensor("linear", linear, "(n, n)")
     if linear.ndim != 2 or linear.shape[0] != linear.shape[1]:
         raise ValueError(f"linear must be a square matrix, not of shape {tuple(linear.shape)}")
     if not is_invertible(linear):

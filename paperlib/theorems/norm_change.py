@@ -7,11 +7,20 @@ import math
 import torch
 from torch import Tensor
 
+from paperlib import _checks
 from paperlib._checks import whole_number
+
+
+def _matrices(jacobians: Tensor) -> None:
+    """``ValueError`` for what are no square matrices, or hold entries whose squares are infinite."""
+    _checks.matrices("jacobians", jacobians, square=True, precise=True)
+    if not bool(jacobians.detach().abs().amax() < torch.finfo(jacobians.dtype).max ** 0.5):
+        raise ValueError("jacobians hold NaN or infinite values, or such that their squares are infinite")
 
 
 def identity_distance(jacobians: Tensor) -> Tensor:
     """‖J − I‖, the spectral norm, for each of the matrices ``(..., N, N)``."""
+    _matrices(jacobians)
     difference = jacobians - torch.eye(jacobians.shape[-1], dtype=jacobians.dtype, device=jacobians.device)
     return torch.linalg.eigvalsh(difference.mT @ difference)[..., -1].clamp_min(0).sqrt()
 
@@ -27,6 +36,7 @@ def gradient_delta(jacobians: Tensor) -> Tensor:
     >>> gradient_delta(rotation).item(), round(identity_distance(rotation).item(), 4)
     (0.0, 1.4142)
     """
+    _matrices(jacobians)
     squares = torch.linalg.eigvalsh(jacobians.mT @ jacobians)
     return (squares[..., [0, -1]].clamp_min(0).sqrt() - 1).abs().amax(-1)
 
@@ -48,6 +58,7 @@ def lower_bound(jacobians: Tensor, L: int) -> float:
     >>> f"{lower_bound(torch.diag(torch.tensor([8.0, 1.0])), 3):.2f}"  # three factors, one stretches by at least 2
     '1.00'
     """
+    _matrices(jacobians)
     whole_number("L", L, unit="block")
     values = torch.linalg.svdvals(jacobians.double())
     most, least = values[..., 0].max().log().item(), values[..., -1].min().log().item()

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paperlib._checks import whole_number
+from paperlib import _checks
+from paperlib._checks import one_of, whole_number
 from paperlib.theorems.norm_change import identity_distance, relative_change
 from paperlib.theorems.rotations import RotationStretch
 from paperlib.theorems.samples import ball
 from paperlib.theorems.smooth_maps import SmoothMap, check_smooth_map
 
+MOST_BLOCKS = 1_000_000  # each is a Python object; the bounds of the theorem differ by their last digits there
 Schedule = Literal["geometric", "uniform", "arc"]
 AT_ONCE = 2**23
 """Entries of derivatives that are held at once, in float64: 64 MB, and several times that while they are made."""
@@ -133,10 +135,12 @@ def times(
 
     The arguments and errors are those of :func:`near_identity_path`; the arc's length is summed over ``grid`` steps.
     """
-    whole_number("L", L, unit="block")
-    if schedule not in get_args(Schedule):
-        raise ValueError(f"schedule must be one of {', '.join(get_args(Schedule))}, not {schedule!r}")
-    whole_number("points", points)
+    _checks.instance("path", path, Path, "a paperlib.theorems.Path")
+    _checks.seed("seed", seed)
+    _checks.fits("points", whole_number("points", points), path.f.dim, path.f.dim)
+    _checks.fits("grid", whole_number("grid", grid), points, path.f.dim, path.f.dim)
+    whole_number("L", L, unit="block", most=MOST_BLOCKS)
+    one_of("schedule", schedule, get_args(Schedule))
     if not bool((torch.linalg.det(path.f.jacobian(ball(path.f.dim, points, seed))) > 0).all()):
         raise ValueError(
             f"the derivative of {type(path.f).__name__} has no positive determinant at some point of the unit ball: "

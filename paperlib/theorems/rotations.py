@@ -10,6 +10,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+from paperlib import _checks
 from paperlib.theorems.norm_change import relative_change
 
 
@@ -93,19 +94,25 @@ class RotationStretch:
 
 def quarter_turns(n: int, dtype: torch.dtype = torch.float64) -> Tensor:
     """J with J² = −I, ``(n, n)`` for an even n: a right-angled turn of each of the planes (x₁, x₂), (x₃, x₄), …"""
+    _checks.fits("n", _checks.whole_number("n", n, least=0), n)
+    _checks.floating("dtype", dtype)
     return torch.kron(torch.eye(n // 2, dtype=dtype), torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=dtype))
 
 
 def _checked(matrix: Tensor) -> Tensor:
     """The matrix in float64 on the CPU; ``ValueError`` unless it is square, real and finite."""
-    matrix = torch.as_tensor(matrix)
+    try:
+        matrix = torch.as_tensor(matrix)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"the matrix must be a tensor, or a list of its rows, not {_checks.shown(matrix)}") from None
+    _checks.stored("the matrix", matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.numel():
         raise ValueError(
             f"the matrix must be square, not of shape {tuple(matrix.shape)}: a block with an identity skip returns as "
             "many numbers as it takes"
         )
-    if matrix.is_complex() or not bool(torch.isfinite(matrix).all()):
-        raise ValueError("the matrix must be real and finite: it holds complex, NaN or infinite entries")
+    if matrix.dtype not in _checks.NUMBERS or not bool(torch.isfinite(matrix).all()):
+        raise ValueError("the matrix must be real and finite: it holds complex, NaN, infinite or 8-bit entries")
     return matrix.detach().double().cpu()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from paperlib import _checks
+
 
 def gaussian(*shape: int, seed: int | torch.Generator = 0) -> Tensor:
     """Standard Gaussian numbers, float64, of the given shape.  A generator in place of the seed gives its next numbers.
@@ -15,8 +17,9 @@ def gaussian(*shape: int, seed: int | torch.Generator = 0) -> Tensor:
     >>> torch.equal(gaussian(2, 5, seed=generator), gaussian(2, 5, seed=3))
     True
     """
-    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+    _checks.fits("shape", *(_checks.whole_number("shape", n, least=0) for n in shape))
+    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(_checks.seed("seed", seed))
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 def ball(n: int, points: int, seed: int = 0) -> Tensor:
@@ -27,7 +30,9 @@ def ball(n: int, points: int, seed: int = 0) -> Tensor:
     >>> bool((ball(3, 100).norm(dim=1) < 1 + 1e-12).all())
     True
     """
-    generator = torch.Generator().manual_seed(seed)
+    _checks.fits("n", _checks.whole_number("n", n))
+    _checks.fits("points", n, _checks.whole_number("points", points))
+    generator = torch.Generator().manual_seed(_checks.seed("seed", seed))
     x = gaussian(points, n, seed=generator)
     radius = torch.rand(points, 1, generator=generator, dtype=torch.float64) ** (1 / n)
     radius[: points // 2] = 1

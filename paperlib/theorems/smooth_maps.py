@@ -17,6 +17,7 @@ import math
 import torch
 from torch import Tensor
 
+from paperlib import _checks
 from paperlib._checks import whole_number
 
 
@@ -103,6 +104,10 @@ class Normalised(SmoothMap):
     """
 
     def __init__(self, f: SmoothMap, alpha: float | None = None, beta: float | None = None):
+        check_smooth_map(f)
+        for name, constant in (("alpha", alpha), ("beta", beta)):
+            if constant is not None and not (isinstance(constant, float) and constant == math.inf):
+                _checks.number(name, constant, least=0)
         self.f, self.dim = f, f.dim
         origin = torch.zeros(f.dim, dtype=torch.float64)
         self.shift, self.slope = f(origin), f.jacobian(origin)

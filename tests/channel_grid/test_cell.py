@@ -61,7 +61,7 @@ def test_a_diverging_network_is_measured_as_such(data):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"variant": "convrelu"}, "variant 'convrelu' is unknown: choose from conv-relu, conv"),
+        ({"variant": "convrelu"}, "variant 'convrelu' is unknown: choose one of conv-relu, conv"),
         ({"variant": ["conv"]}, "variant must be a text"),
         ({"c": 0}, "c must be at least 1, not 0"),
         ({"d": 2.5}, "d must be a whole number, not 2.5"),

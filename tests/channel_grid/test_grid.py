@@ -48,7 +48,7 @@ def test_one_number_is_a_list_of_one():
         ({"in_channels": True}, "must be a list of whole numbers"),
         ({"out_channels": "0 2"}, "out_channels must be at least 1, not 0"),
         ({"stages": [-1]}, "stages must be at least 0, not -1"),
-        ({"variants": "conv-relu fre"}, "variant 'fre' is unknown: choose from conv-relu, conv"),
+        ({"variants": "conv-relu fre"}, "variant 'fre' is unknown: choose one of conv-relu, conv"),
         ({"variants": []}, "variants must name some of conv-relu"),
         ({"variants": True}, "variants must name some of conv-relu"),
         ({"variants": 5}, "variant 5 is unknown"),

@@ -119,11 +119,13 @@ def forged(thing, evil: str):
         thing.quantities |= dict.fromkeys([evil], next(iter(thing.quantities.values())))
         thing.rule = Ruling(digest=evil, sentence=evil, outcome=evil)
     elif not isinstance(thing, Spectra):
-        thing.data = thing.data.model_copy(update={"source": evil, "checksum": evil, "dataset": evil})
+        thing.data = thing.data.model_copy(update={"source": evil, "checksum": evil})
     if isinstance(thing, records.Record):
-        thing.divergence = Divergence(epoch=1, step=1, what="loss", block=evil)
-        for name in {"blocks", "initial"} & thing.frames.keys():
-            thing.frames[name] = thing.frames[name].assign(name=evil)
+        # A record with other blocks than its network's is refused when it is read.
+        thing.status = "diverged"
+        thing.divergence = Divergence(epoch=len(thing.epochs), step=1, what="loss", block=evil)
+        if "initial" in thing.frames:
+            thing.frames["initial"] = thing.initial.assign(name=evil)
     return thing
 
 

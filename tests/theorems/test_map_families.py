@@ -56,8 +56,8 @@ def test_linear_maps_are_what_was_asked_for(n, stretch, angle, seed):
         (lambda: Twist(torch.full((2, 2), math.nan)), "finite"),
         (lambda: Twist(torch.ones(2, 4)), "square"),
         (lambda: Monotone(torch.eye(3), torch.ones(2, 4)), r"\(M, 3\)"),
-        (lambda: Monotone(torch.eye(3), torch.ones(2, 3), epsilon=-0.1), "negative"),
-        (lambda: Monotone(torch.eye(3), torch.ones(2, 3), epsilon=math.nan), "negative"),
+        (lambda: Monotone(torch.eye(3), torch.ones(2, 3), epsilon=-0.1), "epsilon must be a number of at least 0"),
+        (lambda: Monotone(torch.eye(3), torch.ones(2, 3), epsilon=math.nan), "epsilon must be a number of at least 0"),
     ],
 )
 def test_bad_input(make, said):
