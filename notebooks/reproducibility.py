@@ -29,12 +29,12 @@ if importlib.util.find_spec("paperlib") is None:
 
 # %% tags=["hide-input"]
 import pandas as pd
-from IPython.display import HTML
+from IPython.display import HTML, Markdown
 
 from paperlib import records
 from paperlib.sources import DATASETS
 from paperlib.store import results_root
-from paperlib.studies.reproducibility import trainings
+from paperlib.studies.reproducibility import faults, trainings
 from paperlib.studies.tables import fitted
 
 # %% [markdown]
@@ -99,6 +99,20 @@ pd.DataFrame({"file": files, "MD5": data.batch_md5s}).set_index("file")
 #   difference grow: two runs of one seed can end some points of test error apart. That is why numbers are means over seeds.
 # * **A GPU** gives the same bits only with deterministic kernels (`-p deterministic True`).
 #
+# ## What was tried against it
+#
+# Nothing that is stored should be lost or changed without being noticed, and no input should get anything but a result or one clear sentence. The tests
+# of faults try to break this, briefly in each test run and at length by `make torture`, whose last run {numref}`tab-faults` shows. In each row every try
+# ended as it should, because a single one that does not fails the run, and then nothing is written.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "What was tried against the library, how often, and what came of it.", "name": "tab-faults"}}
+tried, where = faults(results_root() / "torture.json")
+HTML(fitted(tried, "faults", index=False))
+
+# %% tags=["remove-input"]
+Markdown(where)
+
+# %% [markdown]
 # ## Where a figure comes from
 #
 # Computing, storing and drawing are separate. A training ends in a {term}`record`: JSON with its configuration and provenance, beside tables of its

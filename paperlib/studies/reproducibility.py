@@ -1,12 +1,17 @@
-"""The page on reproducibility: what the trainings on record took, as a table."""
+"""The page on reproducibility: what the trainings on record took, and which faults were tried, as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
+from paperlib._text import code, markdown
+from paperlib.errors import RecordError
 from paperlib.records import Record
+from paperlib.store import Provenance
+from paperlib.store.stored import unsealed
 from paperlib.studies.section4 import spread
 
 _BY = ["preset", "network", "precision", "epochs", "images", "device"]
@@ -48,3 +53,42 @@ def trainings(records: Iterable[Record]) -> pd.DataFrame:
     minutes = [spread(mean, sd) for mean, sd in zip(found["mean"], found["sd"], strict=True)]
     memory = found.memory.map("{:.1f}".format)
     return pd.DataFrame({"runs": found.runs, "minutes": minutes, "memory, GiB": memory}, index=found.index)
+
+
+def faults(path: str | Path) -> tuple[pd.DataFrame, str]:
+    """What the long tests of faults tried, from the file that ``make torture`` writes.
+
+    Returns
+    -------
+    DataFrame
+        One row for each kind of try.  Columns: ``what was done``, ``times``, ``what came of it`` (each outcome with its
+        count), ``seconds``.
+    str
+        How many tries they were, and where and when they were made: a sentence of Markdown.
+
+    Raises
+    ------
+    RecordError
+        The file is missing, was changed, or holds something else.
+    """
+    try:
+        content = unsealed(Path(path).read_bytes())
+        rows = [
+            {
+                "what was done": row["what"],
+                "times": row["tries"],
+                "what came of it": ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in row["outcomes"].items()),
+                "seconds": round(row["seconds"]),
+            }
+            for row in content["rows"]
+        ]
+        made = Provenance.model_validate(content["provenance"])
+        said = (
+            f"These are {sum(row['tries'] for row in content['rows']):,} tries, made by {code(made.command)} on "
+            f"{markdown(made.device.name)}, {markdown(made.started[:10])}, commit {code(made.short_commit)}."
+        )
+        return pd.DataFrame(rows), said
+    except OSError as e:
+        raise RecordError(f"{path} cannot be read ({e.strerror or e}): make torture makes it") from e
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise RecordError(f"{path} is not what make torture made, or was changed: make it again") from e

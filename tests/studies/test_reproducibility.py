@@ -1,8 +1,13 @@
-"""The table of the trainings on record."""
+"""The tables of the trainings on record, and of the faults that were tried."""
 
+import time
+
+import pytest
 import tiny
+from faults.tally import Tally
 
-from paperlib.studies.reproducibility import trainings
+from paperlib.errors import RecordError
+from paperlib.studies.reproducibility import faults, trainings
 
 
 def test_runs_of_one_kind_share_a_row():
@@ -20,3 +25,27 @@ def test_runs_of_one_kind_share_a_row():
 
 def test_without_records_the_table_is_empty():
     assert trainings([]).empty
+
+
+def test_what_was_tried_is_told_with_its_outcomes(tmp_path):
+    made = Tally()
+    made.add("a run was killed", time.monotonic() - 8.2, left_a_checkpoint=1_200, left_none=3)
+    made.save(tmp_path / "torture.json")
+    table, said = faults(tmp_path / "torture.json")
+    row = table.set_index("what was done").loc["a run was killed"]
+    assert row.tolist() == [1_203, "left a checkpoint: 1,200, left none: 3", 8]
+    assert said.startswith("These are 1,203 tries, made by `make torture` on ")
+
+
+@pytest.mark.parametrize("damage", [lambda text: text.replace("1", "2"), lambda text: "[]", lambda text: text[:-9]])
+def test_a_changed_file_of_tries_is_refused(tmp_path, damage):
+    path = tmp_path / "torture.json"
+    made = Tally()
+    made.add("a run was killed", time.monotonic(), left_none=1)
+    made.save(path)
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(RecordError, match=r"torture.json is not what make torture made"):
+        faults(path)
+    path.unlink()
+    with pytest.raises(RecordError, match=r"torture.json cannot be read .*: make torture makes it"):
+        faults(path)
