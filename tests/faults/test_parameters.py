@@ -47,6 +47,8 @@ class Kernel(InteractiveShell):
 def kernel(monkeypatch):
     """A function that gives a new kernel in which a notebook's parameters have been set as papermill sets them."""
 
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # where a shell puts a module of its own
+
     def begun(notebook, given):
         shell = Kernel()
         shell.history_manager.enabled = False

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from faults.tally import LONG
 
 from paperlib import checkpoints, records
 from paperlib.store.provenance import device_here
@@ -117,11 +118,12 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same_records(place):
     """Killed in five ways while trainings are under way: by the keyboard, and without a warning, at each floor.
 
     A job that is killed ends nothing but itself: the sweep is then killed in the next way.  And meanwhile a second
-    sweep of the same folder is refused.
+    sweep of the same folder is refused.  Two of the ways, and the refusal, take long and are tried by `make torture`.
     """
     file = written(place, groups={"a": {"epochs": 60, "seed": [0, 1]}})
     jobs, draw = read(file).jobs(), random.Random(0)
-    for kills in (("KILL a job", "INT"), ("TERM",), ("KILL snakemake",), ("KILL",)):
+    ways = [("KILL a job", "INT"), ("TERM",), ("KILL snakemake",), ("KILL",)]
+    for kills in ways if LONG else ways[::3]:
         with (place / "told").open("w") as told:
             process = subprocess.Popen(words(place, file), stdout=told, stderr=told, start_new_session=True)
             wait_for_training(jobs, place, process)
