@@ -138,7 +138,8 @@ def times(
     _checks.instance("path", path, Path, "a paperlib.theorems.Path")
     _checks.seed("seed", seed)
     _checks.fits("points", whole_number("points", points), path.f.dim, path.f.dim)
-    _checks.fits("grid", whole_number("grid", grid), points, path.f.dim, path.f.dim)
+    grid = whole_number("grid", grid)
+    _checks.fits("grid", grid, path.f.dim, path.f.dim)
     whole_number("L", L, unit="block", most=MOST_BLOCKS)
     one_of("schedule", schedule, get_args(Schedule))
     if not bool((torch.linalg.det(path.f.jacobian(ball(path.f.dim, points, seed))) > 0).all()):
