@@ -35,7 +35,7 @@ test: $(INSTALLED)  ## run every test, docstring and notebook, in two processes 
 	$(BIN)/python -m pytest --nbval -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 torture: $(INSTALLED)  ## try the tests of faults at length and store what came of it (about an hour)
-	PAPERLIB_TORTURE=1 $(BIN)/python -m pytest tests/faults tests/workflow/test_workflow.py $(ARGS)
+	PAPERLIB_TORTURE=results/torture.json $(BIN)/python -m pytest tests/faults tests/workflow/test_workflow.py $(ARGS)
 
 lint: $(INSTALLED)  ## check style, types and docstrings
 	$(BIN)/ruff check .

@@ -44,9 +44,9 @@ def __getattr__(name: str) -> Any:
 
 
 MOST_ENTRIES = 2**31
-"""How many entries a kernel may have: 16 GiB in float64, which everything here is computed in."""
+"""How many entries a kernel may have.  They take 16 GiB in float64, which everything here is computed in."""
 MOST_PASSES = 10_000
-"""How many alternating projections may be asked for: after 50 a kernel is within 0.01 % of the target."""
+"""How many alternating projections may be asked for.  After 50 a kernel is within 0.01 % of the target."""
 
 
 def rank(weight_shape: tuple[int, ...], stride: int = 1) -> int:

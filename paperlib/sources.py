@@ -74,7 +74,7 @@ class DataSet:
     batch_md5s : tuple of str
         The MD5s of the official binary batches, the test batch last.
     checksum : str
-        The :attr:`paperlib.cifar.Cifar.checksum` of the published images and labels; empty where it is not known.
+        That of the published images and labels, as :class:`paperlib.cifar.Cifar` has it; empty where it is not known.
     """
 
     classes: tuple[str, ...]
@@ -272,7 +272,7 @@ class _Redirects(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def urlopen(request: Request, timeout: float) -> Any:
+def _urlopen(request: Request, timeout: float) -> Any:
     """As urllib's, with other rules for redirects."""
     return build_opener(_Redirects).open(request, timeout=timeout)
 
@@ -280,7 +280,7 @@ def urlopen(request: Request, timeout: float) -> Any:
 def _receive(url: str, pieces: queue.Queue[Any], over: threading.Event) -> None:
     """Put into a queue the length that a server tells, the pieces that it sends, and None or the error at the end."""
     try:
-        with urlopen(Request(url, headers={"User-Agent": "paperlib"}), timeout=_TIMEOUT) as response:
+        with _urlopen(Request(url, headers={"User-Agent": "paperlib"}), timeout=_TIMEOUT) as response:
             pieces.put(response.length)
             while not over.is_set() and (piece := response.read1(2**18)):
                 pieces.put(piece)

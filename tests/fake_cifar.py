@@ -42,7 +42,7 @@ def tar_of(files: dict[str, bytes | tarfile.TarInfo]) -> bytes:
 
 
 class Response(io.BytesIO):
-    """What ``urlopen`` returns."""
+    """What ``_urlopen`` returns."""
 
     length = None
 
@@ -92,7 +92,7 @@ class FakeCifar:
         monkeypatch.setattr(torchvision.datasets.CIFAR10, "train_list", lists[:5])
         monkeypatch.setattr(torchvision.datasets.CIFAR10, "test_list", lists[5:])
         self.downloads = 0
-        monkeypatch.setattr(sources, "urlopen", self._no_network)
+        monkeypatch.setattr(sources, "_urlopen", self._no_network)
         monkeypatch.setattr(sources.shutil, "which", lambda name: None)
         monkeypatch.setenv("PAPERLIB_DATA", str(tmp_path / "not this one"))
 
@@ -102,7 +102,7 @@ class FakeCifar:
 
     def serve(self, response: io.BytesIO) -> None:
         """Let the network answer with this."""
-        self._monkeypatch.setattr(sources, "urlopen", lambda request, timeout: response)
+        self._monkeypatch.setattr(sources, "_urlopen", lambda request, timeout: response)
 
     def install_npm(self, script: str) -> None:
         """Put a Python script in place of npm."""

@@ -230,7 +230,7 @@ def test_sample(monkeypatch, tmp_path):
     def forbidden(*args, **kwargs):
         raise AssertionError("the sample needs neither a network nor a cache")
 
-    monkeypatch.setattr(sources, "urlopen", forbidden)
+    monkeypatch.setattr(sources, "_urlopen", forbidden)
     monkeypatch.setattr(sources.subprocess, "run", forbidden)
     data = cifar.load("cifar10", "sample", root=tmp_path)
     assert list(tmp_path.iterdir()) == []

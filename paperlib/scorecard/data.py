@@ -1,7 +1,7 @@
 """The scorecard as data: one row for each claim, made from findings, and kept as JSON.
 
 The JSON has sorted keys and no time of its own, so that the same findings give the same bytes.  Its schema is that of
-:class:`Scorecard`, which ``Scorecard.model_json_schema()`` writes out, with a seal (:mod:`paperlib.store.stored`).
+:class:`Scorecard`, which ``Scorecard.model_json_schema()`` writes out, with a seal (``paperlib.store.stored``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What the tests of faults tried and what came of it, kept in ``results/torture.json`` by ``make torture``."""
+"""What the tests of faults tried and what came of it.
+
+They are long with ``PAPERLIB_TORTURE`` set, and then keep it in the file that this names, if it names one: in
+``results/torture.json`` for ``make torture``.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,7 @@ from paperlib.store import Provenance
 from paperlib.store.files import write_atomically
 from paperlib.store.stored import sealed
 
-LONG = os.environ.get("PAPERLIB_TORTURE") == "1"
-RECORD = Path(__file__).parents[2] / "results/torture.json"
+LONG = bool(os.environ.get("PAPERLIB_TORTURE"))
 
 
 class Tally:
@@ -28,7 +31,7 @@ class Tally:
         seconds = round(time.monotonic() - began, 1)
         self.rows.append({"what": what, "tries": sum(outcomes.values()), "outcomes": outcomes, "seconds": seconds})
 
-    def save(self, path: Path = RECORD) -> None:
+    def save(self, path: Path) -> None:
         """Write all rows, with where and how they were made."""
         content = {"provenance": self.made.model_dump(mode="json"), "rows": self.rows}
         write_atomically(path, (json.dumps(sealed(content), indent=1) + "\n").encode())

@@ -23,7 +23,7 @@ from paperlib import cifar, sources
 from paperlib.errors import DataError
 from paperlib.store.files import seal
 
-URLOPEN = sources.urlopen  # FakeCifar puts its own in the place of this one
+URLOPEN = sources._urlopen  # FakeCifar puts its own in the place of this one
 MEMORY = 2**26  # bytes that reading a bad archive may take
 
 
@@ -308,7 +308,7 @@ def serve(fake, monkeypatch):
     def serve(answer) -> Server:
         server = Server(answer)
         started.append(server)
-        monkeypatch.setattr(sources, "urlopen", URLOPEN)
+        monkeypatch.setattr(sources, "_urlopen", URLOPEN)
         monkeypatch.setattr(sources, "_TIMEOUT", 1.5)
         monkeypatch.setattr(sources, "_DEADLINE", 0.4, raising=False)
         monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", server.url)
