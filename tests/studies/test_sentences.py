@@ -215,3 +215,9 @@ def test_an_error_that_is_not_lowest_at_the_target_is_said_with_its_doses(low, h
     if rises:
         assert "52.0 % at 0.5, 55.0 % at 1, 59.0 % at 2 (n = 3)" in said and "seen in the data" in said
         assert clause.startswith("In ProcResNet-22 the mean error rises")
+
+
+def test_what_projecting_costs_has_both_ways_and_the_paper_s_figure():
+    said = sentences.overhead((11.98, 0.78), (0.088, 0.019), 5, "a <CPU>")
+    assert "takes 12.0 ± 0.8 % of" in said and "0.09 ± 0.02 % with this library's (5 rounds" in said
+    assert r"On a \<CPU\> projecting" in said and "less than 8 %" in said
