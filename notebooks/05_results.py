@@ -123,7 +123,7 @@ Markdown(
     f"> **Found.** {sentences.decided(verdicts, UNTESTED, titles)} "
     f"{sentences.nearer(ratios, preset)} "
     f"{sentences.guessing(errors)} "
-    f"{sentences.answer(answered)} {sentences.lowest(doses)}"
+    f"{sentences.answer(answered, effects)}"
 )
 
 # %% [markdown]
@@ -512,18 +512,20 @@ one_command = sentences.command(
 )
 Markdown(
     f"{sentences.intervened(effects)}\n\n"
-    f"**{sentences.answer(answered)}**\n\n"
-    f"{sentences.dose(doses)}\n\n"
-    f"*{changed[0].config.left_out()} {sweep} makes all of these runs.*"
+    f"**{sentences.answer(answered, effects)}**\n\n"
+    f"{sentences.dose(doses, effects)}\n\n"
+    f"{sentences.others(effects)}\n\n"
+    f"*{sentences.left_out(changed)} {sweep} makes all of these runs.*"
     if len(pairs)
-    else f"**{sentences.answer(answered)}**\n\n"
+    else f"**{sentences.answer(answered, effects)}**\n\n"
     f"*There is no record of an intervention at the {preset} preset "
     f"yet. {sweep} makes all of them, and {one_command} one.*"
 )
 
 # %% [markdown]
-# Where the error falls with the factor, a likely reason is the following. A factor below 1 makes the skip smaller, so that what the branches behind it add counts for more. By {eq}`eq-identity` below, the blocks of constant width then keep the norm *less* well, since
-# the variance $q$ of their input is smaller. A network that is farther from the identity may learn faster in so short a training. What it does in a long one these runs cannot say.
+# A factor changes two things at once. Above 1 it takes the transitions away from keeping the norm, and it brings the blocks of constant width *nearer* to keeping it. By {eq}`eq-identity` below, their ratio is nearer to 1 the larger the variance $q$ of their input is,
+# and the skip carries the factor into that input. So no factor tests norm preservation alone. Where a factor below 1 lowers the error, a likely reason is that a smaller skip lets what the branches add count for more: a network that is farther from the identity may learn
+# faster in so short a training. What it does in a long one these runs cannot say.
 
 # %% [markdown]
 # (before-training)=

@@ -210,6 +210,7 @@ def measure(names: list[str], preset: str, seeds: int | None, root: Path) -> int
     """Measure claims one after another, and save what was found."""
     for name in names:  # all of them, before anything is measured
         claims.check(name, preset, seeds)
+    _check_folder(root)
     for name in tqdm(dict.fromkeys(names), desc="measuring", disable=None, file=sys.stderr):
         finding = claims.measure(name, preset, seeds)
         folder = claims.save(finding, root)
@@ -218,6 +219,12 @@ def measure(names: list[str], preset: str, seeds: int | None, root: Path) -> int
         for what, quantity in finding.quantities.items():
             say(f"    {what}: {quantity}")
     return 0
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse a place that is no folder before what is to be written there is measured."""
+    if path.exists() and not path.is_dir():
+        raise PaperlibError(f"{path} is a file: name a folder with --out")
 
 
 def spectra(root: Path) -> int:
@@ -245,6 +252,7 @@ def measure_again(named: list[str], preset: str | None, committed: Path, out: Pa
     """
     for name in named:
         claims.check(name)
+    _check_folder(out)
     bar = tqdm(dict.fromkeys(named or claims.CLAIMS), desc="measuring again", disable=None, file=sys.stderr)
     found = list(evidence.gather(bar, committed, out, preset))
     say(evidence.report(found))

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
+import numpy as np
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
@@ -101,6 +102,7 @@ class Parameters(BaseModel):
         unknown = [name for name in values if name not in type(self).model_fields]
         if unknown:
             raise ConfigError(_unknown(unknown[0], list(type(self).model_fields)))
+        values = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
         try:
             super().__init__(**values)
         except ValidationError as e:

@@ -134,6 +134,9 @@ class Record(Stored):
             f"it has other epochs than 1 to {n}": n > c.epochs or [*epochs.epoch] != [*range(1, n + 1)],
             "its learning rates are not those of its schedule": not np.allclose(epochs.lr, rates),
             "a loss is negative": (losses < 0).any(),
+            "it is finished, and its last epoch has no test error": (
+                self.status == "finished" and not math.isfinite(epochs.test_error.iloc[-1])
+            ),
             "an error is not between 0 and 100 %": (errors < 0).any() or (errors > 100).any(),
             "its images are not those of its parameters": data != asked,
             f"its blocks are not those of {self.network} in each epoch": (

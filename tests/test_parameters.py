@@ -3,6 +3,7 @@
 import json
 from typing import Literal
 
+import numpy as np
 import pytest
 from pydantic import Field
 
@@ -92,3 +93,10 @@ def test_other_factors_are_refused(wrong):
         ConfigError, match="factors must be one number above 0, or three, such as 0.5 or '0.5 1 1', not "
     ):
         Some(factors=wrong)
+
+
+def test_numbers_of_numpy_are_taken_as_what_they_are():
+    made = Some(count=np.int64(20), rate=np.float32(0.25), flag=np.bool_(True))
+    assert made == Some(count=20, rate=0.25, flag=True)
+    with pytest.raises(ConfigError, match=r"count must be a whole number, not 20\.5"):
+        Some(count=np.float64(20.5))

@@ -30,8 +30,12 @@ ANSWERS = {
     "preservation is what helps",
     "reproduced with a correction": "held away from the target, the networks do worse on one side alone, which is not "
     "what norm preservation alone would do",
-    "not reproduced": "held away from the target, the networks do not do measurably worse on both sides, so that "
-    "nothing is found that the accuracy owes to norm preservation",
+    "not reproduced": "if it did, both sides of the target would do harm, which is not seen in all settings",
+}
+WORDS = {
+    "reproduced": "answered at this scale",
+    "reproduced with a correction": "answered in part at this scale",
+    "not reproduced": "not confirmed at this scale",
 }
 """What each outcome of the rule of I1 says of the interventions."""
 
@@ -304,18 +308,38 @@ def cause(correlations: pd.DataFrame) -> str:
     )
 
 
-def answer(outcome: str) -> str:
+def answer(outcome: str, effects: pd.DataFrame) -> str:
     """What the interventions say by the rule of I1: does norm preservation explain the accuracy?"""
     found = ANSWERS.get(outcome, "the interventions that could decide it are not on record in full")
-    word = "answered at this scale" if outcome in ANSWERS else "open"
-    return f"Whether norm preservation explains the accuracy is {word}: {found}."
+    sides = f" ({said})" if outcome in ANSWERS and (said := _sides(effects)) else ""
+    return f"Whether norm preservation explains the accuracy is {WORDS.get(outcome, 'open')}: {found}{sides}."
+
+
+def _held(effects: pd.DataFrame) -> pd.DataFrame:
+    """The effects of holding all transitions at a factor."""
+    return effects[(effects["way"] == "held") & (effects["at"] == "all")]
+
+
+def _sides(effects: pd.DataFrame) -> str:
+    """Whether the error is higher or lower at the smallest and the largest factor, for each setting."""
+    words = {"harm": "higher", "help": "lower", "may be none": "within chance"}
+    parts = []
+    for setting, rows in _held(effects).groupby("setting", sort=False):
+        ends = rows.sort_values("factor").iloc[[0, -1]].itertuples(index=False)
+        said = " and ".join(f"{words[_says(row)]} at {row.factor:g}" for row in ends)
+        parts.append(f"{_short(setting)}: the error is {said} times the target, {_n(rows.n)}")
+    return "; ".join(parts)
+
+
+def _short(setting: str) -> str:
+    """The network of a setting."""
+    return setting.partition(",")[0]
 
 
 def intervened(effects: pd.DataFrame) -> str:
     """The change of the test error where all transitions are held at a factor, from ``interventions.effects``."""
-    rows = effects[(effects["way"] == "held") & (effects["at"] == "all")]
     parts = []
-    for setting, part in rows.groupby("setting", sort=False):
+    for setting, part in _held(effects).groupby("setting", sort=False):
         said = ", ".join(f"{row.mean:+.1f} at {row.factor:g} {_interval(row)}" for row in part.itertuples(index=False))
         parts.append(f"{setting}: {said}")
     if not parts:
@@ -323,47 +347,68 @@ def intervened(effects: pd.DataFrame) -> str:
     return "**Test error less that at the target**, in points by the factor on the target: " + "; ".join(parts) + "."
 
 
-def rising(doses: pd.DataFrame) -> list[str]:
-    """The settings of ``interventions.doses`` whose mean error rises with every step of the factor."""
-    by_setting = doses.groupby("setting", sort=False).test_error
-    return [setting for setting, errors in by_setting if errors.is_monotonic_increasing and errors.is_unique]
-
-
-def lowest(doses: pd.DataFrame) -> str:
-    """Where the error is lowest, in a clause; empty where it does not rise with the factor throughout."""
-    networks = [setting.partition(",")[0] for setting in rising(doses)]
+def others(effects: pd.DataFrame) -> str:
+    """The other interventions whose interval does not hold 0; empty where there is none."""
+    rest = effects.drop(_held(effects).index)
+    parts = [
+        f"{row.label} {row.mean:+.1f} {_interval(row)}" + (f" in {_short(row.setting)}")
+        for row in rest.itertuples(index=False)
+        if _says(row) in ("harm", "help")
+    ]
     return (
-        f"In {_and(networks)} the mean error rises with the factor throughout, and is lowest below the target."
-        if networks
-        else ""
+        f"Of the other interventions these differ from the target beyond chance: {'; '.join(parts)}." if parts else ""
     )
 
 
-def dose(doses: pd.DataFrame) -> str:
-    """How error, loss and blocks go with the factor where the error rises throughout; empty where it does not."""
-    parts = []
-    for setting in rising(doses):
-        rows = doses[doses["setting"] == setting]
-        errors = ", ".join(f"{row.test_error:.1f} % at {row.factor:g}" for row in rows.itertuples())
-        first, last = rows.iloc[0], rows.iloc[-1]
+def rising(effects: pd.DataFrame) -> list[str]:
+    """The settings in which every factor below 1 lowers the error and every one above 1 raises it, beyond chance."""
+    return [
+        setting
+        for setting, rows in _held(effects).groupby("setting", sort=False)
+        if len(rows) > 1 and all(_says(row) == ("harm" if row.factor > 1 else "help") for row in rows.itertuples())
+    ]
+
+
+def dose(doses: pd.DataFrame, effects: pd.DataFrame) -> str:
+    """How error, loss and blocks go with the factor, from ``interventions.doses`` and ``effects``."""
+    rises, parts = rising(effects), []
+    for setting, rows in doses.groupby("setting", sort=False):
+        factors = ", ".join(f"{f:g}" for f in rows.factor)
+        errors, losses = (", ".join(f"{x:.{k}f}" for x in rows[c]) for c, k in (("test_error", 1), ("train_loss", 3)))
+        blocks = ", ".join(f"{math.exp(x):.2f}" for x in rows.residual)
+        noise = "" if setting in rises else ", whose order may be chance"
         parts.append(
-            f"* {setting}: the mean error is {errors} (n = {first.n}). The training loss goes from "
-            f"{first.train_loss:.3f} to {last.train_loss:.3f}. The median block of constant width goes from "
-            f"{math.exp(first.residual):.2f} to {math.exp(last.residual):.2f} in its distance from 1, as a factor."
+            f"* {setting}, at {factors} times the target ({_n(rows.n)}): test errors of {errors} %{noise}; training "
+            f"losses of {losses}; the median block of constant width is off 1 by the factors {blocks}."
         )
+    if not parts:
+        return ""
+    network = _and([_short(setting) for setting in rises])
     opening = (
-        "**The error is not lowest at the target: it rises with the factor.** This was seen in the data, and no rule "
-        "was set for it beforehand."
+        f"**In {network} the error is not lowest at the target: it rises with the factor.** This was seen in the data, "
+        "and no rule was set for it beforehand."
+        if rises
+        else "**By the factor**, means over the seeds:"
     )
-    return "\n\n".join([opening, "\n".join(parts)]) if parts else ""
+    return "\n\n".join([opening, "\n".join(parts)])
+
+
+def left_out(records: Sequence[Record]) -> str:
+    """What interventions' baselines leave out of the paper's protocol: a sentence for each network and size."""
+    baselines = [c for c in (r.config for r in records) if (c.hold_at, c.project, c.projector) == (1.0, True, "exact")]
+    return " ".join(dict.fromkeys(f"{title(c.arch, c.depth)}: {c.left_out()}" for c in baselines if c.left_out()))
 
 
 def _interval(row: Any) -> str:
     """In brackets: the interval, what it says, and the number of seeds; of one seed that there is none."""
     if not math.isfinite(row.low):
         return f"(n = {row.n}, hence no interval)"
-    says = "harm" if row.low > 0 else "help" if row.high < 0 else "may be none"
-    return f"({row.low:+.1f} to {row.high:+.1f}, n = {row.n}: {says})"
+    return f"({row.low:+.1f} to {row.high:+.1f}, n = {row.n}: {_says(row)})"
+
+
+def _says(row: Any) -> str:
+    """What an interval says of an effect on the error."""
+    return "harm" if row.low > 0 else "help" if row.high < 0 else "may be none"
 
 
 def unlearnt(errors: pd.DataFrame) -> str:

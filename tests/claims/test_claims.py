@@ -253,3 +253,13 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert "C1 needs no GPU and no data" in capsys.readouterr().err
     assert not (tmp_path / "runs" / "channel_grid").exists()
     assert command.main(["measure", "T3", "--seeds", "0"]) == 1
+
+
+@pytest.mark.parametrize("words", [["measure", "T3", "--preset", "smoke"], ["evidence", "T3"]])
+def test_a_place_that_is_no_folder_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys, words):
+    from paperlib import __main__ as command
+
+    monkeypatch.setattr(command.claims, "measure", lambda *_: pytest.fail("it was measured"))
+    (tmp_path / "file").write_text("")
+    assert command.main([*words, "--out", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / 'file'} is a file: name a folder with --out\n"

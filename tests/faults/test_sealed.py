@@ -193,6 +193,7 @@ FORGED = {
     "an error above 100": ("run", {"epochs": assign(test_error=[50.0, 101.0])}, "an error is not between"),
     "a negative error": ("run", {"epochs": assign(train_error=[-1.0, 0.0])}, "an error is not between"),
     "a negative loss": ("run", {"epochs": assign(test_loss=-1.0)}, "a loss is negative"),
+    "no last error": ("run", {"epochs": assign(test_error=[50.0, float("nan")])}, "its last epoch has no test error"),
     "an epoch less": ("run", {"epochs": lambda t: t[:1]}, "other epochs than 1 to 2"),
     "an epoch twice": ("run", {"epochs": assign(epoch=[1, 1])}, "other epochs than 1 to 2"),
     "another rate": ("run", {"epochs": assign(lr=0.5)}, "its learning rates"),

@@ -51,12 +51,12 @@ def test_one_run_of_each_decides_nothing(tmp_path):
     [
         (3.0, 4.0, "on either side", "harm"),
         (3.0, -4.0, "one side alone", "help"),
-        (0.0, 0.0, "nothing is found", "none"),
+        (0.0, 0.0, "which is not seen in all settings", "none"),
     ],
 )
 def test_with_interventions_the_page_answers_by_their_rule(tmp_path, low, high, answer, word):
     others = [record(52.0 + 5 * seed, seed, project=False) for seed in range(3)]
     found, figure, table, said = shown(tmp_path, [*family(low, high), *others])
-    assert answer in found and answer in said and "answered at this scale" in said and word in said
+    assert answer in found and answer in said and " at this scale: " in said and word in said
     assert len(figure) == 1 and f"{low:+.2f}" in table and "free" in table
     assert "is open" not in found + said and "This run used" in said
