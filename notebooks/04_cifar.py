@@ -261,14 +261,11 @@ HTML(fitted(named, "close", index=False))
 
 # %% tags=["remove-input"]
 plain = [r for r in kept if r.network == "plain-164"]
-endings = " ".join(
-    f"In {r.config.precision}: {r.ending()}" for r in plain
-)
 Markdown(
     f"Close to 1 is within a factor of {runs.NEAR}. "
     f"{runs.vanished(plain)}\n\n"
     "**Whether the arithmetic decides how it ends is open.** "
-    f"{endings} So few runs cannot tell an effect of the arithmetic "
+    f"{runs.ended(plain)} So few runs cannot tell an effect of the arithmetic "
     "from chance. The paper reports that its Plain network of 164 "
     "layers stopped after about 10 epochs."
     if plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,8 +62,8 @@ def faults(path: str | Path) -> tuple[pd.DataFrame, str]:
     Returns
     -------
     DataFrame
-        One row for each kind of try.  Columns: ``what was done``, ``times``, ``what came of it`` (each outcome with its
-        count), ``seconds``.
+        One row for each kind of try, which is what stands before a colon.  Columns: ``what was done``, ``times``,
+        ``what came of it`` (each outcome with its count), ``seconds``.
     str
         How many tries they were, and where and when they were made: a sentence of Markdown.
 
@@ -73,14 +74,18 @@ def faults(path: str | Path) -> tuple[pd.DataFrame, str]:
     """
     try:
         content = unsealed(Path(path).read_bytes())
+        kinds: dict[str, tuple[Counter[str], float]] = {}
+        for row in content["rows"]:  # "an archive was read: a fifo" is one of its kind
+            outcomes, seconds = kinds.get(kind := row["what"].partition(":")[0], (Counter(), 0.0))
+            kinds[kind] = outcomes + Counter(row["outcomes"]), seconds + row["seconds"]
         rows = [
             {
-                "what was done": row["what"],
-                "times": row["tries"],
-                "what came of it": ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in row["outcomes"].items()),
-                "seconds": round(row["seconds"]),
+                "what was done": kind,
+                "times": outcomes.total(),
+                "what came of it": ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in outcomes.items()),
+                "seconds": round(seconds),
             }
-            for row in content["rows"]
+            for kind, (outcomes, seconds) in kinds.items()
         ]
         made = Provenance.model_validate(content["provenance"])
         said = (

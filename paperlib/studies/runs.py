@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
+from paperlib._text import markdown
 from paperlib.records import Record
 from paperlib.store import Session
 from paperlib.studies.sentences import titled
@@ -115,6 +116,11 @@ def vanished(records: Iterable[Record]) -> str:
         "states the same convention, and says that this block's ratio becomes “too large”. That agrees with the "
         "records if the inverse of the ratio is meant."
     )
+
+
+def ended(records: Iterable[Record]) -> str:
+    """How runs ended, in sentences of Markdown."""
+    return " ".join(f"In {record.config.precision}: {markdown(record.ending())}" for record in records)
 
 
 def close(records: Iterable[Record], factor: float = NEAR) -> pd.DataFrame:

@@ -28,6 +28,7 @@ class Tally:
 
     def add(self, what: str, began: float, **outcomes: int) -> None:
         """Note that ``what`` was done, and how many times each outcome was seen."""
+        assert sum(outcomes.values()) > 0, f"nothing was tried: {what}"
         seconds = round(time.monotonic() - began, 1)
         self.rows.append({"what": what, "tries": sum(outcomes.values()), "outcomes": outcomes, "seconds": seconds})
 

@@ -290,8 +290,10 @@ for cell in jupytext.read(sys.argv[2]).cells:
         if done.error_in_exec or done.error_before_exec:
             shown.append({"error": repr(done.error_in_exec or done.error_before_exec), "cell": cell.source})
             break
-        for output in told.outputs:
-            shown.append({kind: text for kind, text in output.data.items() if kind.startswith("text/")})
+        outputs = [output.data for output in told.outputs]
+        if done.result is not None:
+            outputs.append(shell.display_formatter.format(done.result)[0])
+        shown += [{kind: text for kind, text in data.items() if kind.startswith("text/")} for data in outputs]
 Path(sys.argv[3]).write_text(json.dumps(shown))
 """
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.py"))
@@ -325,6 +327,7 @@ def test_a_chapter_of_forged_records_is_harmless(chapter, checkout, tmp_path, ta
     )
     assert done.returncode == 0, done.stderr[-2000:]
     shown = json.loads((tmp_path / "shown.json").read_text())
+    assert len(shown) >= 2
     for output in shown:
         assert "error" not in output, output
         for kind, text in output.items():

@@ -30,11 +30,14 @@ def test_without_records_the_table_is_empty():
 def test_what_was_tried_is_told_with_its_outcomes(tmp_path):
     made = Tally()
     made.add("a run was killed", time.monotonic() - 8.2, left_a_checkpoint=1_200, left_none=3)
+    made.add("an archive was read: a fifo", time.monotonic(), refused=1)
+    made.add("an archive was read: a link", time.monotonic(), refused=1)
     made.save(tmp_path / "torture.json")
     table, said = faults(tmp_path / "torture.json")
     row = table.set_index("what was done").loc["a run was killed"]
     assert row.tolist() == [1_203, "left a checkpoint: 1,200, left none: 3", 8]
-    assert said.startswith("These are 1,203 tries, made by `make torture` on ")
+    assert table.set_index("what was done").loc["an archive was read"].tolist() == [2, "refused: 2", 0]
+    assert said.startswith("These are 1,205 tries, made by `make torture` on ")
 
 
 @pytest.mark.parametrize("damage", [lambda text: text.replace("1", "2"), lambda text: "[]", lambda text: text[:-9]])
