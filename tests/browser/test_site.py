@@ -130,6 +130,6 @@ def test_what_the_menu_of_a_formula_offers_is_there(browser, address):
     page.on("response", lambda response: response.status >= 400 and failed.append(response.url))
     page.goto(f"{address}notebooks/01_norm_preservation.html")
     page.evaluate("() => MathJax.startup.promise")
-    page.evaluate("() => MathJax.loader.load('output/svg', 'a11y/explorer', '[tex]/color', '[tex]/cancel')")
+    page.evaluate("() => MathJax.loader.load('output/svg', 'a11y/explorer')")
     page.close()
     assert failed == []
