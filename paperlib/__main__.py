@@ -84,12 +84,12 @@ def run(parameters: dict[str, Any], out: Path) -> int:
         )
     began = time.monotonic()
     _announce(config)
-    if not (config.folder() / records.Record.FILE).exists():
+    folder = config.folder()
+    if not (folder / records.Record.FILE).exists():
         config.check_memory()  # before anything is downloaded
     cifar.load(config.dataset, config.source)
 
     notebook = out / f"{config.stem()}.ipynb"
-    folder = config.folder()
     # What ends this process ends the kernel in good order: it gets SIGTERM, and the training writes a checkpoint.
     with _watched(folder / progress.FILE):
         try:

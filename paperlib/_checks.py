@@ -21,8 +21,6 @@ NUMBERS = (*REAL, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64
 LARGEST_STEP = 1024  # of a stride or a dilation: four times the largest that networks have
 MOST_NUMBERS = 2**27  # in one tensor: 1 GiB in float64, and a computation holds a few of them
 LONGEST_PATH = 4096  # characters, on Linux and on macOS
-
-
 MOST = 2**31 - 1
 """No count of this library is larger, whatever it counts."""
 LARGEST_MAP = 2**24
@@ -78,8 +76,8 @@ def whole_number(
     return int(value)
 
 
-def _is_whole(value: Any, least: int = 1, most: float = math.inf) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and bool(value >= least and value <= most)  # type: ignore[operator]
+def _is_whole(value: Any, least: int = 1) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and bool(value >= least)  # type: ignore[operator]
 
 
 def shown(value: Any) -> str:
@@ -306,8 +304,8 @@ def real_tensor(name: str, value: Any, shape: str, square: bool = False) -> Tens
         raise ValueError(f"{name} must be a real floating-point tensor of shape {shape}, not {type(value).__name__}")
     value = plain_tensor(name, value)
     axes, more = shape.strip("()").split(","), shape.startswith("(...")
-    number = len([axis for axis in axes if axis.strip()]) - more
-    right = value.ndim >= number if more else value.ndim == number
+    asked = len([axis for axis in axes if axis.strip()]) - more
+    right = value.ndim >= asked if more else value.ndim == asked
     if not right or (square and value.shape[-1] != value.shape[-2]):
         raise ValueError(
             f"{name} must be a real floating-point tensor of shape {shape}, not {value.dtype} of {tuple(value.shape)}"

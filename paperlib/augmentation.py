@@ -58,7 +58,7 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """A generator on the CPU for one epoch's order and augmentation.  Its state depends on the two numbers alone."""
-    _checks.whole_number("seed", seed, least=0, most=2**63 - 1)
+    _checks.seed("seed", seed)
     _checks.whole_number("epoch", epoch, least=0)
     digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7]
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))

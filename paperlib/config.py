@@ -31,8 +31,8 @@ from paperlib.sources import Source
 
 Precision = Literal["float32", "bfloat16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
-PROCESS_BYTES = 0.3e9  # torch and the images alone
-LAYER_BYTES = 10.4e3 * 12  # a layer's parameters, as weights, gradients and momentum
+LEAST_BYTES = 0.3e9  # torch and the images alone
+LAYER_PARAMETERS = 10.4e3
 RECOMPUTED = 0.15  # of the activations are kept where a block computes its own again; a fifth was measured
 Threads = Annotated[int, Field(strict=True, ge=1, le=1024)]
 
@@ -204,17 +204,17 @@ class ResolvedRun(RunConfig, Resolved):
 
     def activation_bytes(self) -> float:
         """About what the activations of a training step take, in bytes; see :func:`activation_bytes`."""
-        return activation_bytes(self.depth, self.batch_size, self.precision)
+        return activation_bytes(self.depth, min(self.batch_size, self.train_images), self.precision)
 
     def least_memory(self) -> float:
         """The bytes that the run needs at the very least: its kept activations, its weights and the process itself."""
-        kept = activation_bytes(self.depth, min(self.batch_size, self.train_images), self.precision)
-        return PROCESS_BYTES + LAYER_BYTES * self.depth + kept * (RECOMPUTED if self.checkpoint_activations else 1)
+        kept = self.activation_bytes() * (RECOMPUTED if self.checkpoint_activations else 1)
+        weights = 12 * LAYER_PARAMETERS * self.depth  # with gradients and momentum
+        return LEAST_BYTES + weights + kept
 
     def check_memory(self) -> None:
         """Raise ``ConfigError``, with the prediction, if the run cannot fit into the memory of its device here."""
-        on_gpu = self.device.startswith("cuda")
-        have = torch.cuda.get_device_properties(self.device).total_memory if on_gpu else machine.memory()
+        have = _memory(self.device)
         if (need := self.least_memory()) > have:
             more = "" if self.checkpoint_activations else ", or checkpoint_activations True"
             raise ConfigError(
@@ -363,7 +363,10 @@ def activation_bytes(depth: int, batch_size: int, precision: str) -> float:
 
 def _needs_checkpoints(depth: int, batch_size: int, precision: str, device: str) -> bool:
     """Whether the kept activations would fill over half of the memory."""
-    need = activation_bytes(depth, batch_size, precision)
-    if device.startswith("cuda"):
-        return need > 0.5 * torch.cuda.get_device_properties(device).total_memory
-    return need > 0.5 * machine.memory()
+    return activation_bytes(depth, batch_size, precision) > 0.5 * _memory(device)
+
+
+def _memory(device: str) -> float:
+    """How many bytes of memory a device has here."""
+    on_gpu = device.startswith("cuda")
+    return torch.cuda.get_device_properties(device).total_memory if on_gpu else machine.memory()

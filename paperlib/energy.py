@@ -153,7 +153,7 @@ def relative_sd(d: int, r: int, gradient_rank: float = 1.0) -> float:
     >>> f"{relative_sd(64, 3):.2f}, {relative_sd(128, 64):.2f}"
     '0.78, 0.12'
     """
-    _checks.whole_number("d", d, most=2**31 - 1)
+    _checks.whole_number("d", d)
     _checks.number("r", r)
     _checks.number("gradient_rank", gradient_rank)
     if not (1 <= r <= d and 1 <= gradient_rank <= d):

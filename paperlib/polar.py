@@ -297,10 +297,11 @@ def polar_iterates(matrix: Tensor, method: Iteration, steps: int, lower: float) 
     _checks.one_of("method", method, get_args(Iteration))
     _checks.number("lower", lower, above=0, most=1)
     _checks.whole_number("steps", steps, least=0, most=MOST_STEPS)
-    if not bool((torch.linalg.matrix_norm(matrix, 2) > 0).all()):
-        raise ValueError("a matrix is zero: it cannot be scaled to a norm of 1")
     tall = matrix if matrix.shape[-2] >= matrix.shape[-1] else matrix.mH
-    x = tall / torch.linalg.matrix_norm(tall, 2)[..., None, None]
+    norm = torch.linalg.matrix_norm(tall, 2)
+    if not bool((norm > 0).all()):
+        raise ValueError("a matrix is zero: it cannot be scaled to a norm of 1")
+    x = tall / norm[..., None, None]
     out = [x]
     if method == "qdwh":
         for a, b, c in _qdwh_weights(lower, steps):

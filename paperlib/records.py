@@ -119,7 +119,7 @@ class Record(Stored):
         """
         return self.frames.get("initial", pd.DataFrame())
 
-    def contradiction(self) -> str:
+    def contradictions(self) -> dict[str, bool]:
         c, epochs, blocks = self.config, self.epochs, self.blocks
         n = c.epochs if self.divergence is None else self.divergence.epoch
         losses, errors = (epochs.filter(like=what).to_numpy(float) for what in ("_loss", "_error"))
@@ -127,7 +127,7 @@ class Record(Stored):
         asked = (c.dataset, c.train_images, c.test_images, c.source == "sample")
         rates = [c.lr_at(epoch) for epoch in epochs.epoch]
         names = block_names(c.arch, c.depth) if c.probe_every else ()
-        wrong = {
+        return {
             f"its status is {self.status}, and it has {'no' if self.divergence is None else 'a'} divergence": (
                 (self.status == "diverged") != (self.divergence is not None)
             ),
@@ -148,7 +148,6 @@ class Record(Stored):
                 not all(value >= 0 for value in (self.parameters - 1, self.peak_memory_bytes, *self.epoch_seconds))
             ),
         }
-        return next((said for said, is_so in wrong.items() if is_so), "")
 
     @property
     def network(self) -> str:

@@ -11,6 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from review_dependencies import locked as lock
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -35,15 +36,6 @@ def direct() -> dict[str, Requirement]:
     assert extras.keys() >= FOREIGN
     lines = [*project["dependencies"], *(line for name in extras.keys() - FOREIGN for line in extras[name])]
     return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
-
-
-def lock() -> dict[str, list[Requirement]]:
-    """The versions of the lock; its hashes are looked at in tests/faults/test_supply_chain.py."""
-    locked: dict[str, list[Requirement]] = {}
-    for line in read("requirements.txt").replace("\\\n", "").splitlines():
-        r = Requirement(line.split(" --hash=")[0].strip())
-        locked.setdefault(canonicalize_name(r.name), []).append(r)
-    return locked
 
 
 def version(r: Requirement) -> str:

@@ -64,11 +64,16 @@ lock, and every week, by
 """
 
 
+def requirements() -> list[tuple[Requirement, list[str]]]:
+    """Every requirement of the lock, with its hashes."""
+    lines = LOCK.read_text(encoding="utf-8").replace("\\\n", "").splitlines()
+    return [(Requirement(line.split(" --hash=")[0].strip()), re.findall(r" --hash=(\S+)", line)) for line in lines]
+
+
 def locked() -> dict[str, list[Requirement]]:
     """The lock's requirements by package."""
     found: dict[str, list[Requirement]] = {}
-    for line in LOCK.read_text(encoding="utf-8").replace("\\\n", "").splitlines():
-        one = Requirement(line.split(" --hash=")[0].strip())
+    for one, _ in requirements():
         found.setdefault(canonicalize_name(one.name), []).append(one)
     return found
 

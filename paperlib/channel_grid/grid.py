@@ -215,11 +215,11 @@ class GridRecord(Stored):
         """
         return self.frames["measurements"]
 
-    def contradiction(self) -> str:
+    def contradictions(self) -> dict[str, bool]:
         c, table = self.config, self.measurements
         keys = itertools.product(c.in_channels, c.out_channels, c.variants, range(c.seeds), c.stages)
         shares = table[[name for name in SHARES if name in table]].to_numpy(float)
-        wrong = {
+        return {
             "its rows are not those of its channels, variants, seeds and steps": (
                 sorted(zip(table.c, table.d, table.variant, table.seed, table.step, strict=True)) != sorted(keys)
             ),
@@ -229,7 +229,6 @@ class GridRecord(Stored):
                 (self.data.dataset, self.data.source == "sample") != ("cifar10", c.source == "sample")
             ),
         }
-        return next((said for said, is_so in wrong.items() if is_so), "")
 
     def describe(self) -> str:
         """What was run, and where, in a paragraph of Markdown."""

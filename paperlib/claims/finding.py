@@ -56,11 +56,12 @@ class Finding(Stored):
     quantities: dict[str, Quantity]
     rule: Ruling | None = None
 
-    def contradiction(self) -> str:
-        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds, default=-1) < 0:
-            return "its seeds are not whole numbers from 0 on, each once"
-        odd = [name for name, q in self.quantities.items() if q.n < 0 or (q.sd or 0.0) < 0]
-        return f"its quantity {odd[0]!r} has a negative spread or number of seeds" if odd else ""
+    def contradictions(self) -> dict[str, bool]:
+        doubled = len(set(self.seeds)) < len(self.seeds)
+        return {"its seeds are not whole numbers from 0 on, each once": doubled or min(self.seeds, default=-1) < 0} | {
+            f"its quantity {name!r} has a negative spread or number of seeds": q.n < 0 or (q.sd or 0.0) < 0
+            for name, q in self.quantities.items()
+        }
 
 
 def place(root: str | Path, claim: str, preset: str) -> Path:

@@ -79,7 +79,8 @@ class Interventions(Errors):
     def _judged(self, tables: Frames) -> list[pd.DataFrame]:
         """The two effects of each setting that has both, with seeds enough, and with ratios that moved."""
         table = self.effects(tables)
-        asked = table[(table["way"] == "held") & (table["at"] == "all") & table["factor"].isin(self.FACTORS)]
+        held = studies.all_held(table)
+        asked = held[held["factor"].isin(self.FACTORS)]
         found = []
         for _, rows in asked.groupby("setting"):
             wanted = -rows["factor"].astype(float).map(math.log)

@@ -285,7 +285,7 @@ def read(path: str | Path) -> Scorecard:
     """
     path = _checks.path("path", path)
     try:
-        return Scorecard.model_validate(unsealed(Path(path).read_bytes()))
+        return Scorecard.model_validate(unsealed(path.read_bytes()))
     except OSError as e:
         raise RecordError(f"the scorecard {path} cannot be read: {e.strerror or e}") from e
     except ValueError as e:  # also a ValidationError

@@ -212,16 +212,16 @@ class Stored(BaseModel):
         found.frames = {name: cls._table(path, name, checksum) for name, checksum in checksums.items()}
         found._folder = path.parent
         try:
-            wrong = found.contradiction()
+            wrong = next((said for said, is_so in found.contradictions().items() if is_so), "")
         except (AttributeError, KeyError, TypeError, ValueError) as e:
             wrong = f"its tables are not those of a {cls.NOUN}: {e!r}"
         if wrong:
             raise cls._unreadable(path, wrong)
         return found
 
-    def contradiction(self) -> str:
-        """Where its parts do not fit together, for a sentence; empty where they do."""
-        return ""
+    def contradictions(self) -> dict[str, bool]:
+        """How its parts may not fit together, for a sentence, and whether it is so; the first that is so is told."""
+        return {}
 
     @classmethod
     def read_all(cls, root: str | Path) -> list[Self]:

@@ -176,7 +176,8 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return pd.DataFrame(columns=columns)
     values = {"test_error": "error", "train_loss": "loss", "log_ratio": "shift"}
-    baseline = table[(table["way"] == "held") & (table["at"] == "all") & (table["factor"] == 1.0)]
+    held = all_held(table)
+    baseline = held[held["factor"] == 1.0]
     pairs = table.drop(baseline.index).merge(
         baseline[["setting", "precision", "seed", *values]], on=["setting", "precision", "seed"], suffixes=("", "_0")
     )
@@ -218,6 +219,11 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*GROUP, "n", "mean", "low", "high", "above", "shift"])
 
 
+def all_held(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of :func:`runs`, or of what is made of it, in which all transitions are held at a factor."""
+    return table[(table["way"] == "held") & (table["at"] == "all")] if len(table) else table
+
+
 def doses(table: pd.DataFrame) -> pd.DataFrame:
     """What comes of holding all transitions at a factor, by the factor, over the seeds that all its factors have.
 
@@ -234,7 +240,7 @@ def doses(table: pd.DataFrame) -> pd.DataFrame:
     """
     values = ["test_error", "train_loss", "residual"]
     rows = []
-    held = table[(table["way"] == "held") & (table["at"] == "all")] if len(table) else table
+    held = all_held(table)
     for setting, group in held.groupby("setting", sort=False) if len(held) else ():
         common = group["factor"].nunique() == group.groupby("seed")["factor"].transform("nunique")
         if group["factor"].nunique() >= 3:

@@ -17,6 +17,7 @@ from paperlib._text import markdown
 from paperlib.config import RunConfig
 from paperlib.models import TITLES, Arch, network_name, title
 from paperlib.records import Record
+from paperlib.studies.interventions import all_held
 from paperlib.studies.section4 import by_block, failed, spread
 
 BLOCKS = {"residual": "block of constant width", "transition": "transition"}
@@ -32,12 +33,13 @@ ANSWERS = {
     "what norm preservation alone would do",
     "not reproduced": "if it did, both sides of the target would do harm, which is not seen in all settings",
 }
+"""What each outcome of the rule of I1 says of the interventions."""
 WORDS = {
     "reproduced": "answered at this scale",
     "reproduced with a correction": "answered in part at this scale",
     "not reproduced": "not confirmed at this scale",
 }
-"""What each outcome of the rule of I1 says of the interventions."""
+"""What becomes of the question behind I1 by each outcome; any other leaves it open."""
 
 
 def titled(network: str) -> str:
@@ -315,16 +317,11 @@ def answer(outcome: str, effects: pd.DataFrame) -> str:
     return f"Whether norm preservation explains the accuracy is {WORDS.get(outcome, 'open')}: {found}{sides}."
 
 
-def _held(effects: pd.DataFrame) -> pd.DataFrame:
-    """The effects of holding all transitions at a factor."""
-    return effects[(effects["way"] == "held") & (effects["at"] == "all")]
-
-
 def _sides(effects: pd.DataFrame) -> str:
     """Whether the error is higher or lower at the smallest and the largest factor, for each setting."""
     words = {"harm": "higher", "help": "lower", "may be none": "within chance"}
     parts = []
-    for setting, rows in _held(effects).groupby("setting", sort=False):
+    for setting, rows in all_held(effects).groupby("setting", sort=False):
         ends = rows.sort_values("factor").iloc[[0, -1]].itertuples(index=False)
         said = " and ".join(f"{words[_says(row)]} at {row.factor:g}" for row in ends)
         parts.append(f"{_short(setting)}: the error is {said} times the target, {_n(rows.n)}")
@@ -339,7 +336,7 @@ def _short(setting: str) -> str:
 def intervened(effects: pd.DataFrame) -> str:
     """The change of the test error where all transitions are held at a factor, from ``interventions.effects``."""
     parts = []
-    for setting, part in _held(effects).groupby("setting", sort=False):
+    for setting, part in all_held(effects).groupby("setting", sort=False):
         said = ", ".join(f"{row.mean:+.1f} at {row.factor:g} {_interval(row)}" for row in part.itertuples(index=False))
         parts.append(f"{setting}: {said}")
     if not parts:
@@ -349,9 +346,9 @@ def intervened(effects: pd.DataFrame) -> str:
 
 def others(effects: pd.DataFrame) -> str:
     """The other interventions whose interval does not hold 0; empty where there is none."""
-    rest = effects.drop(_held(effects).index)
+    rest = effects.drop(all_held(effects).index)
     parts = [
-        f"{row.label} {row.mean:+.1f} {_interval(row)}" + (f" in {_short(row.setting)}")
+        f"{row.label} {row.mean:+.1f} {_interval(row)} in {_short(row.setting)}"
         for row in rest.itertuples(index=False)
         if _says(row) in ("harm", "help")
     ]
@@ -364,7 +361,7 @@ def rising(effects: pd.DataFrame) -> list[str]:
     """The settings in which every factor below 1 lowers the error and every one above 1 raises it, beyond chance."""
     return [
         setting
-        for setting, rows in _held(effects).groupby("setting", sort=False)
+        for setting, rows in all_held(effects).groupby("setting", sort=False)
         if len(rows) > 1 and all(_says(row) == ("harm" if row.factor > 1 else "help") for row in rows.itertuples())
     ]
 

@@ -19,7 +19,7 @@ import joblib
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from paperlib.config import ResolvedRun
+from paperlib.config import LAYER_PARAMETERS, ResolvedRun
 from paperlib.errors import ConfigError, PaperlibError
 from paperlib.initial import BATCHES
 from paperlib.store import Device, files, runs_root
@@ -31,7 +31,7 @@ DEPTHS = (20, 83)  # a step takes about as long as a straight line through its t
 IMAGES, STEPS = 64, 3
 PROCESS_BYTES = 1.3e9  # the job and its notebook's kernel, each with torch: measured
 CUDA_BYTES = 3e9  # CUDA's libraries and context in the host's memory: assumed, not measured
-PARAMETER_BYTES = 10.4e3 * 8  # a layer's parameters, as weights and momentum
+PARAMETER_BYTES = LAYER_PARAMETERS * 8  # a layer's parameters, as weights and momentum
 PAGES_BYTES = 2e6  # the executed notebook, its page, and the record
 Line = tuple[float, float]
 
@@ -87,8 +87,7 @@ def images(config: ResolvedRun) -> float:
 
 def memory_bytes(config: ResolvedRun) -> float:
     """The memory that a run's job needs at once on the host."""
-    batch = min(config.batch_size, config.train_images)
-    kept = config.activation_bytes() * batch / config.batch_size
+    kept = config.activation_bytes()
     if config.device.startswith("cuda"):
         kept = CUDA_BYTES
     elif config.checkpoint_activations:

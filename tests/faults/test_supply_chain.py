@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from packaging.requirements import Requirement
+from review_dependencies import requirements
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLS = ("Makefile", "environment.yml", "binder/postBuild", "workflow/Containerfile")
@@ -15,14 +15,8 @@ INSTALLS = ("Makefile", "environment.yml", "binder/postBuild", "workflow/Contain
 BY_VERSION = {"binder/postBuild": "torch==", "workflow/Containerfile": "snakemake-storage-plugin-fs"}
 
 
-def locked() -> list[tuple[Requirement, list[str]]]:
-    """Every requirement of the lock, with its hashes."""
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").replace("\\\n", "").splitlines()
-    return [(Requirement(line.split(" --hash=")[0].strip()), re.findall(r" --hash=(\S+)", line)) for line in lines]
-
-
 def test_every_line_of_the_lock_has_a_version_and_a_hash(tally):
-    found = locked()
+    found = requirements()
     assert len(found) > 200
     for requirement, hashes in found:
         assert re.fullmatch(r"==[^*]+", str(requirement.specifier)), requirement
@@ -32,7 +26,7 @@ def test_every_line_of_the_lock_has_a_version_and_a_hash(tally):
 
 
 def test_the_lock_has_the_hashes_of_every_platforms_torch():
-    (hashes,) = (hashes for requirement, hashes in locked() if requirement.name == "torch")
+    (hashes,) = (hashes for requirement, hashes in requirements() if requirement.name == "torch")
     assert len(hashes) >= 4 * 4  # Linux on two processors, macOS and Windows, with four versions of Python
 
 
@@ -41,7 +35,7 @@ def test_every_locked_version_stands_in_the_review_with_a_licence():
     assert re.search(r"made\s+on \d{4}-\d\d-\d\d by", page)
     rows = dict(re.findall(r"^\| (\S+) \| ([^|]+) \| [^|]+ \|$", page, re.MULTILINE))
     reviewed = {(name, version) for name, versions in rows.items() for version in versions.split(", ")}
-    assert reviewed - {("package", "versions")} == {(r.name, str(r.specifier).strip("=")) for r, _ in locked()}
+    assert reviewed - {("package", "versions")} == {(r.name, str(r.specifier).strip("=")) for r, _ in requirements()}
     audit = (ROOT / ".github/workflows/audit.yml").read_text(encoding="utf-8")
     (told,) = re.findall(r"^pipx run .*pip-audit.*$", page, re.MULTILINE)
     assert told in audit and "--require-hashes" in told
