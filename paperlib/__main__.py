@@ -56,7 +56,7 @@ from paperlib.config import ResolvedRun, RunConfig
 from paperlib.errors import PaperlibError
 from paperlib.store import files, results_root, runs_root
 from paperlib.studies import norm_preservation
-from paperlib.sweep import drive, state
+from paperlib.sweep import cost, drive, state
 from paperlib.sweep import plan as planning
 
 UNFINISHED = ".unfinished.ipynb"  # the suffix of a notebook that is being executed
@@ -83,10 +83,8 @@ def run(parameters: dict[str, Any], out: Path) -> int:
             "the notebooks are not part of the installed package: run this from a checkout of the repository"
         )
     began = time.monotonic()
-    _announce(config)
     folder = config.folder()
-    if not (folder / records.Record.FILE).exists():
-        config.check_memory()  # before anything is downloaded
+    _announce(config)
     cifar.load(config.dataset, config.source)
 
     notebook = out / f"{config.stem()}.ipynb"
@@ -111,19 +109,24 @@ def train(parameters: dict[str, Any]) -> int:
     with processes.joined() as world:
         config = RunConfig(**parameters).resolve()
         if world.is_first:
-            _announce(config)
+            _announce(config, world.size)
         record = training.train(config, world=world)
         if world.is_first:
             _summarise(record, time.monotonic() - began, {})
     return 0
 
 
-def _announce(config: ResolvedRun) -> None:
-    """Say what is about to be trained."""
+def _announce(config: ResolvedRun, devices: int = 1) -> None:
+    """Say what is about to be trained, and what it will take on this machine, before anything is downloaded."""
     say(
         f"{config.network} on {config.dataset}, preset {config.preset}: {config.epochs} epochs of "
         f"{config.train_images:,} images"
     )
+    if not (config.folder() / records.Record.FILE).exists():
+        config.check_memory()
+        if devices == 1 and (seconds := cost.seconds_here(config)):
+            takes = f"about {cost.memory_bytes(config) / 1e9:.1f} GB of memory"
+            say(f"predicted from a few steps: {progress.duration(seconds)} of training in all, {takes}")
     if config.source != "sample":
         say(f"getting {config.dataset} (once; kept in {cifar.data_folder()})")
 

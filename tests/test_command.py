@@ -12,6 +12,17 @@ from paperlib import records
 from paperlib.channel_grid import GridConfig
 
 
+@pytest.mark.parametrize("words", ["run", "train"])
+def test_a_command_says_beforehand_what_it_will_take(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
+    monkeypatch.setattr(command.cost, "seconds_here", lambda config: 3723.0)
+    monkeypatch.setattr(command.training, "train", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(command.cifar, "load", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command.main([words, *"-p preset smoke -p precision float32".split()])
+    assert "predicted from a few steps: 1:02:03 of training in all, about 4.9 GB of memory" in capsys.readouterr().out
+
+
 def test_one_run(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
     words = "run -p preset smoke -p depth 11 -p arch procresnet -p epochs 1 --out".split()

@@ -19,16 +19,18 @@ import joblib
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from paperlib.config import LAYER_PARAMETERS, ResolvedRun
+from paperlib import machine
+from paperlib.config import LAYER_PARAMETERS, ResolvedRun, RunConfig
 from paperlib.errors import ConfigError, PaperlibError
 from paperlib.initial import BATCHES
 from paperlib.store import Device, files, runs_root
 from paperlib.store.provenance import device_here
 from paperlib.store.stored import sealed, unsealed
-from paperlib.training import EVAL_COST, benchmark_step
+from paperlib.training import EVAL_COST, BenchmarkStep
 
 DEPTHS = (20, 83)  # a step takes about as long as a straight line through its times at these
-IMAGES, STEPS = 64, 3
+IMAGES, STEPS, LONG = 64, 3, 10.0  # LONG in seconds: steps that take longer together are not repeated
+WORTH = 10  # times what the timing takes: a shorter run is over before a prediction is of use
 PROCESS_BYTES = 1.3e9  # the job and its notebook's kernel, each with torch: measured
 CUDA_BYTES = 3e9  # CUDA's libraries and context in the host's memory: assumed, not measured
 PARAMETER_BYTES = LAYER_PARAMETERS * 8  # a layer's parameters, as weights and momentum
@@ -208,23 +210,57 @@ def measured(device: str, precisions: set[str], side_by_side: int = 1) -> Costs:
     )
 
 
+def seconds_here(config: ResolvedRun) -> float | None:
+    """How long a training takes on this machine: a few of its own steps are timed, which takes that long.
+
+    Parameters
+    ----------
+    config : ResolvedRun
+        The training.
+
+    Returns
+    -------
+    float or None
+        Seconds, without the start.  On CUDA they are those of the stored costs, because a step of the training is a
+        graph there, which takes long to make; None without such costs.  None as well for a training that is so short
+        that the timing would take a good part of it.
+
+    Examples
+    --------
+    >>> from paperlib.config import RunConfig
+    >>> seconds_here(RunConfig(preset="smoke", device="cpu").resolve()) is None
+    True
+    """
+    if config.device.startswith("cuda"):
+        path = file_here(config.device)
+        known = stored(path) if path.exists() else None
+        return known.seconds(config) if known and config.precision in known.per_image else None
+    batch = min(config.batch_size, config.train_images)
+    if images(config) < WORTH * (1 + STEPS) * batch:
+        return None
+    with machine.settings(config.device, config.threads, config.deterministic):
+        return images(config) * _step_seconds(config, batch) / batch
+
+
 def _lines(device: str, precisions: list[str]) -> dict[str, Line]:
     """Seconds per image over the depth, for each precision."""
     found = {}
     for precision in precisions:
-        at = [_step_seconds(device, depth, precision) / IMAGES for depth in DEPTHS]
+        at = [
+            _step_seconds(RunConfig(depth=depth, device=device, precision=precision).resolve(), IMAGES) / IMAGES
+            for depth in DEPTHS
+        ]
         slope = max(at[1] - at[0], 0.0) / (DEPTHS[1] - DEPTHS[0])
         found[precision] = (max(at[0] - slope * DEPTHS[0], 0.0), slope)
     return found
 
 
-def _step_seconds(device: str, depth: int, precision: str) -> float:
-    """The median time of a step after the first one."""
-    pixels = torch.zeros(IMAGES, 3, 32, 32, dtype=torch.uint8)
-    step = benchmark_step("resnet", depth, pixels, torch.zeros(IMAGES, dtype=torch.int64), device, precision)
+def _step_seconds(config: ResolvedRun, batch: int) -> float:
+    """The median time of a step after the first one; fewer are timed where they take long."""
+    step = BenchmarkStep(config, torch.zeros(batch, 3, 32, 32), torch.zeros(batch, dtype=torch.int64))
     step()
-    times = []
-    for _ in range(STEPS):
+    times: list[float] = []
+    while len(times) < STEPS and sum(times) < LONG:
         began = time.perf_counter()
         step()
         times.append(time.perf_counter() - began)

@@ -40,9 +40,9 @@ def test_each_precision_has_its_line():
 
 
 def test_the_line_goes_through_both_timed_depths_and_never_falls(monkeypatch):
-    monkeypatch.setattr(cost, "_step_seconds", lambda device, depth, precision: cost.IMAGES * (0.5 + 0.01 * depth))
+    monkeypatch.setattr(cost, "_step_seconds", lambda run, batch: batch * (0.5 + 0.01 * run.depth))
     assert cost._lines("cpu", ["float32"])["float32"] == pytest.approx((0.5, 0.01))
-    monkeypatch.setattr(cost, "_step_seconds", lambda device, depth, precision: cost.IMAGES / depth)
+    monkeypatch.setattr(cost, "_step_seconds", lambda run, batch: batch / run.depth)
     assert cost._lines("cpu", ["float32"])["float32"] == pytest.approx((1 / 20, 0.0))
 
 
@@ -51,3 +51,46 @@ def test_a_run_on_a_gpu_keeps_its_activations_there():
     there = run.model_copy(update={"device": "cuda"})
     assert cost.memory_bytes(there) == cost.PROCESS_BYTES + cost.CUDA_BYTES
     assert cost.memory_bytes(run) == pytest.approx(cost.PROCESS_BYTES + run.activation_bytes())
+
+
+class Clocked:
+    """A clock, and a step that takes so long by it, the first time three times as long."""
+
+    now = 0.0
+
+    def __init__(self, seconds):
+        self.seconds, self.calls, self.configs = seconds, 0, []
+
+    def made(self, config, images, labels):
+        self.configs.append((config, len(images), len(labels)))
+        return self
+
+    def __call__(self):
+        self.calls += 1
+        self.now += self.seconds * (3 if self.calls == 1 else 1)
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.5, 1 + cost.STEPS), (7.0, 3), (60.0, 2)])
+def test_a_training_is_predicted_from_its_own_steps_and_slow_ones_are_not_repeated(monkeypatch, seconds, calls):
+    step = Clocked(seconds)
+    monkeypatch.setattr(cost, "BenchmarkStep", step.made)
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: step.now)
+    run = config(depth=20, epochs=30, train_images=100, test_images=100, batch_size=50, arch="procresnet")
+    assert cost.seconds_here(run) == pytest.approx(cost.images(run) * seconds / 50)
+    assert step.configs == [(run, 50, 50)] and step.calls == calls
+
+
+def test_a_training_that_is_over_at_once_is_not_timed(monkeypatch):
+    step = Clocked(1.0)
+    monkeypatch.setattr(cost, "BenchmarkStep", step.made)
+    assert cost.seconds_here(config(depth=20, epochs=1)) is None
+    assert step.calls == 0
+
+
+def test_a_training_on_a_gpu_is_predicted_from_stored_costs(monkeypatch, tmp_path):
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
+    there = config(depth=164, epochs=100).model_copy(update={"device": "cuda"})
+    assert cost.seconds_here(there) is None
+    GIVEN.save(cost.file_here("cuda"))
+    assert cost.seconds_here(there) == pytest.approx(GIVEN.seconds(there))
+    assert cost.seconds_here(there.model_copy(update={"precision": "float16"})) is None
