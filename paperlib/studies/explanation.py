@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from paperlib.models import TITLES
 from paperlib.records import Record
@@ -151,7 +150,7 @@ def spearman(x: np.ndarray, y: np.ndarray, strata: np.ndarray | None = None, see
     >>> round(rho, 12), p < 0.01
     (1.0, True)
     """
-    a, b = (ranks - ranks.mean() for ranks in (rankdata(x), rankdata(y)))
+    a, b = (ranks - ranks.mean() for ranks in (pd.Series(v).rank().to_numpy() for v in (x, y)))
     scale = math.sqrt((a @ a) * (b @ b))
     strata = np.zeros(len(a)) if strata is None else strata
     places = np.argsort(strata, kind="stable")

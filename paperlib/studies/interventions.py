@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from scipy.stats import ttest_1samp
 
 from paperlib.config import ResolvedRun
 from paperlib.models import title
@@ -206,6 +205,8 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
     >>> effects(pd.DataFrame(rows))[["n", "mean", "low", "high", "above"]].round(3).values.tolist()
     [[3.0, 2.0, -0.484, 4.484, 0.037]]
     """
+    from scipy.stats import ttest_1samp  # here, because it would take a quarter of every command's start
+
     rows = []
     for key, group in table.groupby(GROUP, sort=False, dropna=False):
         error = group["error"].astype(float)
