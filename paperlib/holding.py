@@ -174,7 +174,8 @@ class NormPreserving:
 
     A normalisation directly after a held convolution divides by what its scale multiplies
     (:mod:`paperlib.normalised`).  There the singular values are held equal to each other, but the norm of the gradient
-    is not decided by the target.
+    is not decided by the target.  What ``scale`` changes there is how fast the kernel learns: under gradient descent its
+    learning rate is divided by the square of it.
 
     Parameters
     ----------
