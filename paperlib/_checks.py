@@ -318,10 +318,26 @@ def plain_weight(weight: Tensor) -> Tensor:
     return plain_tensor("weight", weight)
 
 
+def sharded(value: Tensor) -> bool:
+    """Whether a tensor is a DTensor, of which each process has a part, as after FSDP2's ``fully_shard``."""
+    return hasattr(value, "full_tensor")  # importing the class takes a second
+
+
+def whole(name: str, value: Tensor) -> Tensor:
+    """``value``, if it is all here and not :func:`sharded`."""
+    if sharded(value):
+        raise ValueError(
+            f"{name} is sharded over processes (a DTensor): call unshard() on the module given to fully_shard, "
+            "or give the tensor's full_tensor()"
+        )
+    return value
+
+
 def stored(name: str, value: Tensor) -> Tensor:
     """``value``, if it is a tensor whose numbers are here and stored one by one, and if there are any."""
     if value.is_nested:
         raise ValueError(f"{name} is a nested tensor: give one ordinary tensor")
+    whole(name, value)
     if value.is_quantized:
         raise ValueError(f"{name} is quantised: give its real numbers, {name}.dequantize()")
     if value.layout != torch.strided:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -353,10 +353,11 @@ def trained_at_scale(
         norm of the gradient with respect to the kernel.
     """
     model, block, held = _with_block(one_of("behind", behind, BEHIND), scale, images.shape[-1], seed)
-    kernel = block[0].weight
+    kernel = held.convs[0].conv.weight
     kernel_lr = lr * scale**2 if one_of("rate", rate, RATES) == RATES[1] else lr
     others = [parameter for parameter in model.parameters() if parameter is not kernel]
-    optimizer = torch.optim.SGD([{"params": others}, {"params": [kernel], "lr": kernel_lr}], lr=lr)
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": [kernel], "lr": kernel_lr}]
+    optimizer = torch.optim.SGD(groups, lr=lr)
     generator, rows = torch.Generator().manual_seed(seed), []
     with held.attach(optimizer), GradientNorms(model, [block]) as probe:
         for step in range(1, steps + 1):
@@ -364,7 +365,7 @@ def trained_at_scale(
             optimizer.zero_grad()
             loss = F.cross_entropy(model(images[chosen]), labels[chosen])
             loss.backward()
-            gradient = kernel.grad.norm().item()
+            gradient = torch.linalg.vector_norm(cast(Tensor, kernel.grad)).item()
             optimizer.step()
             rows.append(
                 {"behind": behind, "rate": rate, "scale": scale, "step": step, "loss": loss.item()}
