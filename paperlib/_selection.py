@@ -28,6 +28,10 @@ def why_not(conv: nn.Module) -> str | None:
         return "it is lazy and has no weight yet: run the model on a batch first"
     if conv.weight.is_meta:
         return "its weight is on the meta device and has no values"
+    if conv.weight.is_inference():
+        return (
+            "its weight was made in torch.inference_mode, and such a tensor cannot be trained: make the model outside"
+        )
     if sharded(conv.weight):
         return SHARDED
     if has_own_forward(conv, nn.Conv2d):
