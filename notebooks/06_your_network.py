@@ -358,6 +358,47 @@ Markdown(
 print(held.normalised)
 
 # %% [markdown]
+# **What it does to training.** The loss of such a network does not depend on the scale: $E(aW) = E(W)$. Differentiating with respect to $W$ gives $a\,E'(aW) = E'(W)$, so the gradient at the kernel is divided by $a$, while the gradient at the convolution's input stays the same. A step of gradient descent
+# with the learning rate $\eta$ leads from $aW$ to $a\,(W - \tfrac{\eta}{a^2}\,E'(W))$. So the scale at which the kernel is held is nothing but its learning rate, $\eta/a^2$ in the place of $\eta$. If that is so, then a kernel held at $a$ and trained with $a^2\eta$ must go through the very same training, whatever $a$ is. In
+# {numref}`tab-scale-training` the networks of {numref}`tab-scale` are trained on the same batches, and the kernel is held all the time:
+
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "Trainings by gradient descent with a convolution held at some multiples of its target: the norm of the gradient at its kernel and the loss in the first step, the mean loss and the block's mean ratio in the last ten.", "name": "tab-scale-training"}}
+trained = studies.trained_by_scale(small, labels, [0.5, 1, 2], steps)
+trainings = studies.trained_summary(trained)
+heads = {
+    "behind": "after the convolution",
+    "rate": "its learning rate",
+    "gradient": "gradient, first step",
+    "first_loss": "loss, first step",
+    "loss": "loss, last 10",
+    "ratio": "ratio, last 10",
+}
+written = trainings.map("{:.3f}".format).reset_index()
+HTML(fitted(written.rename(columns=heads), "scaled", index=False))
+
+# %% tags=["remove-input", "nbval-ignore-output"]
+by_step = trained.groupby(["behind", "rate", "step"]).loss
+apart = (
+    (by_step.max() - by_step.min()).groupby(["behind", "rate"]).max()
+)
+normed = apart[studies.BEHIND[1]]
+same, squared = studies.RATES
+Markdown(
+    "With the normalisation the three scales begin with the same loss, "
+    "and the gradient at the kernel is divided by the scale. With one "
+    "learning rate for all, their losses then part, by up to "
+    f"{normed[same]:.2f}. With the rate times the "
+    "square of the scale they differ in no step by more than "
+    f"{normed[squared]:.0e}, which comes from rounding "
+    "and from the small number that a normalisation adds to the "
+    "variance. Without a normalisation the scales differ from the "
+    "first step on, in the loss and in the ratio."
+)
+
+# %% [markdown]
+# What is held in front of a normalisation is therefore the *shape* of the spectrum, all singular values equal, and the kernel's learning rate, but neither the size of what goes forward nor that of the gradient. In evaluation mode the normalisation divides by stored averages. These were collected
+# at the scale of the training, which they cancel in the same way. A scale that is changed afterwards does count, since the averages do not know of it.
+#
 # The paper's transitions are built differently. The convolution's output goes on two ways: into the next residual block, which begins with a normalisation, and along that block's skip past it. The skip carries the scale on, to the next block and
 # up to the last normalisation in front of the classifier. If your network has normalisations, check `held.normalised` first. If it lists all that is held, and the norm is what you want, spend your time elsewhere.
 
@@ -548,24 +589,31 @@ print(singular_values(conv, input_size=28, padding="circular").shape)
 # ```
 # :::
 #
-# **3. What the scale does do.** A convolution stands right before a batch normalisation, and its kernel $W$ is multiplied by $a$. The gradient at its input stays the same. What happens to the gradient with respect to $W$, and to a step of gradient descent, relative to the size of $W$?
+# **3. Adam, and weight decay.** A held convolution stands right before a batch normalisation. Under gradient descent the scale $a$ at which it is held divides its learning rate by $a^2$. By what does it divide it under Adam, whose steps do not depend on the size of the gradient? And what does weight decay do to such a kernel?
 #
 # :::{admonition} Solution
 # :class: dropdown
-# The loss does not depend on the scale: $E(aW) = E(W)$. Differentiating with respect to $W$ gives $a\,E'(aW) = E'(W)$, so the gradient is divided by $a$. A step is divided by $a$ and the kernel multiplied by it: relative to the kernel the learning rate is divided by $a^2$.
+# By $a$: a step of size $\eta$ in a direction $U$ leads from $aW$ to $a\,(W - \tfrac{\eta}{a}\,U)$. Weight decay multiplies the kernel by a number a little below 1. A free kernel becomes smaller by it, and relative to the kernel the next steps become larger. A held kernel comes back to its scale with the next projection, which does not depend on the
+# size of what it projects.
 #
 # ```python
-# def gradient(scale):
+# def step(scale):
 #     torch.manual_seed(0)
 #     first = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()
 #     model = nn.Sequential(*first, nn.Flatten(), nn.Linear(1568, 10))
 #     with torch.no_grad():
 #         model[0].weight.mul_(scale)
+#     optimizer = torch.optim.Adam(model.parameters(), lr=0.01 * scale)
 #     F.cross_entropy(model(small[:32]), labels[:32]).backward()
-#     return model[0].weight.grad.norm()
+#     optimizer.step()
+#     return model[0].weight.detach() / scale
 #
 #
-# assert torch.isclose(gradient(1.0), 2 * gradient(2.0), rtol=1e-3)
+# from paperlib import project
+#
+# kernel = step(1.0)
+# assert torch.allclose(kernel, step(2.0), atol=1e-4)
+# assert torch.allclose(project(0.9 * kernel, 8), project(kernel, 8), atol=1e-6)
 # ```
 # :::
 #

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
 
 _Kind = TypeVar("_Kind")
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -318,10 +319,26 @@ def plain_weight(weight: Tensor) -> Tensor:
     return plain_tensor("weight", weight)
 
 
+def sharded(value: Tensor) -> bool:
+    """Whether a tensor is a DTensor, of which each process has a part, as after FSDP2's ``fully_shard``."""
+    return hasattr(value, "full_tensor")  # importing the class takes a second
+
+
+def whole(name: str, value: Tensor) -> Tensor:
+    """``value``, if it is all here and not :func:`sharded`."""
+    if sharded(value):
+        raise ValueError(
+            f"{name} is sharded over processes (a DTensor): call unshard() on the module given to fully_shard, "
+            "or give the tensor's full_tensor()"
+        )
+    return value
+
+
 def stored(name: str, value: Tensor) -> Tensor:
     """``value``, if it is a tensor whose numbers are here and stored one by one, and if there are any."""
     if value.is_nested:
         raise ValueError(f"{name} is a nested tensor: give one ordinary tensor")
+    whole(name, value)
     if value.is_quantized:
         raise ValueError(f"{name} is quantised: give its real numbers, {name}.dequantize()")
     if value.layout != torch.strided:
@@ -353,8 +370,22 @@ def plain_tensor(name: str, value: Tensor) -> Tensor:
     return value
 
 
+def _batched(value: Tensor) -> bool:
+    """Whether torch.vmap, at any level of the transforms of ``torch.func``, hides an axis of ``value``."""
+    while is_functorch_wrapped_tensor(value):
+        if is_batchedtensor(value):
+            return True
+        value = get_unwrapped(value)
+    return False
+
+
 def finite(weight: Tensor, name: str = "") -> Tensor:
     """``weight``, if none of its entries is NaN or infinite."""
+    if _batched(weight):
+        raise ValueError(
+            f"{name or 'the kernel'} is a batch of torch.vmap, in which no number can be looked at: "
+            "call the function for one kernel after the other"
+        )
     if not bool(torch.isfinite(weight.detach()).all()):
         what = f"{name} holds" if name else "the kernel holds"
         raise ValueError(f"{what} NaN or infinite values" + ("" if name else ": it has no singular values"))

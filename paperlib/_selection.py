@@ -8,9 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from paperlib._checks import shown, sides
+from paperlib._checks import sharded, shown, sides
 from paperlib.geometry import has_own_forward
 from paperlib.trunk import TrunkConv, explain_trunk
+
+SHARDED = (
+    "its weight is sharded over processes (a DTensor), and a projection needs the whole of it: train with "
+    "DistributedDataParallel, or make the layer orthogonal(layer) before fully_shard"
+)
 
 
 def why_not(conv: nn.Module) -> str | None:
@@ -23,6 +28,12 @@ def why_not(conv: nn.Module) -> str | None:
         return "it is lazy and has no weight yet: run the model on a batch first"
     if conv.weight.is_meta:
         return "its weight is on the meta device and has no values"
+    if conv.weight.is_inference():
+        return (
+            "its weight was made in torch.inference_mode, and such a tensor cannot be trained: make the model outside"
+        )
+    if sharded(conv.weight):
+        return SHARDED
     if has_own_forward(conv, nn.Conv2d):
         return f"it is a {type(conv).__name__} with a forward of its own, which may be another map than a Conv2d's"
     if conv.groups != 1:

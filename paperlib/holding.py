@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from paperlib import _checks
 from paperlib._checks import one_of, whole_number
-from paperlib._selection import by_reason, found, named
+from paperlib._selection import SHARDED, by_reason, found, named
 from paperlib.errors import ProjectionError
 from paperlib.machine import aside
 from paperlib.normalised import normalised
@@ -174,7 +174,8 @@ class NormPreserving:
 
     A normalisation directly after a held convolution divides by what its scale multiplies
     (:mod:`paperlib.normalised`).  There the singular values are held equal to each other, but the norm of the gradient
-    is not decided by the target.
+    is not decided by the target.  What ``scale`` changes there is how fast the kernel learns: under gradient descent it
+    divides the learning rate by its square.
 
     Parameters
     ----------
@@ -401,6 +402,8 @@ class NormPreserving:
             if weight is None:
                 self._lost(name, "its weight is now made anew before each call (pruning or a parametrisation)")
             if weight is not self._weights[i]:
+                if _checks.sharded(weight):
+                    self._lost(name, SHARDED)
                 if self._optimizer is not None and weight not in _trained(self._optimizer):
                     self._lost(name, "its weight was replaced, and the optimiser does not train the new one")
                 self._weights[i] = weight

@@ -2,7 +2,10 @@
 
 A normalisation divides its input by the input's own standard deviation.  So a kernel that is multiplied by a number
 gives the same output, and the gradient at its input stays the same.  What is held of such a kernel are the ratios of
-its singular values to each other.  The norm of the gradient is not decided by the target.
+its singular values to each other, and how fast the kernel learns: the gradient at the kernel is divided by the scale,
+so that gradient descent at scale a does what it does at scale 1 with the learning rate over a².  The norm of the
+gradient at the input is not decided by the target.  Chapter 6 trains at several scales
+(:func:`paperlib.studies.your_network.trained_by_scale`).
 
 Where a skip takes the convolution's output, too, the scale counts.  That is so behind a ProcResNet's transitions.
 """

@@ -91,7 +91,7 @@ def _start(form: _Form, d: int, groups: int, like: Tensor) -> tuple[Tensor, ...]
             if second:
                 shifts[:, i] = shifts[:, i - 1]
         found.append(shifts)
-    return tuple(x.to(like) for x in found)
+    return tuple(x.to(like).contiguous() for x in found)  # FSDP2 takes no other
 
 
 def _projections(bases: Tensor) -> Tensor:
@@ -141,6 +141,7 @@ class _NormPreservingKernel(nn.Module):
         return start
 
     def forward(self, planes: Tensor, shifts: Tensor | None = None) -> Tensor:
+        _checks.whole("the kernel", planes)
         # Other accelerators lack float64; a kernel is small enough to go to the CPU and back.
         device = planes.device if planes.device.type in ("cpu", "cuda") else torch.device("cpu")
         matrix = self._matrix(planes.to(device).double())
@@ -188,6 +189,8 @@ def _convolution(layer: nn.Module, name: str) -> nn.Conv2d:
         raise ValueError(f"{type(layer).__name__} has no parameter {_checks.shown(name)}: its kernel is 'weight'")
     if is_lazy(weight):
         raise ValueError(f"{name} has no shape yet: run the lazy layer on a batch first")
+    if _checks.sharded(weight):
+        raise ValueError(f"{name} is sharded over processes (a DTensor): make the layer orthogonal before fully_shard")
     conv_weight(weight)
     if has_own_forward(layer, nn.Conv2d):
         raise ValueError(
@@ -254,6 +257,10 @@ def orthogonal(layer: nn.Conv2d, name: str = "weight", relu: bool = False, scale
         kernel; for a kernel that is parametrised or pruned already; for a stride that differs in the two directions,
         or is dilated; for one channel in and one out, whose norm-preserving kernels have nothing to train; for a
         ``scale`` that is not above 0.  Also when a kernel is assigned to ``layer.weight`` later.
+    KeyError
+        By torch, as for each of its parametrisations, when an ``nn.Parameter`` is assigned to ``layer.weight`` later.
+        For a kernel of one's own call ``parametrize.remove_parametrizations(layer, "weight")`` first; the layer is an
+        ordinary convolution again, and takes it.
 
     Notes
     -----

@@ -480,24 +480,30 @@ def operator_norm(
     if norm == 0:
         return 0 * kernel.sum()
     # uᵀ A v with u and v fixed: its derivative in A is the norm's own.
-    return _FirstDerivative.apply(((left / norm).to(kernel) * found.apply(right.to(kernel), kernel)).sum())
+    return _FirstDerivative.apply(((left / norm).to(kernel) * found.apply(right.to(kernel), kernel)).sum(), kernel)
 
 
 class _FirstDerivative(torch.autograd.Function):
-    """``x``, whose second derivatives are refused: with u and v fixed a part of them would be missing."""
+    """``x``, whose second derivatives in the kernel are refused: with u and v fixed a part of them would be missing."""
+
+    generate_vmap_rule = True  # for torch.func.jacrev
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(x: Tensor, kernel: Tensor) -> Tensor:
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return _NoDerivative.apply(grad)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _NoDerivative.apply(grad, *ctx.saved_tensors), None
 
 
 class _NoDerivative(_FirstDerivative):
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         raise RuntimeError(
             "operator_norm has no second derivative where it is found by an iteration: "
             "operator_norm_bound, and operator_norm of a circular convolution, have one"

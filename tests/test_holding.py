@@ -262,6 +262,24 @@ def test_what_cannot_be_held_is_refused_at_once(conv, size, said):
         NormPreserving(nn.Sequential(conv), convs=[(conv, size)])
 
 
+def test_a_kernel_made_in_inference_mode_cannot_be_held():
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Conv2d(4, 8, 1))
+    with pytest.raises(ValueError, match=r"0 cannot be held: its weight was made in torch\.inference_mode"):
+        NormPreserving(model, convs=[("0", 8)])
+
+
+def test_a_functional_call_is_another_network_and_leaves_the_held_one_as_it_is():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten())
+    held = NormPreserving(model, convs=[("0", 4)], start="projected")
+    given = {name: torch.randn_like(p) for name, p in model.named_parameters()}
+    before, images = model[0].weight.detach().clone(), torch.randn(2, 3, 4, 4)
+    with held.attach(torch.optim.SGD(model.parameters(), lr=0.1)):
+        out = torch.func.functional_call(model, given, images)
+    assert torch.equal(out, torch.nn.functional.conv2d(images, given["0.weight"], given["0.bias"]).flatten(1))
+    assert torch.equal(model[0].weight, before) and held.steps == 0
+
+
 def test_frozen_kernels_are_left_alone_and_said():
     model = torchvision.models.resnet18(num_classes=10).requires_grad_(False)
     model.layer4.requires_grad_(True)

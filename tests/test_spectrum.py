@@ -207,6 +207,42 @@ def test_a_tolerance_that_is_none_is_refused(tolerance):
         operator_norm(torch.ones(1, 1, 3, 3), 4, "zeros", tolerance=tolerance)
 
 
+def zero_padded(w):
+    return operator_norm(w, 8, "zeros")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [zero_padded, lambda w: zero_padded(w).square(), lambda w: zero_padded(w) + w.square().sum()],
+    ids=["the norm", "its square", "a sum, whose derivative in the norm is a constant"],
+)
+def test_no_second_derivative_is_without_the_norms_part(loss):
+    w = torch.randn(4, 8, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    (first,) = torch.autograd.grad(loss(w), w, create_graph=True)
+    with pytest.raises(RuntimeError, match="operator_norm has no second derivative"):
+        torch.autograd.grad(first.square().sum(), w)
+    with pytest.raises(RuntimeError, match="operator_norm has no second derivative"):
+        torch.func.grad(lambda v: torch.func.grad(loss)(v).square().sum())(w.detach())
+
+
+@pytest.mark.parametrize("function", [zero_padded, lambda w: singular_values(w, 8).sum()])
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev])
+def test_transforms_of_torch_func_agree_with_autograd(function, transform):
+    w = torch.randn(4, 8, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    (expected,) = torch.autograd.grad(function(w), w)
+    assert torch.allclose(transform(function)(w.detach()), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("function", [singular_values, operator_norm, operator_norm_bound, projection.project])
+@pytest.mark.parametrize("outer", [lambda f: f, lambda f: torch.func.grad(lambda w: f(w).sum())])
+def test_within_vmap_one_sentence_says_what_to_do(function, outer):
+    weights = torch.randn(2, 4, 8, 3, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(
+        ValueError, match=r"is a batch of torch\.vmap.*: call the function for one kernel after the other"
+    ):
+        torch.vmap(outer(lambda w: function(w, 8)))(weights)
+
+
 def test_a_second_derivative_is_right_or_refused():
     w = torch.randn(4, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     for padding in ("circular", "zeros"):

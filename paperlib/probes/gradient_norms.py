@@ -431,8 +431,8 @@ class GradientNorms:
         self._flush()
         if self._last is None:
             raise RuntimeError(
-                "nothing was recorded yet: run a forward and a backward pass inside the context first "
-                "(if the model was compiled before, give the probe what torch.compile returned)"
+                "nothing was recorded yet: run a forward and a backward pass inside the context first, and not within "
+                "a transform of torch.func (if the model was compiled, give the probe what torch.compile returned)"
             )
         return self._last
 

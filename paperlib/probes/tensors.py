@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
+from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor, peek_interpreter_stack
 
 Selector = None | int | str | Callable[..., Any]
 Path = tuple[Any, ...]
@@ -21,7 +21,7 @@ TRANSFORMED = "it was called within a transform of torch.func, where nothing is 
 
 
 def transformed(x: Tensor) -> bool:
-    """Whether ``x`` belongs to a transform of ``torch.func`` or to a batch of gradients, and means nothing outside.
+    """Whether ``x`` is met within a transform of ``torch.func`` or is a batch of gradients: it means nothing outside.
 
     Examples
     --------
@@ -31,7 +31,7 @@ def transformed(x: Tensor) -> bool:
     >>> seen, transformed(torch.ones(2))
     ([True], False)
     """
-    return is_functorch_wrapped_tensor(x) or is_legacy_batchedtensor(x)
+    return peek_interpreter_stack() is not None or is_functorch_wrapped_tensor(x) or is_legacy_batchedtensor(x)
 
 
 def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,8 @@ Kind = Literal["free, PyTorch's start", "free, He's start", "held", "orthogonal"
 KINDS: tuple[Kind, ...] = get_args(Kind)
 BEHIND = ("nothing", "a batch normalisation", "a batch normalisation, and a skip past it")
 """What follows the convolution of :func:`ratios_by_scale`."""
+RATES = ("as for all", "times the scale squared")
+"""The learning rate of the held kernel in :func:`trained_at_scale`."""
 LAST = 10  # steps of a training that count as its end
 
 
@@ -263,8 +265,8 @@ class _Skipped(nn.Module):
         return x + self.branch(x)
 
 
-def _with_block(behind: str, scale: float, size: int, seed: int) -> tuple[nn.Sequential, nn.Module]:
-    """A network, and its block that begins with a convolution held at ``scale`` times the target."""
+def _with_block(behind: str, scale: float, size: int, seed: int) -> tuple[nn.Sequential, nn.Sequential, NormPreserving]:
+    """A network, its block that begins with a convolution held at ``scale`` times the target, and what holds it."""
     torch.manual_seed(seed)
     conv = nn.Conv2d(16, 32, 3, padding=1, bias=False)
     following: dict[str, list[nn.Module]] = {
@@ -274,8 +276,8 @@ def _with_block(behind: str, scale: float, size: int, seed: int) -> tuple[nn.Seq
     }
     block = nn.Sequential(conv, *following[behind])
     model = nn.Sequential(layer(3, 16), block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
-    NormPreserving(model, convs=[(conv, size)], relu=True, scale=scale, start="projected")
-    return model, block
+    held = NormPreserving(model, convs=[(conv, size)], relu=True, scale=scale, start="projected")
+    return model, block, held
 
 
 def ratios_by_scale(images: Tensor, labels: Tensor, scales: Iterable[float], seed: int = 0) -> pd.DataFrame:
@@ -303,11 +305,94 @@ def ratios_by_scale(images: Tensor, labels: Tensor, scales: Iterable[float], see
     rows = []
     for behind in BEHIND:
         for scale in scales:
-            model, block = _with_block(behind, scale, images.shape[-1], seed)
+            model, block, _ = _with_block(behind, scale, images.shape[-1], seed)
             with GradientNorms(model, [block]) as probe:
                 F.cross_entropy(model(images), labels).backward()
             rows.append({"behind": behind, "scale": scale, "ratio": probe.ratios().item()})
     return pd.DataFrame(rows)
+
+
+def trained_at_scale(
+    behind: str,
+    scale: float,
+    images: Tensor,
+    labels: Tensor,
+    rate: str = RATES[0],
+    seed: int = 0,
+    steps: int = 30,
+    batch: int = 32,
+    lr: float = 0.3,
+) -> pd.DataFrame:
+    """Train a network of :func:`ratios_by_scale` by gradient descent, with its convolution held all the time.
+
+    Parameters
+    ----------
+    behind : str
+        What follows the held convolution, one of :data:`BEHIND`.
+    scale : float
+        What its singular values are held at, over the target.
+    images : Tensor, (N, 3, h, w)
+        What to train on.
+    labels : Tensor, (N,)
+        Their classes.
+    rate : str
+        The learning rate of the held kernel, one of :data:`RATES`.
+    seed : int
+        Of the weights and of the batches.
+    steps : int
+        How many; the kernel is projected after each second one.
+    batch : int
+        Images in each.
+    lr : float
+        The learning rate of all other parameters.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``behind``, ``rate``, ``scale``, ``step`` (1, 2, ...), ``loss``, ``ratio`` (of the block) and ``gradient``: the
+        norm of the gradient with respect to the kernel.
+    """
+    model, block, held = _with_block(one_of("behind", behind, BEHIND), scale, images.shape[-1], seed)
+    kernel = held.convs[0].conv.weight
+    kernel_lr = lr * scale**2 if one_of("rate", rate, RATES) == RATES[1] else lr
+    others = [parameter for parameter in model.parameters() if parameter is not kernel]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": [kernel], "lr": kernel_lr}]
+    optimizer = torch.optim.SGD(groups, lr=lr)
+    generator, rows = torch.Generator().manual_seed(seed), []
+    with held.attach(optimizer), GradientNorms(model, [block]) as probe:
+        for step in range(1, steps + 1):
+            chosen = torch.randint(len(images), (batch,), generator=generator)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(images[chosen]), labels[chosen])
+            loss.backward()
+            gradient = torch.linalg.vector_norm(cast(Tensor, kernel.grad)).item()
+            optimizer.step()
+            rows.append(
+                {"behind": behind, "rate": rate, "scale": scale, "step": step, "loss": loss.item()}
+                | {"ratio": probe.ratios().item(), "gradient": gradient}
+            )
+    return pd.DataFrame(rows)
+
+
+def trained_by_scale(images: Tensor, labels: Tensor, scales: Iterable[float], steps: int = 30) -> pd.DataFrame:
+    """:func:`trained_at_scale` for each scale: with and without a normalisation, and with it at both rates."""
+    cases = ((BEHIND[0], RATES[0]), (BEHIND[1], RATES[0]), (BEHIND[1], RATES[1]))
+    scales = list(scales)
+    return pd.concat(
+        [trained_at_scale(behind, s, images, labels, rate, steps=steps) for behind, rate in cases for s in scales],
+        ignore_index=True,
+    )
+
+
+def trained_summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row for each training of :func:`trained_by_scale`: its first step, and the mean of its last ten.
+
+    Columns: ``gradient`` and ``first_loss`` of the first step, ``loss`` and ``ratio`` of the last ones.
+    """
+    keys = ["behind", "rate", "scale"]
+    first = runs[runs.step == 1].set_index(keys)
+    last = runs[runs.step > runs.step.max() - LAST].groupby(keys, sort=False)[["loss", "ratio"]].mean()
+    return pd.concat([first.gradient, first.loss.rename("first_loss"), last], axis=1)
 
 
 # -- kernels and layers beside exact numbers ---------------------------------------------------------------------

@@ -245,7 +245,7 @@ def test_a_batched_backward_pass_is_left_as_it_is_and_not_recorded():
         assert torch.isfinite(probe.ratios()).all()
 
 
-@pytest.mark.parametrize("transform", ["per sample", "jacrev", "jvp"])
+@pytest.mark.parametrize("transform", ["per sample", "whole batch", "jacrev", "jvp"])
 def test_within_a_transform_nothing_is_recorded_and_the_next_step_is_sound(transform):
     net, x = small(), torch.randn(5, 4)
     params = dict(net.named_parameters())
@@ -256,6 +256,8 @@ def test_within_a_transform_nothing_is_recorded_and_the_next_step_is_sound(trans
     def call():
         if transform == "per sample":
             return torch.func.vmap(torch.func.grad(loss), (None, 0))(params, x)["0.0.weight"]
+        if transform == "whole batch":  # the input is an ordinary tensor, the parameters are not
+            return torch.func.grad(loss)(params, x)["0.0.weight"]
         if transform == "jacrev":
             return torch.func.jacrev(net)(x)
         return torch.func.jvp(net, (x,), (torch.ones_like(x),))[1]
@@ -263,6 +265,8 @@ def test_within_a_transform_nothing_is_recorded_and_the_next_step_is_sound(trans
     wanted = call()
     with GradientNorms(net, net) as probe:
         assert torch.equal(call(), wanted)
+        with pytest.raises(RuntimeError, match=r"not within a transform of torch\.func"):
+            probe.ratios()
         net(x).sum().backward()
         assert torch.isfinite(probe.ratios()).all()
 

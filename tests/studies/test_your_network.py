@@ -1,5 +1,7 @@
 """Chapter 6: small networks and layers, each against what must be so."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -83,7 +85,7 @@ def test_a_normalisation_cancels_the_scale_and_nothing_else_does(batch):
 
 def test_with_a_normalisation_the_ratio_follows_the_size_of_the_block_s_input(batch):
     """Half as large an input, half as large a standard deviation to divide by, half the ratio."""
-    model, block = studies._with_block("a batch normalisation", 1.0, 16, seed=0)
+    model, block, _ = studies._with_block("a batch normalisation", 1.0, 16, seed=0)
     ratios = []
     for _ in range(2):
         with studies.GradientNorms(model, [block]) as probe:
@@ -92,6 +94,63 @@ def test_with_a_normalisation_the_ratio_follows_the_size_of_the_block_s_input(ba
         with torch.no_grad():
             model[0][0].weight.mul_(0.5)
     assert ratios[1] / ratios[0] == pytest.approx(0.5, rel=0.01)
+
+
+@pytest.fixture
+def exactly(monkeypatch):
+    """float64, and nearly nothing added to a variance before it divides: that number alone knows the scale."""
+    monkeypatch.setattr(nn, "BatchNorm2d", functools.partial(nn.BatchNorm2d, eps=1e-14))
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def trainings(behind, rate, batch):
+    """A training at three scales: by scale, the columns over the steps."""
+    runs = [studies.trained_at_scale(behind, s, batch[0].double(), batch[1], rate, steps=6) for s in (0.5, 1, 2)]
+    return pd.concat(runs).pivot(index="step", columns="scale", values=["loss", "ratio", "gradient"])
+
+
+@pytest.mark.usefixtures("exactly")
+def test_behind_a_normalisation_the_scale_is_a_learning_rate(batch):
+    """Scale s trains as scale 1 does with a learning rate divided by s², in every step and to rounding."""
+    same, squared = (trainings("a batch normalisation", rate, batch) for rate in studies.RATES)
+    first = same.loc[1]
+    assert np.ptp(first.loss) < 1e-10 and np.ptp(first.ratio) < 1e-8
+    assert first.gradient.to_numpy() == pytest.approx(first.gradient[1] / first.gradient.index, rel=1e-8)
+    assert np.ptp(squared.loss, axis=1).max() < 1e-9 < 1e-3 < np.ptp(same.loss, axis=1).iloc[-1]
+
+
+@pytest.mark.usefixtures("exactly")
+def test_without_a_normalisation_no_learning_rate_replaces_the_scale(batch):
+    for rate in studies.RATES:
+        table = trainings("nothing", rate, batch)
+        assert np.ptp(table.loss, axis=1).min() > 1e-3 and (np.ptp(table.ratio, axis=1) > 1).all()
+
+
+@pytest.mark.usefixtures("exactly")
+def test_a_normalisation_by_stored_averages_does_not_cancel_a_later_change_of_scale(batch):
+    """In eval mode the averages stay: what was learned with them is cancelled, what is multiplied afterwards is not."""
+    losses = []
+    for scale, later in ((1, 1), (2, 1), (1, 2)):
+        model, block, _ = studies._with_block("a batch normalisation", scale, 16, seed=0)
+        block[1].momentum = None  # the averages are those of the one batch
+        model(batch[0].double())
+        with torch.no_grad():
+            block[0].weight.mul_(later)
+            losses.append(studies.F.cross_entropy(model.eval()(batch[0].double()), batch[1]).item())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-10) != losses[2]
+    assert abs(losses[2] - losses[0]) > 1e-3
+
+
+def test_the_summary_of_the_trainings_has_their_first_step_and_their_last_ones(batch):
+    runs = studies.trained_by_scale(*batch, [1, 2], steps=11)
+    table = studies.trained_summary(runs)
+    assert len(runs) == 6 * 11 and table.index.names == ["behind", "rate", "scale"] and len(table) == 6
+    (one,) = (rows for key, rows in runs.groupby(["behind", "rate", "scale"]) if key == ("nothing", "as for all", 2))
+    found = table.loc["nothing", "as for all", 2]
+    assert (found.first_loss, found.gradient) == (one.loss.iloc[0], one.gradient.iloc[0])
+    assert (found.loss, found.ratio) == pytest.approx((one.loss[1:].mean(), one.ratio[1:].mean()))
 
 
 def test_orthogonal_kernels_are_exact_where_projected_ones_are_not():
