@@ -219,6 +219,21 @@ def images(name: str, value: Any) -> Tensor:
     return real_tensor(name, value, "(N, channels, H, W)")
 
 
+def numbers(name: str, value: Any) -> Tensor:
+    """``value``, a finite number or a tensor of such numbers, in float64."""
+    if isinstance(value, Tensor):
+        return finite(plain_tensor(name, value), name).double()
+    return torch.tensor(number(name, value), dtype=torch.float64)
+
+
+def points(value: Any, dim: int, dtype: torch.dtype | None = torch.float64) -> Tensor:
+    """``value``, if it holds points of R^N, ``(..., N)``, in this precision or, for None, in any."""
+    right = isinstance(value, Tensor) and not value.is_nested and value.shape[-1:] == (dim,)
+    if not right or value.dtype not in (REAL if dtype is None else (dtype,)):
+        raise ValueError(f"the points must be a {dtype or 'real'} tensor of shape (..., {dim}), not {shown(value)}")
+    return stored("points", value)
+
+
 def labels(name: str, value: Any) -> Tensor:
     """``value``, if it is a list of the numbers of classes, as a tensor ``(N,)``, int64."""
     if not isinstance(value, Tensor) or value.dtype != torch.int64 or value.ndim != 1:
@@ -350,6 +365,27 @@ def plain_tensor(name: str, value: Tensor) -> Tensor:
         )
     if value.is_inference() and not torch.is_inference_mode_enabled():
         return value.detach().clone()  # autograd refuses it, also where no gradient is asked for
+    return value
+
+
+def table(name: str, value: Any, numbers: str, others: str = "") -> Any:
+    """``value``, if it is a data frame that has rows, these columns of numbers, and these other columns.
+
+    Examples
+    --------
+    >>> table("epochs", [1, 2], numbers="epoch lr")
+    Traceback (most recent call last):
+    TypeError: epochs must be a pandas DataFrame with the columns epoch, lr, not [1, 2]
+    """
+    wanted = [*numbers.split(), *others.split()]
+    if not hasattr(value, "groupby") or not hasattr(value, "columns"):
+        raise TypeError(f"{name} must be a pandas DataFrame with the columns {', '.join(wanted)}, not {shown(value)}")
+    if missing := [column for column in wanted if column not in value.columns]:
+        raise ValueError(f"{name} must have the columns {', '.join(wanted)}, and has no {', '.join(missing)}")
+    if not len(value):
+        raise ValueError(f"{name} has no rows: there is nothing to draw")
+    if texts := [column for column in numbers.split() if value[column].dtype.kind not in "iuf"]:
+        raise ValueError(f"{name} must hold numbers in its column {texts[0]}, not {value[texts[0]].dtype}: convert it")
     return value
 
 
