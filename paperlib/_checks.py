@@ -66,13 +66,14 @@ def whole_number(
     ValueError: every must be a whole number of at least 1 step, not 0
     >>> whole_number("passes", 10**9, most=1000)
     Traceback (most recent call last):
-    ValueError: passes must be a whole number of at most 1000, not 1000000000
+    ValueError: passes must be a whole number of at most 1,000, not 1000000000
     """
     unit = f" {unit}" if unit else ""
     if not _is_whole(value, least):
         raise error(f"{name} must be a whole number of at least {least}{unit}, not {shown(value)}")
     if value > most:
-        raise error(f"{name} must be a whole number of at most {most}{unit}, not {shown(value)}")
+        unit += "s" * unit[1:].isalpha()  # blocks; but "of the form 9n+2"
+        raise error(f"{name} must be a whole number of at most {most:,}{unit}, not {shown(value)}")
     return int(value)
 
 
@@ -301,6 +302,11 @@ def one_of(name: str, value: Any, options: Iterable[str]) -> Any:
 
 def conv_weight(weight: Any) -> Tensor:
     """``weight``, if it is the real kernel ``(d, c, kh, kw)`` of a 2-D convolution."""
+    if isinstance(weight, Tensor) and not weight.is_nested and weight.ndim in (3, 5):
+        raise ValueError(
+            f"weight must be a real floating-point tensor of shape (d, c, kh, kw), not {weight.dtype} of "
+            f"{tuple(weight.shape)}: singular_values and the like take a Conv1d or a Conv3d as the layer itself"
+        )
     return real_tensor("weight", weight, "(d, c, kh, kw)")
 
 
@@ -429,3 +435,20 @@ def each_axis(name: str, value: Any, axes: int) -> tuple[int, ...]:
         return tuple(whole_number(name, n, most=LARGEST_STEP) for n in value)
     unit = "(the same both ways)" if axes == 2 else ""
     return (whole_number(name, value, unit=unit, most=LARGEST_STEP),) * axes
+
+
+def stride(value: Any) -> int:
+    """``value``, if it is a 2-D convolution's stride that is the same both ways: a number, or ``nn.Conv2d.stride``.
+
+    Examples
+    --------
+    >>> stride(2), stride((2, 2))
+    (2, 2)
+    >>> stride((2, 1))
+    Traceback (most recent call last):
+    ValueError: stride must be the same both ways, not (2, 1)
+    """
+    down, across = each_axis("stride", value, 2)
+    if down != across:
+        raise ValueError(f"stride must be the same both ways, not {shown(value)}")
+    return down
