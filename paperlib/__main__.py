@@ -389,6 +389,9 @@ def _done(options: argparse.Namespace) -> int:
         return show_scorecard(options.root or results_root(), options.json)
     if options.command == "evidence":
         return measure_again(options.claims, options.preset, options.against or results_root(), options.out)
+    names = [name for name, _ in options.p]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise PaperlibError(f"parameter {twice[0]!r} is given twice: give it once")
     parameters = {name: _value(value) for name, value in options.p}
     if options.command == "train":
         return train(parameters)

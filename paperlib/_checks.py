@@ -67,13 +67,14 @@ def whole_number(
     ValueError: every must be a whole number of at least 1 step, not 0
     >>> whole_number("passes", 10**9, most=1000)
     Traceback (most recent call last):
-    ValueError: passes must be a whole number of at most 1000, not 1000000000
+    ValueError: passes must be a whole number of at most 1,000, not 1000000000
     """
     unit = f" {unit}" if unit else ""
     if not _is_whole(value, least):
         raise error(f"{name} must be a whole number of at least {least}{unit}, not {shown(value)}")
     if value > most:
-        raise error(f"{name} must be a whole number of at most {most}{unit}, not {shown(value)}")
+        unit += "s" * unit[1:].isalpha()  # blocks; but "of the form 9n+2"
+        raise error(f"{name} must be a whole number of at most {most:,}{unit}, not {shown(value)}")
     return int(value)
 
 
@@ -220,6 +221,21 @@ def images(name: str, value: Any) -> Tensor:
     return real_tensor(name, value, "(N, channels, H, W)")
 
 
+def numbers(name: str, value: Any) -> Tensor:
+    """``value``, a finite number or a tensor of such numbers, in float64."""
+    if isinstance(value, Tensor):
+        return finite(plain_tensor(name, value), name).double()
+    return torch.tensor(number(name, value), dtype=torch.float64)
+
+
+def points(value: Any, dim: int, dtype: torch.dtype | None = torch.float64) -> Tensor:
+    """``value``, if it holds points of R^N, ``(..., N)``, in this precision or, for None, in any."""
+    right = isinstance(value, Tensor) and not value.is_nested and value.shape[-1:] == (dim,)
+    if not right or value.dtype not in (REAL if dtype is None else (dtype,)):
+        raise ValueError(f"the points must be a {dtype or 'real'} tensor of shape (..., {dim}), not {shown(value)}")
+    return stored("points", value)
+
+
 def labels(name: str, value: Any) -> Tensor:
     """``value``, if it is a list of the numbers of classes, as a tensor ``(N,)``, int64."""
     if not isinstance(value, Tensor) or value.dtype != torch.int64 or value.ndim != 1:
@@ -287,6 +303,11 @@ def one_of(name: str, value: Any, options: Iterable[str]) -> Any:
 
 def conv_weight(weight: Any) -> Tensor:
     """``weight``, if it is the real kernel ``(d, c, kh, kw)`` of a 2-D convolution."""
+    if isinstance(weight, Tensor) and not weight.is_nested and weight.ndim in (3, 5):
+        raise ValueError(
+            f"weight must be a real floating-point tensor of shape (d, c, kh, kw), not {weight.dtype} of "
+            f"{tuple(weight.shape)}: singular_values and the like take a Conv1d or a Conv3d as the layer itself"
+        )
     return real_tensor("weight", weight, "(d, c, kh, kw)")
 
 
@@ -379,6 +400,27 @@ def _batched(value: Tensor) -> bool:
     return False
 
 
+def table(name: str, value: Any, numbers: str, others: str = "") -> Any:
+    """``value``, if it is a data frame that has rows, these columns of numbers, and these other columns.
+
+    Examples
+    --------
+    >>> table("epochs", [1, 2], numbers="epoch lr")
+    Traceback (most recent call last):
+    TypeError: epochs must be a pandas DataFrame with the columns epoch, lr, not [1, 2]
+    """
+    wanted = [*numbers.split(), *others.split()]
+    if not hasattr(value, "groupby") or not hasattr(value, "columns"):
+        raise TypeError(f"{name} must be a pandas DataFrame with the columns {', '.join(wanted)}, not {shown(value)}")
+    if missing := [column for column in wanted if column not in value.columns]:
+        raise ValueError(f"{name} must have the columns {', '.join(wanted)}, and has no {', '.join(missing)}")
+    if not len(value):
+        raise ValueError(f"{name} has no rows: there is nothing to draw")
+    if texts := [column for column in numbers.split() if value[column].dtype.kind not in "iuf"]:
+        raise ValueError(f"{name} must hold numbers in its column {texts[0]}, not {value[texts[0]].dtype}: convert it")
+    return value
+
+
 def finite(weight: Tensor, name: str = "") -> Tensor:
     """``weight``, if none of its entries is NaN or infinite."""
     if _batched(weight):
@@ -424,3 +466,20 @@ def each_axis(name: str, value: Any, axes: int) -> tuple[int, ...]:
         return tuple(whole_number(name, n, most=LARGEST_STEP) for n in value)
     unit = "(the same both ways)" if axes == 2 else ""
     return (whole_number(name, value, unit=unit, most=LARGEST_STEP),) * axes
+
+
+def stride(value: Any) -> int:
+    """``value``, if it is a 2-D convolution's stride that is the same both ways: a number, or ``nn.Conv2d.stride``.
+
+    Examples
+    --------
+    >>> stride(2), stride((2, 2))
+    (2, 2)
+    >>> stride((2, 1))
+    Traceback (most recent call last):
+    ValueError: stride must be the same both ways, not (2, 1)
+    """
+    down, across = each_axis("stride", value, 2)
+    if down != across:
+        raise ValueError(f"stride must be the same both ways, not {shown(value)}")
+    return down

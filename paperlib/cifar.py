@@ -111,26 +111,28 @@ class Cifar:
         >>> len(small.train_images), small.test_labels.bincount().tolist()
         (200, [5, 5, 5, 5, 5, 5, 5, 5, 5, 5])
         """
-        a = self._choose(self.train_labels, train, seed, "training")
-        b = self._choose(self.test_labels, test, seed, "test")
+        a = self._choose("train", self.train_labels, train, seed)
+        b = self._choose("test", self.test_labels, test, seed)
         return _assemble(
             self.name, self.source, self.train_images[a], self.train_labels[a], self.test_images[b], self.test_labels[b]
         )
 
-    def _choose(self, labels: Tensor, n: int | None, seed: int, what: str) -> Tensor | slice:
+    def _choose(self, name: str, labels: Tensor, n: int | None, seed: int) -> Tensor | slice:
+        generator = torch.Generator().manual_seed(_checks.seed("seed", seed))
         if n is None:
             return slice(None)
         k = len(self.classes)
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1 or n % k:
-            raise ValueError(f"the number of {what} images must be a positive multiple of {k} classes, not {n!r}")
-        generator = torch.Generator().manual_seed(seed)
+        n = _checks.whole_number(name, n, unit="image")
+        if n % k:
+            raise ValueError(f"{name} must be a number of images that is a multiple of the {k} classes, not {n}")
         chosen = []
         for c in range(k):
             members = (labels == c).nonzero()[:, 0]
             order = torch.randperm(len(members), generator=generator)
             if len(members) < n // k:
                 raise ValueError(
-                    f"{n} balanced {what} images need {n // k} of each class; {self.classes[c]!r} has {len(members)}"
+                    f"{name} asks for {n // k} images of each class, and of {self.classes[c]!r} there are "
+                    f"{len(members)}: take less"
                 )
             chosen.append(members[order[: n // k]])
         return torch.cat(chosen).sort().values

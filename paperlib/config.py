@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field, field_validator
 
-from paperlib import machine
+from paperlib import _checks, machine
 from paperlib._text import markdown
 from paperlib.cifar import DATASETS, available
 from paperlib.errors import ConfigError
@@ -24,6 +24,7 @@ from paperlib.parameters import (
     Rate,
     Resolved,
     Seed,
+    check_device,
     resolve_device,
     resolve_preset,
 )
@@ -123,7 +124,7 @@ class RunConfig(Parameters):
 
     def resolve_on(self, device: str) -> ResolvedRun:
         """:meth:`resolve` for a device that need not be here: a record, or a plan, may be about another machine."""
-        preset = resolve_preset(self.preset, device)
+        preset = resolve_preset(self.preset, check_device(device))
         precision = self.precision
         if precision == "auto":
             precision = "bfloat16" if _fast_bfloat16(device) else "float32"
@@ -197,6 +198,7 @@ class ResolvedRun(RunConfig, Resolved):
 
     def lr_at(self, epoch: int) -> float:
         """The learning rate in an epoch (1, 2, ...)."""
+        _checks.whole_number("epoch", epoch)
         if self.schedule == "constant":
             return self.lr
         done = (epoch - 1) / self.epochs

@@ -25,7 +25,7 @@ from paperlib.trunk import outputs_on
 
 
 @torch.no_grad()
-def energy_fraction(weight: Tensor, gradient: Tensor, stride: int = 1) -> Tensor:
+def energy_fraction(weight: Tensor, gradient: Tensor, stride: int | tuple[int, int] = 1) -> Tensor:
     """The share of each gradient's energy that the convolution passes back to its input.
 
     It is the squared norm of the gradient's part outside of the adjoint's null space, over its squared norm, for
@@ -37,7 +37,7 @@ def energy_fraction(weight: Tensor, gradient: Tensor, stride: int = 1) -> Tensor
         The kernel, real.
     gradient : Tensor, (N, d, h, w)
         The loss's gradient at the convolution's **output**, real.
-    stride : int
+    stride : int or (int, int)
         The convolution's stride, the same both ways.
 
     Returns

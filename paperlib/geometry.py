@@ -22,7 +22,8 @@ from torch.nn.utils import prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from paperlib._checks import LARGEST_STEP, conv_weight, each_axis, plain_weight, sides, whole_number
+from paperlib import _checks
+from paperlib._checks import conv_weight, each_axis, plain_weight, sides, whole_number
 
 _ORDINARY = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -337,8 +338,7 @@ def described(
     weight = conv_weight(weight)
     if input_size is not None or size is None:
         raise ValueError("a bare weight is given with size, the sides of its output; input_size= is for a layer")
-    unit = "(the same both ways)"
-    step = whole_number("stride", 1 if stride is None else stride, unit=unit, most=LARGEST_STEP)
+    step = _checks.stride(1 if stride is None else stride)
     spacing = each_axis("dilation", dilation, 2)
     if weight.shape[0] % whole_number("groups", groups):
         raise ValueError(f"groups must divide the {weight.shape[0]} output channels of weight, not be {groups}")

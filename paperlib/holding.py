@@ -83,7 +83,7 @@ class Exact:
 
     def due(self, step: int, every: int) -> bool:
         """Whether ``step`` is a multiple of ``every``."""
-        return step % every == 0
+        return whole_number("step", step, least=0) % whole_number("every", every, unit="step") == 0
 
 
 class _Failures:
@@ -345,7 +345,7 @@ class NormPreserving:
         """Project after this optimiser's steps from now on.  As a context manager it is detached at the end."""
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise ValueError(
-                f"attach needs a torch.optim.Optimizer, not {type(optimizer).__name__}: "
+                f"optimizer must be a torch.optim.Optimizer, not {_checks.shown(optimizer)}: "
                 "with another one call .step() of this object after each of its steps"
             )
         trained = _trained(optimizer)
@@ -471,6 +471,7 @@ class NormPreserving:
 
     def rewind(self, steps: int) -> None:
         """Count as after so many steps: those that came later, with ``wanted`` false, did nothing."""
+        steps = whole_number("steps", steps, least=0)
         later = sum(self.projector.due(step, self.every) for step in range(steps + 1, self.steps + 1))
         self._done -= later * len(self.convs)
         self.steps = min(steps, self.steps)
@@ -527,7 +528,7 @@ class NormPreserving:
             self._failures.before = refused
         except (TypeError, LookupError, ValueError, AttributeError):
             raise ValueError(
-                f"the state of NormPreserving must be {{'steps': a whole number}}, not {state!r:.80}"
+                f"the state of NormPreserving must be {{'steps': a whole number}}, not {_checks.shown(state)}"
             ) from None
 
     def _values(self, held: TrunkConv, weight: Tensor) -> tuple[float, float]:

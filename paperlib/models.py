@@ -50,6 +50,8 @@ def network_name(arch: str, depth: int) -> str:
     >>> network_name("procresnet", 164), network_name("resnet", 164)
     ('procresnet-166', 'resnet-164')
     """
+    one_of("arch", arch, get_args(Arch))
+    check_depth(depth)
     return f"{arch}-{depth + 2 * (arch == 'procresnet')}"
 
 
@@ -198,6 +200,7 @@ class Network(nn.Module):
 
         The network's modules, parameters and results are the same, up to rounding.
         """
+        _checks.flag("on", on)
         for module in self.modules():
             if isinstance(module, Bottleneck):
                 module.fused = on
@@ -210,7 +213,7 @@ class Network(nn.Module):
 
     def transition_convs(self, image_size: int = 32) -> list[tuple[nn.Conv2d, int]]:
         """The stand-alone transition convolutions (a ProcResNet's three), each with the side of its output."""
-        convs, size = [], image_size
+        convs, size = [], _checks.whole_number("image_size", image_size)
         for block in self.blocks:
             if isinstance(block.module, nn.Conv2d):
                 size //= block.module.stride[0]
@@ -328,7 +331,6 @@ def _chain(arch: Arch, n: int, erase_relu: bool) -> Iterator[Block]:
             c = EXPANSION * width
 
 
-@functools.cache
 def block_names(arch: Arch, depth: int) -> tuple[str, ...]:
     """The names of a network's blocks in forward order, without its weights.
 
@@ -337,8 +339,13 @@ def block_names(arch: Arch, depth: int) -> tuple[str, ...]:
     >>> block_names("procresnet", 11)[:3]
     ('transition1', 'stage1_block1', 'transition2')
     """
+    return _block_names(one_of("arch", arch, get_args(Arch)), check_depth(depth))
+
+
+@functools.cache
+def _block_names(arch: Arch, n: int) -> tuple[str, ...]:
     with torch.device("meta"):
-        return tuple(block.name for block in _chain(arch, check_depth(depth), erase_relu=False))
+        return tuple(block.name for block in _chain(arch, n, erase_relu=False))
 
 
 def initialise(model: nn.Module) -> None:
@@ -346,7 +353,7 @@ def initialise(model: nn.Module) -> None:
 
     fan_out (k²·c_out) is the form that preserves the *gradient's* variance, which is what the paper is about.
     """
-    for m in model.modules():
+    for m in _with_weights(model).modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(m, nn.Linear):
@@ -356,9 +363,13 @@ def initialise(model: nn.Module) -> None:
 
 def parameter_count(model: nn.Module) -> int:
     """The number of trainable parameters."""
+    return sum(p.numel() for p in _with_weights(model).parameters() if p.requires_grad)
+
+
+def _with_weights(model: nn.Module) -> nn.Module:
     if any(map(is_lazy, _checks.module("model", model).parameters())):
         raise ValueError("model has lazy layers without weights: run it on a batch first")
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return model
 
 
 def describe(model: Network, image_size: int = 32) -> list[dict[str, Any]]:

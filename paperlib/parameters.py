@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
+from paperlib import _checks
 from paperlib._checks import shown
 from paperlib.errors import ConfigError
 from paperlib.sources import Source
@@ -228,7 +229,7 @@ class Resolved(Parameters, ABC):
 
     def folder(self, root: str | Path | None = None) -> Path:
         """Where this lives: :meth:`place` below ``root``, by default below ``PAPERLIB_RUNS`` or ``runs/``."""
-        return (runs_root() if root is None else Path(root)) / self.place()
+        return (runs_root() if root is None else _checks.path("root", root)) / self.place()
 
     def is_that_of(self, found: Mapping[str, Any]) -> bool:
         """Whether the parameters ``found`` somewhere are of the same work; what they lack has its default."""
@@ -268,6 +269,13 @@ def resolve_preset(name: str, device: str) -> str:
     return name
 
 
+def check_device(name: str) -> str:
+    """``name``, if it can be a device's, here or on another machine; ``ConfigError`` if not."""
+    if not isinstance(name, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"device {shown(name)} is unknown: use auto, cpu, cuda or cuda:N")
+    return name
+
+
 def resolve_device(name: str) -> str:
     """The device that ``name`` stands for; ``"auto"`` is CUDA where there is one.
 
@@ -276,13 +284,9 @@ def resolve_device(name: str) -> str:
     ConfigError
         The device is unknown or not there.
     """
-    if not isinstance(name, str):
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, not {shown(name)}")
-    if name == "auto":
+    if isinstance(name, str) and name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise ConfigError(f"device {shown(name)} is unknown: use auto, cpu, cuda or cuda:N")
+    kind, _, index = check_device(name).partition(":")
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:

@@ -49,7 +49,7 @@ MOST_PASSES = 10_000
 """How many alternating projections may be asked for.  After 50 a kernel is within 0.01 % of the target."""
 
 
-def rank(weight_shape: tuple[int, ...], stride: int = 1) -> int:
+def rank(weight_shape: tuple[int, ...], stride: int | tuple[int, int] = 1) -> int:
     """The generic rank of the map at one frequency: min(d, p·c), where p of the stride's s² phases are read.
 
     If k ≥ s, all of them are.
@@ -59,13 +59,11 @@ def rank(weight_shape: tuple[int, ...], stride: int = 1) -> int:
     >>> rank((64, 3, 3, 3)), rank((64, 3, 3, 3), stride=2), rank((64, 3, 1, 1), stride=2)
     (3, 12, 3)
     """
-    weight_shape = _shape(weight_shape)
-    _checks.whole_number("stride", stride, unit="(the same both ways)", most=_checks.LARGEST_STEP)
-    d, c, kh, kw = weight_shape
+    (d, c, kh, kw), stride = _shape(weight_shape), _checks.stride(stride)
     return min(d, min(kh, stride) * min(kw, stride) * c)
 
 
-def stalls(weight_shape: tuple[int, ...], stride: int = 1) -> bool:
+def stalls(weight_shape: tuple[int, ...], stride: int | tuple[int, int] = 1) -> bool:
     """Whether alternating projections of a random kernel of this shape stall far from the target.
 
     Nearly all do where the map at one frequency is square (c = d, or d = s²c with a stride s) and the kernel has more
@@ -77,13 +75,11 @@ def stalls(weight_shape: tuple[int, ...], stride: int = 1) -> bool:
     >>> stalls((64, 64, 3, 3)), stalls((64, 32, 3, 3)), stalls((64, 64, 1, 1)), stalls((64, 16, 3, 3), stride=2)
     (True, False, False, True)
     """
-    weight_shape = _shape(weight_shape)
-    _checks.whole_number("stride", stride, unit="(the same both ways)", most=_checks.LARGEST_STEP)
-    d, c, kh, kw = weight_shape
+    (d, c, kh, kw), stride = _shape(weight_shape), _checks.stride(stride)
     return d == min(kh, stride) * min(kw, stride) * c and min(kh, kw) > stride
 
 
-def target(weight_shape: tuple[int, ...], stride: int = 1, relu: bool = False) -> float:
+def target(weight_shape: tuple[int, ...], stride: int | tuple[int, int] = 1, relu: bool = False) -> float:
     """The singular value σ that keeps the expected norm of the gradient (equation 7): σ² = d / r.
 
     The non-zero part of the map has r = :func:`rank` dimensions of d, and isotropic gradients have r/d of their
@@ -94,7 +90,7 @@ def target(weight_shape: tuple[int, ...], stride: int = 1, relu: bool = False) -
     ----------
     weight_shape : tuple of int, (d, c, kh, kw)
         The kernel's shape in PyTorch's layout.
-    stride : int
+    stride : int or (int, int)
         The convolution's stride s, the same both ways.
     relu : bool
         Whether a ReLU follows directly.
@@ -261,7 +257,7 @@ def default_method(device: torch.device) -> Method:
 def project(
     weight: Tensor | nn.Module,
     size: int | tuple[int, int] | None = None,
-    stride: int | None = None,
+    stride: int | tuple[int, int] | None = None,
     relu: bool = False,
     passes: int = 1,
     method: Method | None = None,
@@ -294,7 +290,7 @@ def project(
         For a bare weight, the side, or the sides ``(h, w)``, of the feature map at the convolution's **output**.  One
         pass uses all of its h·w frequencies.  More passes, as well as a map that is smaller than the kernel, use about
         2k-1 each way, which is enough for every size.
-    stride : int
+    stride : int or (int, int)
         For a bare weight, the convolution's stride, the same both ways; by default 1.
     relu : bool
         Whether a ReLU follows directly, see :func:`target`.
@@ -377,7 +373,7 @@ def _target(found: Convolution, relu: bool) -> float:
 def spread(
     weight: Tensor | nn.Module,
     size: int | tuple[int, int] | None = None,
-    stride: int | None = None,
+    stride: int | tuple[int, int] | None = None,
     relu: bool = False,
     *,
     input_size: int | tuple[int, ...] | None = None,
@@ -417,7 +413,7 @@ def _structural_rank(found: Convolution) -> int:
 
 def delta_orthogonal(
     weight_shape: tuple[int, int, int, int],
-    stride: int = 1,
+    stride: int | tuple[int, int] = 1,
     relu: bool = False,
     generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float32,
@@ -435,7 +431,7 @@ def delta_orthogonal(
     ----------
     weight_shape : tuple of int, (d, c, kh, kw)
         The kernel's shape.
-    stride : int
+    stride : int or (int, int)
         The convolution's stride, the same both ways.
     relu : bool
         Whether a ReLU follows directly, see :func:`target`.
@@ -465,7 +461,7 @@ def delta_orthogonal(
         _checks.generator("generator", generator)
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be a floating-point type, not {dtype}: the entries are no whole numbers")
-    sigma = target(weight_shape, stride, relu)
+    stride, sigma = _checks.stride(stride), target(weight_shape, stride, relu)
     d, c, kh, kw = _shape(weight_shape)
     ph, pw = min(kh, stride), min(kw, stride)
     a = torch.randn(max(d, c * ph * pw), rank(weight_shape, stride), generator=generator, dtype=torch.float64)

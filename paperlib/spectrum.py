@@ -261,7 +261,7 @@ def _asked(weight: Any, padding: Any) -> str | None:
 def singular_values(
     weight: Tensor | nn.Module,
     size: int | tuple[int, int] | None = None,
-    stride: int | None = None,
+    stride: int | tuple[int, int] | None = None,
     *,
     input_size: int | tuple[int, ...] | None = None,
     padding: Padding | None = None,
@@ -279,7 +279,7 @@ def singular_values(
         The kernel, of any size, odd or even, on any device; or a layer, see the head of this page.
     size : int or tuple of int
         For a bare weight, the side (or the sides ``(h, w)``) of the **output**; the input is ``stride`` times as large.
-    stride : int
+    stride : int or (int, int)
         For a bare weight, the convolution's stride, the same both ways; by default 1.
     input_size : int or tuple of int
         For a layer, the side or the sides of its **input**.  A linear layer has none.
@@ -344,7 +344,9 @@ def _numbers(found: Convolution) -> tuple[int, int]:
 
 
 @without_autocast
-def dense(weight: Tensor, size: int | tuple[int, int], stride: int = 1, padding: Padding = "circular") -> Tensor:
+def dense(
+    weight: Tensor, size: int | tuple[int, int], stride: int | tuple[int, int] = 1, padding: Padding = "circular"
+) -> Tensor:
     """The convolution as one matrix ``(d·h·w, c·s·h·s·w)``: an identity basis pushed through torch's own ``conv2d``.
 
     It is for small cases only, to check the rest against: the matrix has d·c·s²·(h·w)² entries.
@@ -363,7 +365,7 @@ def dense(weight: Tensor, size: int | tuple[int, int], stride: int = 1, padding:
 def operator_norm_bound(
     weight: Tensor | nn.Module,
     size: int | tuple[int, int] | None = None,
-    stride: int | None = None,
+    stride: int | tuple[int, int] | None = None,
     *,
     input_size: int | tuple[int, ...] | None = None,
     groups: int = 1,
@@ -400,7 +402,7 @@ def operator_norm(
     weight: Tensor | nn.Module,
     size: int | tuple[int, int] | None = None,
     padding: Padding | None = None,
-    stride: int | None = None,
+    stride: int | tuple[int, int] | None = None,
     tolerance: float = 1e-9,
     *,
     input_size: int | tuple[int, ...] | None = None,
@@ -429,7 +431,7 @@ def operator_norm(
         What lies beyond the border of a bare weight's image, by default "circular".  "zeros" puts k // 2 pixels on
         either side for an odd k, as networks do; for an even one (k-1)//2 before and the rest after.  With a layer,
         "circular" asks for an approximation: the norm as if the layer had circular padding of the width that fits.
-    stride : int
+    stride : int or (int, int)
         For a bare weight, the convolution's stride, the same both ways; by default 1.
     tolerance : float
         When to stop: above 0, and at most 0.1, where the first digit is still right.

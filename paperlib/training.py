@@ -799,8 +799,6 @@ def train_together(
     """
     _checks.flag("quiet", quiet)
     configs = _checks.items("configs", configs, "RunConfigs")
-    if root is not None:
-        root = _checks.path("root", root)
     if world is not None:
         _checks.instance("world", world, World, "a paperlib.processes.World")
     world = world or ALONE

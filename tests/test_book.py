@@ -70,7 +70,7 @@ def test_every_public_module_has_a_reference_page():
     modules = {p.stem for p in (ROOT / "paperlib").glob("*.py") if not p.stem.startswith("_")}
     modules |= {p.parent.name for p in (ROOT / "paperlib").glob("*/__init__.py")}
     pages = {p.stem for p in (ROOT / "book" / "api").glob("*.md")}
-    assert modules == pages - {"overview", "inside"}
+    assert modules == pages - {"overview", "inside", "rules", "parts", "chapter_figures"}
     for name in modules:
         assert f".. automodule:: paperlib.{name}\n" in text(f"book/api/{name}")
 

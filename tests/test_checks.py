@@ -24,6 +24,11 @@ def test_other_numbers_are_refused_by_name(value):
         whole_number("every", value, least=2, unit="steps", error=ConfigError)
 
 
+def test_the_most_is_counted_in_the_plural():
+    with pytest.raises(ValueError, match="L must be a whole number of at most 1,000,000 blocks, not 2000000"):
+        whole_number("L", 2_000_000, unit="block", most=1_000_000)
+
+
 def test_one_of_several():
     assert one_of("padding", "zeros", ("circular", "zeros")) == "zeros"
     with pytest.raises(ValueError, match="padding 'mirror' is unknown: choose one of circular, zeros"):

@@ -49,6 +49,7 @@ def test_one_run(tmp_path, monkeypatch, capfd):
         ("-p depth 21", "20 and 29"),
         ("-p dpeth 20", "did you mean 'depth'"),
         ("-p batch_size 0", "at least 1"),
+        ("-p depth 11 -p depth 20", "'depth' is given twice"),
         ("-p preset smoke -p train_images 999990", "sample has 1000"),
     ],
 )

@@ -31,10 +31,13 @@ def test_target():
     assert target((64, 2, 3, 3), stride=2) == pytest.approx(math.sqrt(8))
     assert target((64, 2, 2, 2), stride=3) == pytest.approx(math.sqrt(8))  # four of nine phases are read
     assert rank((64, 3, 7, 7), stride=2) == 12
+    layer = torch.nn.Conv2d(3, 64, 7, stride=2)  # its stride is a pair
+    assert rank(layer.weight.shape, layer.stride) == 12
+    assert spread(delta_orthogonal((8, 4, 3, 3), layer.stride), 4, layer.stride) == pytest.approx((1, 1))
     for bad in (((4, 2, 3), 1), ((0, 2, 3, 3), 1), ((4, 2, 3, 3), 0)):
         with pytest.raises(ValueError, match=r"no convolution|stride must be"):
             target(*bad)
-    for stride in (1.5, (2, 2), "2", None, True):
+    for stride in (1.5, (2, 1), (2, 2, 2), (True, True), "2", None, True):
         with pytest.raises(ValueError, match="stride must be"):
             target((4, 2, 3, 3), stride)
     with pytest.raises(ValueError, match="no convolution"):

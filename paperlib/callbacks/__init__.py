@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from paperlib import _checks
 from paperlib.probes import GradientNorms
 
 
@@ -36,6 +37,6 @@ def scalars(probe: GradientNorms) -> dict[str, float]:
     >>> list(scalars(probe)), scalars(probe)
     (['grad_ratio/0'], {})
     """
-    rows = probe.averages()
+    rows = _checks.instance("probe", probe, GradientNorms, "a GradientNorms").averages()
     probe.reset()
     return {f"grad_ratio/{row['name']}": math.exp(row["log_ratio"]) for row in rows if row["steps"]}

@@ -26,7 +26,7 @@ from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import BaseModel, ConfigDict
 
-from paperlib import cifar
+from paperlib import _checks, cifar
 from paperlib.channel_grid.cell import train_cell
 from paperlib.channel_grid.grid import GridConfig, GridRecord, ResolvedGrid
 from paperlib.channel_grid.networks import VARIANTS
@@ -79,6 +79,7 @@ def run(config: GridConfig, root: str | Path | None = None, quiet: bool = False)
     >>> record.measurements[["c", "d", "step"]].values.tolist()
     [[2, 2, 0], [2, 2, 6], [2, 4, 0], [2, 4, 6]]
     """
+    _checks.flag("quiet", quiet)
     resolved = GridConfig.checked(config).resolve()
     folder = resolved.folder(root)
     if record := _finished(folder, resolved):

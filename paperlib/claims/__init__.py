@@ -122,7 +122,7 @@ def measure(claim: str, preset: str = "desk", seeds: int | None = None) -> Findi
     >>> verdict(finding), finding.seeds
     ('reproduced', [0, 1])
     """
-    check(claim, preset, seeds)
+    check(claim, _checks.instance("preset", preset, str, "the name of a preset"), seeds)
     rules = CLAIMS[claim]
     chosen = list(range(seeds or rules.seeds(preset)))
     here = Provenance.here("", "cuda" if rules.accelerated and torch.cuda.is_available() else "cpu")
@@ -300,6 +300,7 @@ def judged_by_another_rule(finding: Finding) -> bool:
 
     False for findings from before rules were kept: of them nobody knows.
     """
+    _checks.instance("finding", finding, Finding, "a Finding")
     return finding.rule is not None and finding.rule.digest != CLAIMS[finding.claim].digest()
 
 
@@ -316,7 +317,8 @@ def spoken(finding: Finding) -> str:
 
 def qualified(finding: Finding) -> str:
     """The finding's :func:`outcome` in words, at whatever scale: with its precision, and what is missing or few."""
-    rules, found = CLAIMS[finding.claim], outcome(finding)
+    found = outcome(finding)
+    rules = CLAIMS[finding.claim]
     with _tables_of(finding):
         if found == "undecided":
             return f"{found}: {rules.missing(finding.frames)}"
@@ -332,9 +334,6 @@ def report(findings: Iterable[Finding]) -> str:
     A third line tells what the rule said when the finding was made, where it was another one.  Of several findings of a
     claim only the one that counts is shown (:func:`paperlib.claims.finding.counting`).
     """
-    findings = _checks.items("findings", findings, "Findings")
-    for finding in findings:
-        _checks.instance("findings", finding, Finding, "a list of Findings")
     return "\n".join(_reported(finding) for finding in counting(findings))
 
 

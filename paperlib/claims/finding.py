@@ -85,7 +85,8 @@ def save(finding: Finding, root: str | Path) -> Path:
     RecordError
         It cannot be written; an earlier finding there is left whole.
     """
-    return finding.save(place(root, finding.claim, finding.preset))
+    _checks.instance("finding", finding, Finding, "a Finding")
+    return finding.save(place(_checks.path("root", root), finding.claim, finding.preset))
 
 
 def read(folder: str | Path) -> Finding:
@@ -152,7 +153,8 @@ def counting(findings: Iterable[Finding]) -> list[Finding]:
         One for each claim, in the order in which the claims come first.
     """
     found: dict[str, Finding] = {}
-    for finding in findings:
+    for finding in _checks.items("findings", findings, "Findings"):
+        _checks.instance("findings", finding, Finding, "a list of Findings")
         known = found.get(finding.claim)
         if known is None or rank(finding.preset) < rank(known.preset):
             found[finding.claim] = finding

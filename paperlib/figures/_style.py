@@ -19,6 +19,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
+from paperlib import _checks
 from paperlib._text import plain
 
 DIVERGING = "PuOr_r"
@@ -74,7 +75,7 @@ def subplots(
 
 def headline(figure: Figure, title: str) -> None:
     """Write a title over several panels, as an axes' own title looks; nothing if it is empty."""
-    if title:
+    if _checks.instance("title", title, str, "a text"):
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
@@ -83,7 +84,7 @@ def panel(size: tuple[float, float], title: str = "") -> Iterator[tuple[Figure, 
     """Begin a figure of one panel in the book's style.  ``size`` is in inches."""
     with page_style():
         figure, ax = subplots(1, 1, size)
-        ax.set_title(title, loc="left")
+        ax.set_title(_checks.instance("title", title, str, "a text"), loc="left")
         yield figure, ax
 
 

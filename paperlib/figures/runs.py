@@ -17,6 +17,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
+from paperlib import _checks
 from paperlib.figures._style import (
     ARCHITECTURES,
     DIVERGING,
@@ -50,6 +51,7 @@ def learning_curves(epochs: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``epoch``, ``lr``, ``train_loss``, ``test_loss``, ``train_error``, ``test_error`` (errors in per cent).
     """
+    _checks.table("epochs", epochs, "epoch lr train_loss test_loss train_error test_error")
     parts = (("train", EARLY, "--"), ("test", LATE, "-"))
     with panels(1, 2, (WIDTH, 3.0), title) as (figure, axes):
         loss, error = axes[0]
@@ -95,6 +97,11 @@ def ratio_heatmap(blocks: pd.DataFrame, title: str = "", limit: float | None = N
     Columns: ``epoch``, ``block``, ``name``, ``kind``, ``log_ratio``.  Transition blocks are named; thin lines separate
     the stages.  ``limit`` fixes the colour scale at [1/limit, limit], so that several heat maps can be compared.
     """
+    _checks.table("blocks", blocks, "epoch block log_ratio", "name kind")
+    if limit is not None:
+        _checks.number("limit", limit, above=1)
+    if blocks.duplicated(["epoch", "block"]).any():
+        raise ValueError("blocks has a block twice in one epoch: give the rows of one run")
     table = np.exp(blocks.pivot(index="block", columns="epoch", values="log_ratio"))
     named = blocks.drop_duplicates("block").set_index("block").loc[table.index]
     r = limit or _range(table.stack())
@@ -131,6 +138,7 @@ def ratio_lines(blocks: pd.DataFrame, title: str = "") -> Figure:
     Columns: ``epoch``, ``block``, ``name``, ``kind``, ``log_ratio``.  Residual blocks have the colour of their stage,
     transitions are dashed.
     """
+    _checks.table("blocks", blocks, "epoch block log_ratio", "name kind")
     stages = _stages(blocks)
     styles: dict[str, dict[str, Any]] = {
         "residual": {"lw": 1, "alpha": 0.55},
@@ -169,6 +177,7 @@ def gradient_profile(blocks: pd.DataFrame, title: str = "") -> Figure:
 
     Columns: ``epoch``, ``block``, ``kind``, ``log_ratio``.
     """
+    _checks.table("blocks", blocks, "epoch block log_ratio", "kind")
     epochs = sorted(blocks.epoch.unique())
     with panel((WIDTH, 3.0), title) as (figure, ax):
         for epoch, colour in {epochs[0]: EARLY, epochs[-1]: LATE}.items():
@@ -235,6 +244,7 @@ def network(blocks: pd.DataFrame, title: str = "") -> Figure:
     Columns: ``name``, ``kind``, ``stage``, ``skip`` (``identity``, ``projection``, ``none``, or ``convolution`` for a
     transition that is a convolution alone), ``channels``, ``size``.
     """
+    _checks.table("blocks", blocks, "stage channels size", "name kind skip")
     stages = list(blocks.groupby("stage", sort=True))
     shown = min(max(len(rows) for _, rows in stages), 14)
     width = max(shown, 12)  # short chains keep the shape of their boxes
@@ -266,6 +276,7 @@ def compare_runs(epochs: pd.DataFrame, title: str = "") -> Figure:
     Columns: ``run`` (its label), ``epoch``, ``test_error``, and ``arch``, if the runs are to have the colours of their
     architectures; the lines keep the order of first appearance.
     """
+    _checks.table("epochs", epochs, "epoch test_error", "run")
     with panel((WIDTH, 3.4), title) as (figure, ax):
         for rows, style in _runs(epochs):
             ax.plot(rows.epoch, rows.test_error, lw=1.6, **style)
@@ -281,6 +292,7 @@ def compare_ratios(blocks: pd.DataFrame, title: str = "") -> Figure:
     Columns: ``run``, ``epoch``, ``kind``, ``log_ratio``, and ``arch`` as :func:`compare_runs` takes it.  Lines are
     medians over blocks of the size of the log ratio, bands the range from the 10th to the 90th percentile.
     """
+    _checks.table("blocks", blocks, "epoch log_ratio", "run kind")
     with panels(1, 2, (WIDTH, 3.8), title, sharey=True) as (figure, axes):
         for ax, (kind, name) in zip(axes[0], KINDS.items(), strict=True):
             for rows, style in _runs(blocks[blocks.kind == kind]):

@@ -159,6 +159,7 @@ def repeated_blocks(model: nn.Module) -> list[nn.Module]:
     >>> len(repeated_blocks(torchvision.models.resnet50())), len(repeated_blocks(torchvision.models.vit_b_16()))
     (16, 12)
     """
+    _checks.module("model", model)
     for within in (False, True):
         found = list(dict.fromkeys(_outermost(model, within)))
         number = Counter(type(module) for module in found)

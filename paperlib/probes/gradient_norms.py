@@ -250,6 +250,7 @@ class GradientNorms:
         GradientNorms
             Itself.
         """
+        _checks.flag("calls_start_steps", calls_start_steps)
         self.detach()
         device = next((p.device for p in self.model.parameters()), "cpu")
         self._tap = torch.zeros((), device=device, requires_grad=True)
@@ -391,6 +392,7 @@ class GradientNorms:
 
     def forget(self, forwards: int) -> None:
         """Drop the step under way, and go on as after so many forward passes."""
+        forwards = _checks.whole_number("forwards", forwards, least=0)
         self._recorder.clear()
         self._recorder.forwards = forwards
         self._last = None
@@ -537,5 +539,5 @@ class GradientNorms:
         fits = sums is None or (isinstance(sums, Tensor) and sums.shape == (len(self._modules), averages.COLUMNS))
         if not isinstance(state, dict) or not {"forwards", "sums"} <= state.keys() or not fits:
             raise ValueError(f"this is not the state of a probe of {len(self._modules)} blocks")
-        self._recorder.forwards = int(state["forwards"])
+        self._recorder.forwards = _checks.whole_number("state['forwards']", state["forwards"], least=0)
         self._sums = None if sums is None else sums.clone()

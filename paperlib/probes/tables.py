@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from paperlib import _checks
+
 SHOWN = 12  # blocks; of more, the text has the first and the last few, and the extremes
 
 
@@ -56,10 +58,12 @@ def plot(rows: list[dict[str, Any]], ax: Any = None) -> Any:
     """Draw the ratios in forward order and return the axes; ``ImportError`` without matplotlib."""
     try:
         import matplotlib.pyplot as plt
+        from matplotlib.axes import Axes
     except ImportError:
         raise ImportError("plot needs matplotlib: pip install matplotlib") from None
     if ax is None:
         ax = plt.subplots(figsize=(max(4.0, min(12.0, 0.4 * len(rows))), 3.0), layout="constrained")[1]
+    _checks.instance("ax", ax, Axes, "matplotlib's Axes")
     ax.axhline(1.0, color="0.6", linewidth=1, zorder=0)
     ax.plot([row["block"] for row in rows], [row["ratio"] for row in rows], marker="o", markersize=4, linewidth=1)
     ax.set_yscale("log")

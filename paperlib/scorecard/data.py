@@ -265,10 +265,12 @@ def write(scorecard: Scorecard, path: str | Path) -> None:
     RecordError
         The file cannot be written, or there is no folder for it: a name that was mistyped makes none.
     """
-    if not Path(path).parent.is_dir():
-        raise RecordError(f"the scorecard could not be written to {path}: there is no folder {Path(path).parent}")
+    path = _checks.path("path", path)
+    _checks.instance("scorecard", scorecard, Scorecard, "a Scorecard")
+    if not path.parent.is_dir():
+        raise RecordError(f"the scorecard could not be written to {path}: there is no folder {path.parent}")
     try:
-        files.write_atomically(Path(path), scorecard.json_text().encode())
+        files.write_atomically(path, scorecard.json_text().encode())
     except OSError as e:
         raise RecordError(
             f"the scorecard could not be written to {path}: {e.strerror or e}; make room, or choose another file"

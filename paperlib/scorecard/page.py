@@ -10,6 +10,7 @@ from collections.abc import Collection
 from html import escape
 from urllib.parse import quote
 
+from paperlib import _checks
 from paperlib.claims.cards import CHAPTERS
 from paperlib.claims.claim import UNTESTED
 from paperlib.scorecard.data import Evidence, Row, Ruled, Scorecard
@@ -54,6 +55,8 @@ def table(scorecard: Scorecard, pages: Collection[str] = ()) -> str:
     True
     """
     head = "".join(f"<th scope='col'>{name}</th>" for name in COLUMNS)
+    _checks.instance("scorecard", scorecard, Scorecard, "a Scorecard")
+    pages = [_checks.instance("pages", page, str, "names of pages") for page in _checks.items("pages", pages, "names")]
     parts, group = [f"<table class='scorecard'><thead><tr>{head}</tr></thead><tbody>"], ""
     for row in scorecard.rows:
         if row.group != group:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 
+from paperlib import _checks
 from paperlib._text import plain
 from paperlib.claims._wording import spelled
 from paperlib.claims.cards import OURS
@@ -28,6 +29,7 @@ def sentences(scorecard: Scorecard) -> list[str]:
     list of str
         Plain text.
     """
+    _checks.instance("scorecard", scorecard, Scorecard, "a Scorecard")
     rows = [row for row in scorecard.rows if row.group != OURS]
     return [_counted(rows), _named(rows), _open(rows, scorecard.cost)]
 

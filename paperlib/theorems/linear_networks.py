@@ -42,8 +42,28 @@ def statistics(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.linalg.lstsq(x, y).solution.T, x.T @ x / len(x)
 
 
+def _layers(factors: Tensor) -> Tensor:
+    return _checks.real_tensor("factors", factors, "(L, n, n)", square=True)
+
+
+def _problem(R: Tensor, Sigma: Tensor) -> None:
+    """``ValueError`` unless R and Σ are square matrices of one size."""
+    _checks.real_tensor("R", R, "(n, n)", square=True)
+    _checks.real_tensor("Sigma", Sigma, "(n, n)", square=True)
+    if R.shape != Sigma.shape or R.dtype != Sigma.dtype:
+        raise ValueError(f"R and Sigma must be alike, not {_checks.shown(R)} and {_checks.shown(Sigma)}")
+
+
+def _network(factors: Tensor, R: Tensor, Sigma: Tensor) -> None:
+    """``ValueError`` unless these are a network and a problem that it fits."""
+    _problem(R, Sigma)
+    if _layers(factors).shape[1:] != R.shape or factors.dtype != R.dtype:
+        raise ValueError(f"factors must be of the size and type of R, {_checks.shown(R)}, not {_checks.shown(factors)}")
+
+
 def products(factors: Tensor) -> Tensor:
     """All partial products: ``(I + A_l) ⋯ (I + A_1)`` for l = 1 … L, ``(L, N, N)``, in about log₂ L batched steps."""
+    _layers(factors)
     partial = factors + torch.eye(factors.shape[-1], dtype=factors.dtype)
     shift = 1
     while shift < len(partial):
@@ -60,6 +80,7 @@ def excess_risk(factors: Tensor, R: Tensor, Sigma: Tensor) -> Tensor:
     >>> excess_risk(torch.zeros(5, 2, 2), 3 * torch.eye(2), torch.eye(2)).item()
     8.0
     """
+    _network(factors, R, Sigma)
     difference = products(factors)[-1] - R
     return (difference @ Sigma * difference).sum()
 
@@ -75,6 +96,7 @@ def gradient(factors: Tensor, R: Tensor, Sigma: Tensor) -> Tensor:
     >>> torch.allclose(gradient(A.detach(), R, Sigma), A.grad)
     True
     """
+    _network(factors, R, Sigma)
     eye = torch.eye(factors.shape[-1], dtype=factors.dtype)[None]
     before = torch.cat([eye, products(factors)])
     # The products from the other end, of the transposes: layer L's first.
@@ -125,10 +147,7 @@ def descend(
     >>> bool(risk[-1] < 1e-12), round(A[3, 0, 0].item(), 4)  # each layer stretches by the eighth root of 2
     (True, 0.0905)
     """
-    _checks.real_tensor("R", R, "(n, n)", square=True)
-    _checks.real_tensor("Sigma", Sigma, "(n, n)", square=True)
-    if R.shape != Sigma.shape or R.dtype != Sigma.dtype:
-        raise ValueError(f"R and Sigma must be alike, not {_checks.shown(R)} and {_checks.shown(Sigma)}")
+    _problem(R, Sigma)
     _checks.finite(R, "R")
     _checks.finite(Sigma, "Sigma")
     _checks.fits("L", _checks.whole_number("L", L, unit="layer"), *R.shape)
@@ -156,6 +175,6 @@ def balance(factors: Tensor) -> Tensor:
 
     Gradient flow from equal symmetric layers, such as the identity, keeps it at 0.
     """
-    layers = factors + torch.eye(factors.shape[-1], dtype=factors.dtype)
+    layers = _layers(factors) + torch.eye(factors.shape[-1], dtype=factors.dtype)
     difference = layers[1:].mT @ layers[1:] - layers[:-1] @ layers[:-1].mT
     return torch.linalg.matrix_norm(difference, 2).max()

@@ -63,14 +63,16 @@ class Twist(SmoothMap):
 
     def __call__(self, x: Tensor) -> Tensor:
         """F(x) for points ``(..., N)``."""
-        return self._turn(x, 1) @ self.linear.T
+        return self._turn(_checks.points(x, self.dim, self.linear.dtype), 1) @ self.linear.T
 
     def inverse(self, y: Tensor) -> Tensor:
         """F⁻¹(y): the linear map undone, then the turn."""
+        _checks.points(y, self.dim, self.linear.dtype)
         return self._turn(torch.linalg.solve(self.linear, y.unsqueeze(-1)).squeeze(-1), -1)
 
     def jacobian(self, x: Tensor) -> Tensor:
         """F'(x): a shear, a rotation and the linear map."""
+        _checks.points(x, self.dim, self.linear.dtype)
         angle = (self.omega * x.square().sum(-1))[..., None, None]
         eye = torch.eye(self.dim, dtype=x.dtype)
         shear = eye + 2 * self.omega * (x @ self.j.T).unsqueeze(-1) * x.unsqueeze(-2)
@@ -128,10 +130,12 @@ class Monotone(SmoothMap):
 
     def __call__(self, x: Tensor) -> Tensor:
         """F(x) for points ``(..., N)``."""
+        _checks.points(x, self.dim, self.linear.dtype)
         return (x + self.epsilon * torch.tanh(x @ self.features.T) @ self.features) @ self.linear.T
 
     def jacobian(self, x: Tensor) -> Tensor:
         """F'(x) = A (I + ε Bᵀ diag(tanh'(B x)) B)."""
+        _checks.points(x, self.dim, self.linear.dtype)
         slope = 1 - torch.tanh(x @ self.features.T).square()
         eye = torch.eye(self.dim, dtype=x.dtype)
         return self.linear @ (eye + self.epsilon * (self.features.T * slope.unsqueeze(-2)) @ self.features)

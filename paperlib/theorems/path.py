@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -50,24 +50,26 @@ class Path:
 
     def linear(self, s: float | Tensor) -> Tensor:
         """Qˢ Pˢ, ``(..., N, N)`` for powers ``(...)``."""
+        s = _checks.numbers("s", s)
         return self.powers.rotation(s) @ self.powers.stretch(s)
 
     def __call__(self, at: tuple[float, float], x: Tensor) -> Tensor:
         """G_{s,t}(x) for (s, t) = ``at``."""
-        s, t = at
+        (s, t), x = _place(at), _checks.points(x, self.f.dim)
         bent = self.kappa(t * x) / t if t else x
         return bent @ self.linear(s).T + s * self.shift if s else bent
 
     def inverse(self, at: tuple[float, float], y: Tensor) -> Tensor:
         """The points that G_{s,t} takes to ``y``."""
-        s, t = at
+        (s, t), y = _place(at), _checks.points(y, self.f.dim)
         if s:
             y = (y - s * self.shift) @ self.powers.rotation(s) @ self.powers.stretch(-s)
         return self.kappa.inverse(t * y) / t if t else y
 
     def jacobian(self, at: tuple[float | Tensor, float | Tensor], x: Tensor) -> Tensor:
         """DG_{s,t} at the points; s and t are numbers, or tensors ``(T,)`` for a result ``(T, ..., N, N)``."""
-        s, t = (torch.as_tensor(v, dtype=torch.float64) for v in at)
+        s, t = (_checks.numbers("at", v) for v in _two(at))
+        _checks.points(x, self.f.dim)
         linear = self.linear(s).reshape(*s.shape, *([1] * (x.ndim - 1)), self.f.dim, self.f.dim)
         return linear @ self.kappa.jacobian(t.reshape(*t.shape, *([1] * x.ndim)) * x)
 
@@ -78,7 +80,7 @@ class Path:
         whole.  A tenth of the length is t itself: then no step is longer than 10/L in t, wherever the map may bend
         unseen between the points.  The result is kept, because every depth asks for the same.
         """
-        key = (points, seed, grid)
+        points, seed, grid = key = _sample(self, points, seed, grid)
         if key not in self._lengths:
             at = torch.linspace(0, 1, grid + 1, dtype=torch.float64)
             longest = torch.zeros(grid, dtype=torch.float64)
@@ -91,6 +93,37 @@ class Path:
             length = 0.9 * length / total + 0.1 * at
             self._lengths[key] = at, length / length[-1]
         return self._lengths[key]
+
+
+def _two(at: Any) -> list[Any]:
+    """The s and the t of a point of a path."""
+    found = _checks.items("at", at, "two numbers, s and t")
+    if len(found) != 2:
+        raise ValueError(f"at must be two numbers, s and t, not {_checks.shown(at)}")
+    return found
+
+
+def _place(at: Any) -> tuple[float, float]:
+    """A point (s, t) of a path."""
+    s, t = (_checks.number("at", v, least=0, most=1) for v in _two(at))
+    return s, t
+
+
+def _cuts(path: Path, at: Any) -> list[tuple[float, float]]:
+    """The points at which a path is cut, at least two."""
+    _checks.instance("path", path, Path, "a paperlib.theorems.Path")
+    found = [_place(point) for point in _checks.items("at", at, "points (s, t)")]
+    if len(found) < 2:
+        raise ValueError(f"at must hold two points (s, t) or more, not {len(found)}")
+    return found
+
+
+def _sample(path: Path, points: int, seed: int, grid: int) -> tuple[int, int, int]:
+    """How an arc's length is measured, checked."""
+    n, points, grid = path.f.dim, whole_number("points", points), whole_number("grid", grid)
+    _checks.fits("points", points, n, n)
+    _checks.fits("grid", grid, n, n)
+    return points, _checks.seed("seed", seed), grid
 
 
 class PathStep:
@@ -136,10 +169,7 @@ def times(
     The arguments and errors are those of :func:`near_identity_path`; the arc's length is summed over ``grid`` steps.
     """
     _checks.instance("path", path, Path, "a paperlib.theorems.Path")
-    _checks.seed("seed", seed)
-    _checks.fits("points", whole_number("points", points), path.f.dim, path.f.dim)
-    grid = whole_number("grid", grid)
-    _checks.fits("grid", grid, path.f.dim, path.f.dim)
+    _sample(path, points, seed, grid)
     whole_number("L", L, unit="block", most=MOST_BLOCKS)
     one_of("schedule", schedule, get_args(Schedule))
     if not bool((torch.linalg.det(path.f.jacobian(ball(path.f.dim, points, seed))) > 0).all()):
@@ -214,7 +244,7 @@ def path_jacobians(path: Path, at: Sequence[tuple[float, float]], x: Tensor) -> 
     ``at`` are the points (s, t) where the path is cut.  The derivatives are the same as each block's ``jacobian`` at
     the images of ``x``, but the map is not inverted.
     """
-    s, t = (torch.tensor(v, dtype=torch.float64) for v in zip(*at, strict=True))
+    s, t = (torch.tensor(v, dtype=torch.float64) for v in zip(*_cuts(path, at), strict=True))
     jacobians = path.jacobian((s, t), x)
     return torch.linalg.solve(jacobians[:-1], jacobians[1:], left=False)
 
@@ -244,7 +274,7 @@ def theorem1_bound(f: SmoothMap, L: int, schedule: Schedule = "arc", points: int
 
 def cuts_bound(path: Path, at: Sequence[tuple[float, float]]) -> float:
     """:func:`theorem1_bound` for a path that is cut at these points (s, t)."""
-    return max(_step_bound(path, start, stop) for start, stop in pairwise(at))
+    return max(_step_bound(path, start, stop) for start, stop in pairwise(_cuts(path, at)))
 
 
 def _step_bound(path: Path, start: tuple[float, float], stop: tuple[float, float]) -> float:

@@ -74,7 +74,8 @@ class RotationStretch:
 
         With ``minus_identity`` it is Qᵗ − I, without cancellation, however small t is.
         """
-        angle = torch.as_tensor(t, dtype=torch.float64)[..., None] * self.angles
+        _checks.flag("minus_identity", minus_identity)
+        angle = _checks.numbers("t", t)[..., None] * self.angles
         real = -2 * (angle / 2).sin().square() if minus_identity else angle.cos()
         return self.basis @ (torch.diag_embed(real) + angle.sin().unsqueeze(-1) * self.turns) @ self.basis.T
 
@@ -83,12 +84,14 @@ class RotationStretch:
 
         With ``minus_identity`` it is Pᵗ − I, without cancellation, however small t is.
         """
-        exponent = torch.as_tensor(t, dtype=torch.float64)[..., None] * self.values.log()
+        _checks.flag("minus_identity", minus_identity)
+        exponent = _checks.numbers("t", t)[..., None] * self.values.log()
         powers = torch.expm1(exponent) if minus_identity else exponent.exp()
         return (self.axes * powers.unsqueeze(-2)) @ self.axes.T
 
     def distance_bound(self, share: float) -> float:
         """θh + e^{γh} − 1, a bound on the distance of QʰPʰ from I, also in rotated axes; h is the ``share`` of R."""
+        share = _checks.number("share", share)
         return self.largest_angle * share + relative_change(self.gamma * share)
 
 

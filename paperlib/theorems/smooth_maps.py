@@ -59,6 +59,7 @@ class SmoothMap(abc.ABC):
 
     def jacobian(self, x: Tensor) -> Tensor:
         """F'(x), ``(..., N, N)``, by automatic differentiation."""
+        _checks.points(x, self.dim, None)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             y = self(x)
@@ -77,6 +78,7 @@ class SmoothMap(abc.ABC):
         RuntimeError
             If it does not get there: ``y`` is not in the image, or F is not invertible.
         """
+        _checks.points(y, self.dim, None)
         origin = torch.zeros(self.dim, dtype=y.dtype, device=y.device)
         centre = self(origin)
         first = torch.linalg.solve(self.jacobian(origin), (y - centre).unsqueeze(-1)).squeeze(-1)
@@ -120,14 +122,17 @@ class Normalised(SmoothMap):
 
     def __call__(self, x: Tensor) -> Tensor:
         """κ(x)."""
+        _checks.points(x, self.dim)
         return torch.linalg.solve(self.slope, (self.f(x) - self.shift).unsqueeze(-1)).squeeze(-1)
 
     def inverse(self, y: Tensor) -> Tensor:
         """κ⁻¹(y), by F's inverse."""
+        _checks.points(y, self.dim)
         return self.f.inverse(self.shift + y @ self.slope.T)
 
     def jacobian(self, x: Tensor) -> Tensor:
         """κ'(x), by F's derivative."""
+        _checks.points(x, self.dim)
         return torch.linalg.solve(self.slope, self.f.jacobian(x))
 
 
@@ -196,7 +201,7 @@ def check_smooth_map(f: object) -> None:
         )
     try:
         y = f(torch.zeros(dim, dtype=torch.float64))
-    except (RuntimeError, IndexError, TypeError) as e:
+    except (RuntimeError, IndexError, TypeError, ValueError) as e:
         raise ValueError(
             f"{name} cannot be called on a float64 point of {dim} numbers: {str(e).splitlines()[0]}"
         ) from e

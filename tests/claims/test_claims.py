@@ -213,7 +213,7 @@ def test_whatever_a_rule_meets_in_foreign_tables_is_one_sentence(measured, monke
         (("T1", "smoke", 0), "at least 1"),
         (("T1", "smoke", 2.0), "whole number"),
         (("T1", "smoke", True), "whole number"),
-        (("T3", "smoke", 10**20), "seeds must be a whole number of at most 10000, not 1000"),
+        (("T3", "smoke", 10**20), "seeds must be a whole number of at most 10,000, not 1000"),
     ],
 )
 def test_bad_input(arguments, said):

@@ -1,8 +1,8 @@
 """Hostile calls: every public function that users come for, called with one argument that is nonsense.
 
 ``python -m faults.hostile SEED NUMBER`` makes so many calls in a process with a limit on its memory, each with a limit
-on its time, and prints one line of JSON for each.  The figures of the book, and what makes its tables, are left out:
-they take tables that the library itself has made.
+on its time, and prints one line of JSON for each; a third argument chooses calls by their name.  The calls are of all
+that the library's public pages document: those that _toc.yml lists before "Inside the library".
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 import paperlib
 from paperlib import (
     augmentation,
+    callbacks,
     channel_grid,
     checkpoints,
     cifar,
     claims,
     energy,
+    figures,
     geometry,
     initial,
     machine,
@@ -57,6 +60,7 @@ from paperlib import (
 )
 from paperlib.config import RunConfig
 from paperlib.holding import Exact
+from paperlib.scorecard import page
 from paperlib.theorems import linear_networks
 
 SECONDS = 10
@@ -64,6 +68,21 @@ MEMORY = 3 * 2**30  # beyond what the process has when it begins
 LENGTH = 500  # of a sentence that somebody reads
 HERE = str(Path(paperlib.__file__).parent)
 ROOT = Path(paperlib.__file__).parent.parent
+MADE = {
+    "Block", "Cifar", "Data", "Divergence", "Evidence", "Explanation", "Finding", "GridRecord", "Job",
+    "Network", "Number", "PathStep", "Projections", "Quantity", "Record", "ResolvedGrid", "ResolvedRun", "Row",
+    "Ruled", "Ruling", "Scorecard", "TrunkConv", "Variant",
+}  # fmt: skip
+"""Public classes whose objects the library makes: their methods are called, and they are not."""
+UNCALLED = {
+    "Data.of": "records are made by the library, with data that it has loaded",
+    "GradientNormsCallback": "a trainer of another library makes the calls; the arguments are those of GradientNorms",
+    "NormPreserving.capture": "it makes a CUDA graph",
+    "Projector": "a protocol: what it asks for is what Exact does",
+    "SmoothMap": "abstract: its methods are called",
+    "main": "a command, whose arguments are always texts",
+}
+"""Other public names that have no call here, and why."""
 
 
 class Call(NamedTuple):
@@ -118,17 +137,47 @@ def entered(context: Callable[..., Any]) -> Callable[..., None]:
     return enter
 
 
-def hold(**arguments: Any) -> Any:
-    return paperlib.NormPreserving(**arguments)
-
-
 def batches() -> list[tuple[Tensor, Tensor]]:
     return [(torch.randn(4, 3, 8, 8), torch.arange(4))]
+
+
+def probe() -> probes.GradientNorms:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    with probes.GradientNorms(model, model) as found:
+        model(torch.ones(2, 4)).sum().backward()
+    return found
+
+
+@cache
+def held() -> paperlib.NormPreserving:
+    return paperlib.NormPreserving(classifier(), convs=[("0", 4)])
+
+
+def points(dim: int = 2) -> Tensor:
+    return torch.full((3, dim), 0.5, dtype=torch.float64)
+
+
+@cache
+def finding() -> claims.Finding:
+    return claims.read(ROOT / "results/claims/C1/desk")
+
+
+@cache
+def card() -> scorecard.Scorecard:
+    return scorecard.read(ROOT / "results/scorecard.json")
+
+
+@cache
+def tiny_grid() -> channel_grid.GridRecord:
+    sizes = {"in_channels": 2, "out_channels": 2, "variants": "free", "seeds": 1, "stages": 0}
+    config = channel_grid.GridConfig(preset="smoke", device="cpu", **sizes)
+    return channel_grid.run(config, root=tempfile.mkdtemp(), quiet=True)
 
 
 CONV = {"weight": "kernel|layer|convolution", "size": "side", "dilation": "", "input_size": ""}
 R = partial(torch.eye, 3, dtype=torch.float64)
 MODEL = {"model": "network|module|Identity|Linear|Lazy"}
+POINTS = {"x": "points", "y": "points"}
 RMAT = {"R": "matrix", "L": "layer"}
 CALLS: dict[str, Call] = {
     # -- paperlib.__all__
@@ -223,7 +272,7 @@ CALLS: dict[str, Call] = {
         MODEL | {"blocks": "block|submodule"},
     ),
     "NormPreserving": Call(
-        hold,
+        paperlib.NormPreserving,
         lambda: {
             "model": classifier(),
             "every": 2,
@@ -239,7 +288,7 @@ CALLS: dict[str, Call] = {
         MODEL | {"convs": "convolution|Conv2d"},
     ),
     "NormPreserving with an example": Call(
-        hold,
+        paperlib.NormPreserving,
         lambda: {"model": classifier(), "example": torch.zeros(1, 3, 4, 4)},
         MODEL | {"example": "Sequential cannot be run"},
     ),
@@ -359,6 +408,33 @@ CALLS: dict[str, Call] = {
             "shift": torch.zeros(2, 2, dtype=torch.int64),
         },
     ),
+    # -- models, spectrum, projection, holding
+    "network_name": Call(models.network_name, lambda: {"arch": "resnet", "depth": 11}),
+    "title": Call(models.title, lambda: {"arch": "resnet", "depth": 11}),
+    "block_names": Call(models.block_names, lambda: {"arch": "resnet", "depth": 11}),
+    "initialise": Call(models.initialise, lambda: {"model": classifier()}, MODEL),
+    "Network.fuse": Call(lambda **a: models.build("resnet", 11).fuse(**a), lambda: {"on": True}),
+    "Network.transition_convs": Call(
+        lambda **a: models.build("procresnet", 11).transition_convs(**a), lambda: {"image_size": 32}
+    ),
+    "repeated_blocks": Call(probes.blocks.repeated_blocks, lambda: {"model": models.build("resnet", 20)}, MODEL),
+    "GradientNorms.attach": Call(lambda **a: probe().attach(**a), lambda: {"calls_start_steps": True}),
+    "GradientNorms.forget": Call(lambda **a: probe().forget(**a), lambda: {"forwards": 1}),
+    "GradientNorms.plot": Call(lambda **a: probe().plot(**a), lambda: {"ax": None}),
+    "GradientNorms.load_state_dict": Call(
+        lambda **a: probe().load_state_dict(**a), lambda: {"state": probe().state_dict()}
+    ),
+    "scalars": Call(callbacks.scalars, lambda: {"probe": probe()}),
+    "Exact.due": Call(lambda **a: Exact().due(**a), lambda: {"step": 2, "every": 2}),
+    "NormPreserving.attach": Call(
+        lambda **a: held().attach(**a),
+        lambda: {"optimizer": torch.optim.SGD(held().model.parameters())},
+        {"optimizer": "optimi[sz]er"},
+    ),
+    "NormPreserving.rewind": Call(lambda **a: held().rewind(**a), lambda: {"steps": 0}),
+    "NormPreserving.load_state_dict": Call(
+        lambda **a: held().load_state_dict(**a), lambda: {"state": held().state_dict()}
+    ),
     # -- theorems
     "theorem2_bound": Call(theorems.theorem2_bound, lambda: {"R": R(), "L": 4, "form": "sharp"}, RMAT),
     "theorem2_delta": Call(theorems.theorem2_delta, lambda: {"R": R(), "L": 4}, RMAT),
@@ -391,6 +467,64 @@ CALLS: dict[str, Call] = {
         RMAT | {"R": "matrix|rate"},
     ),
     "statistics": Call(linear_networks.statistics, lambda: {"x": torch.randn(9, 3), "y": torch.randn(9, 3)}),
+    "path_jacobians": Call(
+        theorems.path_jacobians,
+        lambda: {"path": theorems.Path(Bent()), "at": [(0.0, 0.0), (1.0, 1.0)], "x": points()},
+        POINTS,
+    ),
+    "cuts_bound": Call(theorems.cuts_bound, lambda: {"path": theorems.Path(Bent()), "at": [(0.0, 0.0), (1.0, 1.0)]}),
+    "products": Call(linear_networks.products, lambda: {"factors": torch.zeros(2, 3, 3)}),
+    "excess_risk": Call(
+        linear_networks.excess_risk,
+        lambda: {"factors": torch.zeros(2, 3, 3, dtype=torch.float64), "R": R(), "Sigma": R()},
+    ),
+    "gradient": Call(
+        linear_networks.gradient,
+        lambda: {"factors": torch.zeros(2, 3, 3, dtype=torch.float64), "R": R(), "Sigma": R()},
+    ),
+    "balance": Call(linear_networks.balance, lambda: {"factors": torch.zeros(2, 3, 3)}),
+    "RotationStretch.rotation": Call(
+        lambda **a: theorems.RotationStretch(R()).rotation(**a), lambda: {"t": 0.5, "minus_identity": False}
+    ),
+    "RotationStretch.stretch": Call(
+        lambda **a: theorems.RotationStretch(R()).stretch(**a), lambda: {"t": 0.5, "minus_identity": False}
+    ),
+    "RotationStretch.distance_bound": Call(
+        lambda **a: theorems.RotationStretch(R()).distance_bound(**a), lambda: {"share": 0.5}
+    ),
+    **{
+        f"{type(f).__name__ if not isinstance(f, Bent) else 'SmoothMap'}.{method}": Call(
+            lambda f=f, method=method, **a: getattr(f, method)(**a),
+            lambda f=f, name=name: {name: points(f.dim)},
+            POINTS,
+        )
+        for f in (
+            Bent(),
+            theorems.Twist(torch.eye(4, dtype=torch.float64)),
+            theorems.Monotone(R(), theorems.features(3, 4)),
+            theorems.Normalised(Bent()),
+        )
+        for method, name in (("__call__", "x"), ("jacobian", "x"), ("inverse", "y"))
+        if not isinstance(f, Bent) or method != "__call__"
+    },
+    **{
+        f"Path.{method}": Call(
+            lambda method=method, **a: getattr(theorems.Path(Bent()), method)(**a),
+            lambda name=name: {"at": (0.5, 0.5), name: points()},
+            POINTS,
+        )
+        for method, name in (("__call__", "x"), ("jacobian", "x"), ("inverse", "y"))
+    },
+    "Path.linear": Call(lambda **a: theorems.Path(Bent()).linear(**a), lambda: {"s": 0.5}),
+    "Path.length": Call(lambda **a: theorems.Path(Bent()).length(**a), lambda: {"points": 4, "seed": 0, "grid": 8}),
+    **{
+        f"PathStep.{method}": Call(
+            lambda method=method, **a: getattr(theorems.near_identity_path(Bent(), 2)[0], method)(**a),
+            lambda name=name: {name: points()},
+            POINTS,
+        )
+        for method, name in (("__call__", "x"), ("residual", "x"), ("jacobian", "x"), ("inverse", "y"))
+    },
     # -- data, records, claims
     "cifar.load": Call(cifar.load, lambda: {"name": "cifar10", "source": "sample", "root": None}, {"name": "data set"}),
     "data_folder": Call(cifar.data_folder, lambda: {"root": None}),
@@ -445,12 +579,61 @@ CALLS: dict[str, Call] = {
             "probe_images": 10,
         },
     ),
-    "channel_grid.read": Call(channel_grid.read, lambda: {"folder": channel_grid.__path__[0]}, {"folder": "grid"}),
+    "channel_grid.read": Call(channel_grid.read, lambda: {"folder": tiny_grid().folder}, {"folder": "grid"}),
     "claims.check": Call(claims.check, lambda: {"claim": "T3", "preset": "smoke", "seeds": None}),
     "claims.read_all": Call(claims.read_all, lambda: {"root": tiny_record().folder, "only": None}),
-    "claims.report": Call(claims.report, lambda: {"findings": []}, {"findings": "finding"}),
-    "claims.verdict": Call(claims.verdict, lambda: {"finding": None}),
+    "claims.report": Call(claims.report, lambda: {"findings": [finding()]}, {"findings": "finding"}),
+    "claims.verdict": Call(claims.verdict, lambda: {"finding": finding()}),
     "scorecard.read": Call(scorecard.read, lambda: {"path": ROOT / "results/scorecard.json"}),
+    "Cifar.subset": Call(
+        lambda **a: cifar.load("cifar10", "sample").subset(**a), lambda: {"train": 10, "test": 10, "seed": 0}
+    ),
+    "RunConfig.resolve_on": Call(lambda **a: RunConfig(preset="smoke").resolve_on(**a), lambda: {"device": "cpu"}),
+    "ResolvedRun.lr_at": Call(lambda **a: tiny_record().config.lr_at(**a), lambda: {"epoch": 1}),
+    "ResolvedGrid.cell": Call(
+        lambda **a: channel_grid.GridConfig(preset="smoke").resolve().cell(**a),
+        lambda: {"c": 2, "d": 2, "variant": "free"},
+    ),
+    "channel_grid.run": Call(
+        channel_grid.run,
+        lambda: {"config": tiny_grid().config, "root": tempfile.mkdtemp(), "quiet": True},
+        {"config": "GridConfig"},
+    ),
+    "claims.measure": Call(claims.measure, lambda: {"claim": "T3", "preset": "smoke", "seeds": 1}),
+    "claims.outcome": Call(claims.outcome, lambda: {"finding": finding()}),
+    "claims.spoken": Call(claims.spoken, lambda: {"finding": finding()}),
+    "claims.qualified": Call(claims.qualified, lambda: {"finding": finding()}),
+    "claims.judged_by_another_rule": Call(claims.judged_by_another_rule, lambda: {"finding": finding()}),
+    "claims.overview": Call(claims.overview, lambda: {"findings": [finding()]}),
+    "claims.counting": Call(claims.counting, lambda: {"findings": [finding()]}),
+    "claims.save": Call(claims.save, lambda: {"finding": finding(), "root": tempfile.mkdtemp()}),
+    "claims.read": Call(claims.read, lambda: {"folder": ROOT / "results/claims/C1/desk"}),
+    "scorecard.build": Call(scorecard.build, lambda: {"root": ROOT / "results"}),
+    "scorecard.write": Call(
+        scorecard.write, lambda: {"scorecard": card(), "path": Path(tempfile.mkdtemp(), "card.json")}
+    ),
+    "scorecard.sentences": Call(scorecard.sentences, lambda: {"scorecard": card()}),
+    "scorecard.describe": Call(scorecard.describe, lambda: {"scorecard": card()}),
+    "scorecard.quotable": Call(page.quotable, lambda: {"scorecard": card()}),
+    "scorecard.table": Call(page.table, lambda: {"scorecard": card(), "pages": ()}),
+    "Sweep": Call(
+        sweep.Sweep,
+        lambda: {"preset": "smoke", "common": {}, "groups": {"depth": {"depth": [11]}}, "channel_grid": None},
+    ),
+    **{
+        name: Call(
+            getattr(figures, name), lambda name=name: {"blocks": tiny_record().blocks.assign(run="a"), "title": ""}
+        )
+        for name in ("compare_ratios", "gradient_profile", "ratio_lines")
+    },
+    **{
+        name: Call(getattr(figures, name), lambda: {"epochs": tiny_record().epochs.assign(run="a"), "title": ""})
+        for name in ("compare_runs", "learning_curves")
+    },
+    "ratio_heatmap": Call(figures.ratio_heatmap, lambda: {"blocks": tiny_record().blocks, "title": "", "limit": None}),
+    "figures.network": Call(
+        figures.network, lambda: {"blocks": pd.DataFrame(models.describe(models.build("resnet", 11))), "title": ""}
+    ),
     "sweep.read": Call(sweep.read, lambda: {"path": ROOT / "workflow/config/smoke.yaml"}),
 }
 
@@ -495,6 +678,10 @@ VALUES: dict[str, Callable[[], Any]] = {
     "generator": lambda: (i for i in ()),
     "path": lambda: Path("/nowhere/at/all"),
     "array": lambda: np.zeros((2, 2)),
+    "sides": lambda: np.array([6, 6]),
+    "table": lambda: pd.DataFrame({"a": [1]}),
+    "table of texts": lambda: tiny_record().blocks.astype(str).assign(run="a"),
+    "empty table": lambda: tiny_record().blocks.assign(run="a").head(0),
     "no parameters": nn.Identity,
     "linear": lambda: nn.Linear(2, 3),
     "lazy": lambda: nn.LazyConv2d(3, 3),

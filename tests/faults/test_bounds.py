@@ -19,8 +19,8 @@ from paperlib.store import results_root
 
 KERNEL = torch.ones(4, 2, 3, 3)
 BOUNDS = {
-    "depth must be a whole number of at most 10001": lambda: RunConfig(depth=900_002),
-    "depth must be a whole number of at most 10001 of": lambda: paperlib.build("resnet", 900_002),
+    "depth must be a whole number of at most 10,001": lambda: RunConfig(depth=900_002),
+    "depth must be a whole number of at most 10,001 of": lambda: paperlib.build("resnet", 900_002),
     "epochs must be at most 10000": lambda: RunConfig(epochs=10**6),
     "batch_size must be at most 50000": lambda: RunConfig(batch_size=10**6),
     "lr must be at most 1e": lambda: RunConfig(lr=1e300),
@@ -31,9 +31,11 @@ BOUNDS = {
     "in_channels must be at most 4096": lambda: GridConfig(in_channels="2 5000"),
     "seeds must be at most 10000": lambda: GridConfig(seeds=10**9),
     "workers must be at most 1024": lambda: GridConfig(workers=10**6),
-    "passes must be a whole number of at most 10000, not 1000000000": lambda: paperlib.project(KERNEL, 4, passes=10**9),
-    "passes must be a whole number of at most 10000, not 2000000000": lambda: Exact(passes=2 * 10**9),
-    "passes must be a whole number of at most 10000, not 3000000000": lambda: paperlib.NormPreserving(
+    "passes must be a whole number of at most 10,000, not 1000000000": lambda: paperlib.project(
+        KERNEL, 4, passes=10**9
+    ),
+    "passes must be a whole number of at most 10,000, not 2000000000": lambda: Exact(passes=2 * 10**9),
+    "passes must be a whole number of at most 10,000, not 3000000000": lambda: paperlib.NormPreserving(
         nn.Sequential(nn.Conv2d(2, 4, 3)), convs=[("0", 4)], passes=3 * 10**9
     ),
     "tolerance must be a number above 0 and at most 0.1, not 1.0": lambda: paperlib.operator_norm(
@@ -41,7 +43,7 @@ BOUNDS = {
     ),
     "tolerance must be a number above 0 and at most 0.1, not 7": lambda: paperlib.operator_norm(KERNEL, 4, tolerance=7),
     "size must be of at most 16,777,216 pixels in all": lambda: paperlib.singular_values(KERNEL, 10**5),
-    "stride must be a whole number of at most 1024": lambda: paperlib.singular_values(KERNEL, 4, stride=10**6),
+    "stride must be a whole number of at most 1,024": lambda: paperlib.singular_values(KERNEL, 4, stride=10**6),
     "L asks for 4,000,000,000 numbers at once": lambda: paperlib.linear_factors(torch.eye(2), 10**9),
 }
 

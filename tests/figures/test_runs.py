@@ -66,6 +66,11 @@ def test_the_heatmap_says_that_ratios_are_beyond_its_limit(limit, extend):
     assert figure.axes[0].images[0].colorbar.extend == extend
 
 
+def test_a_heatmap_is_of_one_run():
+    with pytest.raises(ValueError, match="give the rows of one run"):
+        figures.ratio_heatmap(pd.concat([blocks(2), blocks(2)]))
+
+
 def test_the_heatmap_names_the_transitions():
     table = blocks(2)
     labels = [t.get_text() for t in drawn(figures.ratio_heatmap(table)).axes[0].get_yticklabels()]
