@@ -153,7 +153,7 @@ def test_depth_and_schedule_answer(open_page):
     spectra.get_by_role("radio", name="geometric").focus()
     page.keyboard.press("ArrowDown")
     assert "schedule uniform: no block changes a gradient's norm by more than δ = 0.25." in said(page, "Spectra")
-    assert spectra.locator("path.other").count() == 2 and spectra.locator("path.chosen").count() == 1
+    assert spectra.locator("polyline.other").count() == 2 and spectra.locator("polyline.chosen").count() == 1
 
 
 # -- chapter 3 ---------------------------------------------------------------------------------------------------
