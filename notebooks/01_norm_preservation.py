@@ -267,19 +267,17 @@ draw.block_spectra(spectra)
 # %% [markdown]
 # In {numref}`fig-spectra-depth` you choose the number of blocks and the schedule. More blocks bring $\delta$ down for each schedule. In a longer chain with the paper's schedule, the block in the middle takes the largest step.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of every block's derivative, by the number of blocks L and the schedule. With the paper's schedule their largest distance from 1 falls like log(2L)/L, up to a constant; with the other two it falls faster.", "name": "fig-spectra-depth"}, "image": {"alt": "A grid of bars around 1: a row for each number of blocks, a column for each schedule. The bars become shorter from row to row."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of every block's derivative, by the number of blocks L and the schedule. With the paper's schedule their largest distance from 1 falls like log(2L)/L, up to a constant; with the other two it falls faster.", "name": "fig-spectra-depth"}}
 stored_spectra = studies.read_spectra()
 some = stored_spectra.blocks.query("L in (4, 16, 64)")
-display(
-    draw.block_spectra(some),
-    HTML(
-        interactive.html(
-            interactive.spectra_by_depth(stored_spectra.blocks),
-            "Singular values of each block, by the number of blocks",
-            "The picture has chains of 4, 16 and 64 blocks. On the "
-            "book's page a slider goes from 2 to 1,024.",
-        )
-    ),
+HTML(
+    interactive.html(
+        interactive.spectra_by_depth(stored_spectra.blocks),
+        "Singular values of each block, by the number of blocks",
+        "The picture has chains of 4, 16 and 64 blocks. On the book's "
+        "page a slider goes from 2 to 1,024.",
+        draw.block_spectra(some),
+    )
 )
 
 # %% tags=["remove-input"]

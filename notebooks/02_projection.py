@@ -306,7 +306,8 @@ draw.spectrum_maps(smallest)
 exact = {"3 → 64": project(kernel, 32, passes=1000), "16 → 16": delta}
 walk = studies.noisy_steps(exact, 32)
 furthest = walk[["lowest", "highest"]].sub(1).abs().max(axis=None)
-mended = studies.repair(exact, 32, [1e-2, 1e-4])
+large, small = 1e-2, 1e-4
+mended = studies.repair(exact, 32, [large, small])
 left = (mended.projected / mended.disturbed).groupby(
     [mended.kernel, mended.noise]
 )
@@ -314,12 +315,13 @@ left = left.first()
 Markdown(
     "Both a kernel from 3 to 64 channels and a square one stay within "
     f"{furthest:.1%} of $\\sigma$. "
-    f"For the first, a projection leaves {left['3 → 64', 1e-2]:.0%} of "
+    f"For the first, a projection leaves {left['3 → 64', large]:.0%} of "
     "a small disturbance, whatever its size, because some directions "
     "are lost in the crop. "
     "At a delta-orthogonal kernel none is, and what remains is of "
-    f"second order: {short(left['16 → 16', 1e-2], 1)} times a disturbance of "
-    f"0.01, and {short(left['16 → 16', 1e-4], 1)} times one of 0.0001."
+    f"second order: {short(left['16 → 16', large], 1)} times a "
+    f"disturbance of {large:g}, and "
+    f"{short(left['16 → 16', small], 1)} times one of {small:g}."
 )
 
 # %% [markdown]

@@ -284,7 +284,7 @@ both regions and covers neither.
 # %% [markdown]
 # In {numref}`fig-channels` you choose the variant, the learning rate and the step. At the higher rate only two variants were trained.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient-norm ratio for every pair of channel numbers, by variant, learning rate and number of steps. A cell without colour keeps the norm.", "name": "fig-channels"}, "image": {"alt": "Four heat maps over input and output channels, at the lower rate. Before training nearly all free cells are orange and the held ones near white; after it the free ones are less so, and the held ones are orange for few outputs and purple in the upper right."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient-norm ratio for every pair of channel numbers, by variant, learning rate and number of steps. A cell without colour keeps the norm.", "name": "fig-channels"}}
 by_rate = studies.over_rates({SLOW: table["slow"], FAST: table["fast"]})
 steps = {0: "before training", 100: "after 100 steps"}
 panels = {
@@ -293,21 +293,18 @@ panels = {
     for variant, words in (("free", "free"), ("conv-relu", "held"))
 }
 places = by_rate.variant + " " + by_rate.step.astype(str)
-display(
-    draw.heat_maps(
-        by_rate.assign(variant=places)[by_rate.lr == SLOW], panels
-    ),
-    HTML(
-        interactive.html(
-            interactive.ratios_by_channels(
-                by_rate,
-                {v: TITLES[v] for v in table["slow"].variant.unique()},
-            ),
-            "Gradient-norm ratio by the numbers of channels",
-            f"The picture has two variants at the rate {SLOW:g}. On the "
-            "book's page you choose the variant, the rate and the step.",
-        )
-    ),
+placed = by_rate.assign(variant=places)[by_rate.lr == SLOW]
+HTML(
+    interactive.html(
+        interactive.ratios_by_channels(
+            by_rate,
+            {v: TITLES[v] for v in table["slow"].variant.unique()},
+        ),
+        "Gradient-norm ratio by the numbers of channels",
+        f"The picture has two variants at the rate {SLOW:g}. On the "
+        "book's page you choose the variant, the rate and the step.",
+        draw.heat_maps(placed, panels),
+    )
 )
 
 # %% tags=["remove-input"]

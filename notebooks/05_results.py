@@ -189,14 +189,13 @@ if len(one):
 # %% [markdown]
 # The authors show the same thing as an animation. In {numref}`fig-epochs` you choose the network, and move the slider or press *Play*.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Every block's ratio before training and after an epoch, on one scale for all networks: geometric means over the seeds, with their standard deviation where there are bars.", "name": "fig-epochs"}, "image": {"alt": "Three panels, one for each architecture: the ratio against the block's number, before training and after the last epoch."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Every block's ratio before training and after an epoch, on one scale for all networks: geometric means over the seeds, with their standard deviation where there are bars.", "name": "fig-epochs"}}
 if len(ratios):
     on_record = sorted(set(ratios.depth))
     middle = on_record[len(on_record) // 2]
     ends = [0, int(ratios.epoch.max())]
     measured = ratios.drop(columns="prediction")
     display(
-        draw.profiles(measured, middle, ends, f"Ratios, {label}"),
         HTML(
             interactive.html(
                 interactive.ratios_over_epochs(ratios),
@@ -204,8 +203,9 @@ if len(ratios):
                 "The picture has the networks of one depth, before "
                 "training and after it. On the book's page you choose "
                 "the network and the epoch.",
+                draw.profiles(measured, middle, ends),
             )
-        ),
+        )
     )
 
 # %% [markdown]

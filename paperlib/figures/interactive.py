@@ -2,12 +2,14 @@
 
 A function for each drawing takes a tidy table and returns what the script needs of it, rounded and small, and under
 ``drawing`` its name, or None where nothing is on record; :func:`html` makes a cell's output of that.  The script is
-``book/_static/interactive.js``, and its colours are in ``interactive.css`` beside it.  A cell shows a static picture
-before it, which is seen where the script is not loaded, and in print.
+``book/_static/interactive.js``, and its colours are in ``interactive.css`` beside it.  Where the script is not loaded,
+and in print, a static picture stands in the drawing's place.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 from collections.abc import Iterable
@@ -16,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from paperlib.figures.norm_preservation import SCHEDULES
 from paperlib.figures.section4._common import LIMIT, TITLES, name, of
@@ -206,8 +209,8 @@ def _farthest(known: pd.DataFrame) -> list[int | float | str | None]:
 
 
 # -- all of them -------------------------------------------------------------------------------------------------
-def html(data: dict[str, Any], label: str, instead: str) -> str:
-    """A cell's output: the data of a drawing, and a sentence for readers without the script and in print.
+def html(data: dict[str, Any], label: str, instead: str, picture: Figure | None = None) -> str:
+    """A cell's output: the data of a drawing, and what stands in its place without the script and in print.
 
     The same data give the same text, to the letter, and nothing in them can end the JSON or begin a tag.
 
@@ -218,7 +221,9 @@ def html(data: dict[str, Any], label: str, instead: str) -> str:
     label : str
         What the drawing is called where it cannot be seen.
     instead : str
-        A sentence that says what of it the static picture above shows.
+        One or two sentences that say what of it the picture shows.
+    picture : Figure, optional
+        A part of the same, as it can be printed.
 
     Returns
     -------
@@ -238,7 +243,15 @@ def html(data: dict[str, Any], label: str, instead: str) -> str:
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return (
         f'<figure class="interactive" role="group" aria-label="{escape(label)}">\n'
-        f'<p class="interactive-instead">{escape(instead)}</p>\n'
+        f'<p class="interactive-instead">{_image(picture, label) if picture else ""}{escape(instead)}</p>\n'
         f'<script type="application/json">{text}</script>\n'
         "</figure>"
     )
+
+
+def _image(picture: Figure, label: str) -> str:
+    """A static figure as an image that needs no file."""
+    stored = io.BytesIO()
+    picture.savefig(stored, format="png", bbox_inches="tight")
+    source = f"data:image/png;base64,{base64.b64encode(stored.getvalue()).decode()}"
+    return f'<img src="{source}" alt="{escape(label)}" width="{96 * picture.get_figwidth():.0f}"><br>'

@@ -57,12 +57,12 @@ def titled(network: str) -> str:
 
 
 def short(value: float, digits: int = 2) -> str:
-    """A number with few digits, and with a power of ten where it is below a thousandth.
+    r"""A number with few digits, and with a power of ten where it is below a thousandth.
 
     Examples
     --------
-    >>> short(0.0153), short(7e-8, 1)
-    ('0.015', '$7 \\cdot 10^{-8}$')
+    >>> print(short(0.0153), short(7e-8, 1))
+    0.015 $7 \cdot 10^{-8}$
     """
     if not 0 < abs(value) < 1e-3:
         return f"{value:.{digits}g}"

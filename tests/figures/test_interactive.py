@@ -1,5 +1,6 @@
 """What the interactive figures hold: the numbers of their tables, in little space, as JSON that stays in its tag."""
 
+import base64
 import json
 import math
 import re
@@ -9,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 import section4_tables as tables
 
 from paperlib.channel_grid import VARIANTS, read
@@ -135,6 +137,12 @@ def test_what_a_record_names_stays_within_the_data():
     assert made.count("<script") == 1 == made.count("</script>")
     assert "<b>" not in made and "<!--" not in made
     assert re.findall(r"<(\w+)", made) == ["figure", "p", "script"]
+
+
+def test_the_picture_is_part_of_the_text():
+    made = interactive.html({}, 'a "label"', "instead", Figure(figsize=(2, 1)))
+    (stored,) = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="a &quot;label&quot;" width="192">', made)
+    assert base64.b64decode(stored).startswith(b"\x89PNG")
 
 
 def test_the_same_table_in_another_order_gives_the_same_text():
