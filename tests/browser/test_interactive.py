@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 import section4_tables as tables
+from matplotlib.figure import Figure
 
 from paperlib.figures import interactive
 

@@ -10,8 +10,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 import section4_tables as tables
+from matplotlib.figure import Figure
 
 from paperlib.channel_grid import VARIANTS, read
 from paperlib.figures import interactive
