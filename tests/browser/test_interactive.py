@@ -200,7 +200,7 @@ def test_arrows_move_within_the_grid_which_is_one_stop(open_page):
 # -- all of them -------------------------------------------------------------------------------------------------
 def test_without_the_script_a_picture_and_a_sentence_stand_there(open_page):
     for page in (open_page(script=False), open_page(java_script_enabled=False)):
-        assert page.locator(".interactive-instead").all_inner_texts() == [INSTEAD] * 3
+        assert [text.strip() for text in page.locator(".interactive-instead").all_inner_texts()] == [INSTEAD] * 3
         assert [picture.is_visible() for picture in page.locator("figure img").all()] == [True] * 3
         assert page.locator("figure svg, figure input, figure select").count() == 0
 
