@@ -25,6 +25,7 @@ from paperlib.figures.section4._common import LIMIT, TITLES, name, of
 
 DIGITS = 4  # of every number that is written out in words
 UNIT = math.log(2) / 100  # heights are whole numbers of it: a hundredth of the logarithm to base 2
+DOTS = 144  # per inch of the picture, which is part of the page: fewer than elsewhere
 MOST_EPOCHS = 26  # of a network; of more epochs some are left out, evenly
 MOST_BARS = 128  # of a chain of blocks; of a longer one, neighbours share a bar
 
@@ -252,6 +253,6 @@ def html(data: dict[str, Any], label: str, instead: str, picture: Figure | None 
 def _image(picture: Figure, label: str) -> str:
     """A static figure as an image that needs no file."""
     stored = io.BytesIO()
-    picture.savefig(stored, format="png", bbox_inches="tight")
-    source = f"data:image/png;base64,{base64.b64encode(stored.getvalue()).decode()}"
+    picture.savefig(stored, format="webp", dpi=DOTS, bbox_inches="tight", pil_kwargs={"lossless": True})
+    source = f"data:image/webp;base64,{base64.b64encode(stored.getvalue()).decode()}"
     return f'<img src="{source}" alt="{escape(label)}" width="{96 * picture.get_figwidth():.0f}"><br>'
