@@ -13,6 +13,7 @@ def pytest_configure(config):
     """Set what the tests, the processes that they start, and the kernels of the notebooks inherit."""
     os.environ.setdefault("PAPERLIB_PRESET", "smoke")  # an explicit preset wins: PAPERLIB_PRESET=desk pytest --nbval
     os.environ["PAPERLIB_RUNS"] = _RUNS
+    config.option.nbval_sanitize_with = str(config.rootpath / "tests" / "nbval.cfg")
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     if workers > 1:  # pytest -n: more threads than cores would wait for one another
         os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))

@@ -82,7 +82,7 @@ HTML(
 # <a href="../results/scorecard.json"><code>results/scorecard.json</code></a>. Three commands make it again:
 #
 # ```bash
-# paperlib scorecard                   # this table, from the findings in results/
-# paperlib measure T2 --out results    # one finding
-# make evidence                        # all that needs no training, measured again and compared with what is stored
+# paperlib scorecard                 # this table, from the findings
+# paperlib measure T2 --out results  # one finding
+# make evidence                      # what needs no training, anew
 # ```

@@ -136,7 +136,7 @@ Markdown(
 #
 # A block keeps the gradient's norm if its derivative is close to the identity matrix. Let $J$ be the derivative of a block's output with respect to its input. On its way back the gradient is multiplied by $J^\top$, which changes its norm by a factor between the smallest and the largest singular value of $J$. With an identity skip $J = I + M$, where $M$ is the derivative of the branch.
 #
-# :::{prf:lemma} Near the identity, norms are kept (the paper's Lemma 1)
+# :::{prf:lemma} Near the identity, norms are kept; the paper's Lemma 1
 # :label: lemma-identity
 # For every square $M$: $\;1 - \sigma_{\max}(M) \le \sigma_{\min}(I+M) \le \sigma_{\max}(I+M) \le 1 + \sigma_{\max}(M)$.
 # :::
@@ -163,7 +163,7 @@ Markdown(
 #
 # The paper's Theorem 1 says that a chain of residual blocks can represent any smooth, invertible map while each block keeps the gradient's norm, the better the more blocks there are.
 #
-# :::{prf:theorem} Norm-preserving blocks exist (the paper's Theorem 1, after {cite}`bartlett2018`)
+# :::{prf:theorem} Norm-preserving blocks exist; the paper's Theorem 1, after {cite}`bartlett2018`
 # :label: thm-nonlinear
 # Let $F$ be differentiable and invertible on the unit ball, with $\lVert F'(x) - F'(y) \rVert \le \alpha \lVert x - y \rVert$, an inverse with Lipschitz constant $\beta$, and $\det F' > 0$. Then $F$ is a composition of $L$ blocks
 # $x_{l+1} = x_l + F_l(x_l)$ with
@@ -265,17 +265,18 @@ spectra = studies.block_spectra(maps["twist"], 32, ("geometric", "arc"))
 draw.block_spectra(spectra)
 
 # %% [markdown]
-# In {numref}`fig-spectra-depth` you choose the number of blocks and the schedule yourself. More blocks bring $\delta$ down for each schedule. In a longer chain with the paper's schedule, the block in the middle takes the largest step.
+# In {numref}`fig-spectra-depth` you choose the number of blocks and the schedule. More blocks bring $\delta$ down for each schedule. In a longer chain with the paper's schedule, the block in the middle takes the largest step.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of every block's derivative, and δ, for the number of blocks and the schedule that you choose. The paper's schedule follows log(2L)/L up to a constant; the other two fall faster.", "name": "fig-spectra-depth"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of every block's derivative, by the number of blocks L and the schedule. With the paper's schedule their largest distance from 1 falls like log(2L)/L, up to a constant; with the other two it falls faster.", "name": "fig-spectra-depth"}}
 stored_spectra = studies.read_spectra()
+some = stored_spectra.blocks.query("L in (4, 16, 64)")
 HTML(
     interactive.html(
         interactive.spectra_by_depth(stored_spectra.blocks),
         "Singular values of each block, by the number of blocks",
-        "In the book, with its script, a slider changes the number of "
-        "blocks here. The figure above shows one such chain for each "
-        "schedule.",
+        "The picture has chains of 4, 16 and 64 blocks. On the book's "
+        "page a slider goes from 2 to 1,024.",
+        draw.block_spectra(some),
     )
 )
 
@@ -343,7 +344,7 @@ Markdown(
 #
 # For a block of two layers, the norms of its weights say how far it is from keeping the gradient's norm.
 #
-# :::{prf:corollary} A bound from the weights (the paper's Corollary 1)
+# :::{prf:corollary} A bound from the weights; the paper's Corollary 1
 # :label: cor-weights
 # For a block $x + W_2\,\rho(W_1 x)$ with $|\rho'| \le c_\rho$, the gradient's norm is kept within $1 \pm \delta$ with $\delta = c_\rho \lVert W_1 \rVert_2 \lVert W_2 \rVert_2$.
 # :::
@@ -425,7 +426,7 @@ Markdown(
     "This does not tell what happened in the authors' networks, since "
     "weight decay takes time. By itself it shrinks a weight by a "
     "factor of $e^{-z}$, where $z$ is the weight decay times the sum "
-    "of all learning rates, over one less the momentum. "
+    "of all learning rates, divided by one minus the momentum. "
     f"With the paper's {paper:g}, $z$ is {exponent[paper, late]:.2f} "
     "at the end here, and would be "
     f"{adds_up:.1f} after the paper's {setting.epochs} epochs. With "
@@ -439,7 +440,7 @@ Markdown(
 
 # %% tags=["remove-input"]
 dead = studies.dead_block()
-within = "below 1e-12" if dead["reachable"] < 1e-12 else "above it"
+within = "below $10^{-12}$" if dead["reachable"] < 1e-12 else "above it"
 Markdown(
     "In an example of that kind the gradient is "
     f"{dead['gradient']:.0f} at a mean squared error of "
@@ -452,7 +453,7 @@ Markdown(
 #
 # For linear maps the paper proves more, and leaves out a condition. Data $y = Rx + \xi$ with independent noise $\xi$ are fitted by $L$ linear blocks, $\hat y = (I + A_L) \cdots (I + A_1)\, x$. Their mean squared error, the *risk*, is least where the product is $R$, so the question is how near to the identity the factors of a matrix can be.
 #
-# :::{prf:theorem} Linear residual networks (the paper's Theorem 2, after {cite}`hardt2017`)
+# :::{prf:theorem} Linear residual networks; the paper's Theorem 2, after {cite}`hardt2017`
 # :label: thm-linear
 # Let $\det R > 0$, $\gamma = \max |\log \sigma(R)|$ and $L \ge 3\gamma$. The mean squared error has a global minimum at which every block keeps the gradient's norm within $1 \pm \delta$, with
 # $\delta = C/L$ and $C = 2\big(\sqrt\pi + \sqrt{3\gamma}\big)^2$.

@@ -55,6 +55,7 @@ from paperlib.projection import delta_orthogonal, project, target
 from paperlib.spectrum import singular_values
 from paperlib.store import results_root
 from paperlib.studies import projection as studies
+from paperlib.studies.sentences import short
 
 # %% tags=["remove-input"]
 names = ("T3", "P1", "P2", "O1a", "O1b", "O1c", "O1d")
@@ -104,7 +105,7 @@ Markdown(
 #
 # where $(a, b)$ runs over the taps, and no frequency disturbs another.
 #
-# :::{prf:theorem} The singular values of a convolution (the paper's Theorem 3, after {cite}`sedghi2019`)
+# :::{prf:theorem} The singular values of a convolution; the paper's Theorem 3, after {cite}`sedghi2019`
 # :label: thm-spectrum
 # The singular values of the convolution are those of the $n^2$ matrices $P^{(u,v)}$ together.
 # :::
@@ -120,7 +121,7 @@ strided = agreement.stride.gt(1).sum()
 Markdown(
     f"For {len(agreement)} kinds of kernel, {strided} of them with a "
     "stride, the two results differ by "
-    f"{'less than 1e-12' if worst < 1e-12 else f'{worst:.0e}'} of the "
+    f"{'less than $10^{-12}$' if worst < 1e-12 else short(worst)} of the "
     "largest value."
 )
 
@@ -208,7 +209,7 @@ Markdown(
     "polynomial of degree five {cite}`amsel2025`, or the rational QDWH "
     "{cite}`nakatsukasa2010`, which solves a linear system in each "
     "step. All four are applied to the matrix itself. "
-    "To an error of 1e-6, Newton–Schulz takes "
+    "To an error of $10^{-6}$, Newton–Schulz takes "
     f"{steps['newton-schulz']} steps here, the scaled one "
     f"{steps['scaled-newton-schulz']}, the quintic {steps['quintic']} "
     f"and QDWH {steps['qdwh']}. "
@@ -268,14 +269,15 @@ tapped = [shape.name for shape in studies.SHAPES if shape.k > 1]
 Markdown(
     f"The singular values of 3 → 64 are within {away['3 → 64', 1]:.0%} "
     f"of $\\sigma$ after one projection, {away['3 → 64', 10]:.1%} "
-    f"after ten and {away['3 → 64', 50]:.0e} after fifty. "
+    f"after ten and {short(away['3 → 64', 50], 1)} after fifty. "
     f"P1 has this on record for {len(studies.SHAPES)} kinds of kernel, "
     f"{cropped.seed.nunique()} random ones of each. Kernels of one tap "
     "are exact after one projection. The others are, in the worst "
     "case:\n\n"
     + "\n".join(
         f"* {name}: {off[name, 1]:.0%} off after one, "
-        f"{off[name, 100]:.2g} after 100, {off[name, most]:.2g} after "
+        f"{short(off[name, 100])} after 100, "
+        f"{short(off[name, most])} after "
         f"{most:,}"
         for name in tapped
     )
@@ -298,13 +300,14 @@ draw.spectrum_maps(smallest)
 # %% [markdown]
 # ## In training, one projection is enough to stay
 #
-# A kernel that is norm-preserving already stays so with one projection after each step, if the steps are small. To see this without a training, each of 400 steps adds random noise of 1 % of the kernel's norm, and one projection follows.
+# A kernel that is norm-preserving already stays so with one projection after each step, if the steps are small. To see this without a training, each of 400 steps adds random noise of 1% of the kernel's norm, and one projection follows.
 
 # %% tags=["remove-input"]
 exact = {"3 → 64": project(kernel, 32, passes=1000), "16 → 16": delta}
 walk = studies.noisy_steps(exact, 32)
 furthest = walk[["lowest", "highest"]].sub(1).abs().max(axis=None)
-mended = studies.repair(exact, 32, [1e-2, 1e-4])
+large, small = 1e-2, 1e-4
+mended = studies.repair(exact, 32, [large, small])
 left = (mended.projected / mended.disturbed).groupby(
     [mended.kernel, mended.noise]
 )
@@ -312,12 +315,13 @@ left = left.first()
 Markdown(
     "Both a kernel from 3 to 64 channels and a square one stay within "
     f"{furthest:.1%} of $\\sigma$. "
-    f"For the first, a projection leaves {left['3 → 64', 1e-2]:.0%} of "
+    f"For the first, a projection leaves {left['3 → 64', large]:.0%} of "
     "a small disturbance, whatever its size, because some directions "
     "are lost in the crop. "
     "At a delta-orthogonal kernel none is, and what remains is of "
-    f"second order: {left['16 → 16', 1e-2]:.0e} times a disturbance of "
-    f"1e-2, and {left['16 → 16', 1e-4]:.0e} times one of 1e-4."
+    f"second order: {short(left['16 → 16', large], 1)} times a "
+    f"disturbance of {large:g}, and "
+    f"{short(left['16 → 16', small], 1)} times one of {small:g}."
 )
 
 # %% [markdown]
@@ -602,7 +606,7 @@ table.set_index(["claim", "measured"])[["mean ± sd", "seeds"]]
 # ```
 # :::
 #
-# **5. An SVD against the iteration.** Count operations at one frequency, for $d = 2c$. A product of an $m \times p$ and a $p \times q$ matrix takes $2mpq$ of them. One step of the paper's (9) takes three products of $c \times c$ matrices. An SVD with its singular vectors takes about $6dc^2 + 20c^3$ (Golub and Van Loan's count), and then one product makes the polar factor. (a) Compare ten steps with an SVD. (b) How many steps does a singular value of 0.01 need to come within 1e-6 of 1?
+# **5. An SVD against the iteration.** Count operations at one frequency, for $d = 2c$. A product of an $m \times p$ and a $p \times q$ matrix takes $2mpq$ of them. One step of the paper's (9) takes three products of $c \times c$ matrices. An SVD with its singular vectors takes about $6dc^2 + 20c^3$ (Golub and Van Loan's count), and then one product makes the polar factor. (a) Compare ten steps with an SVD. (b) How many steps does a singular value of 0.01 need to come within $10^{-6}$ of 1?
 #
 # :::{admonition} Solution
 # :class: dropdown

@@ -72,7 +72,7 @@ exact = [
 off = max(
     abs(s[end] - 1) for s in exact for end in ("lowest", "highest")
 )
-near = f"{100 * 10 ** math.ceil(math.log10(off)):g} %"
+near = f"{100 * 10 ** math.ceil(math.log10(off)):g}%"
 training = studies.in_training(20).set_index("step")
 third = training.index[training.projected][2]
 close_by = training.loc[third:, ["lowest", "highest"]].sub(1).abs()
@@ -88,10 +88,10 @@ Markdown(
 > projects the two with 1×1 kernels as the paper's (8) says, to within
 > {near} of the target. The first one, with a 3×3 kernel, comes out
 > reversed in space before it is cropped: one call leaves
-> {100 * reversed_["corner"]:.0f} % of the energy in one corner tap and
+> {100 * reversed_["corner"]:.0f}% of the energy in one corner tap and
 > singular values of {reversed_["lowest"]:.2f} to
 > {reversed_["highest"]:.2f} of the target, and in training, from the
-> third call on, they stay within {100 * close_by.max(axis=None):.1f} %
+> third call on, they stay within {100 * close_by.max(axis=None):.1f}%
 > of it, so that this layer keeps the gradient's norm, but works as a
 > 1×1 convolution. The other six points change the cost ({fewest} to
 > {most} times the multiplications that are needed), the schedule, or
@@ -211,7 +211,7 @@ Not conjugated, one pass leaves singular values between
 not all at 1 because the crop to the kernel's taps takes something away,
 which is a property of Algorithm 1 and not of the code. As published,
 they lie between {read_back["lowest"]:.3f} and
-{read_back["highest"]:.3f}, and {100 * read_back["corner"]:.0f} % of the
+{read_back["highest"]:.3f}, and {100 * read_back["corner"]:.0f}% of the
 energy that is left is in one corner tap.
 """
 )
@@ -269,7 +269,7 @@ print("cropped to three taps   ", back[:3].round().int().tolist())
 Markdown(
     f"""
 In a random kernel each tap has about a ninth of the energy. Here the
-corner tap of the projected kernel has {100 * whole["corner"]:.0f} %
+corner tap of the projected kernel has {100 * whole["corner"]:.0f}%
 without the conjugation. The square root of that share,
 {whole["corner"] ** 0.5:.2f}, is about what remains of the singular
 values.
@@ -301,16 +301,16 @@ between = {
 Markdown(
     f"""
 **What it changes.** The first projection, at step {first}, leaves the
-corner tap with {100 * training.corner[first]:.0f} % of the energy and
+corner tap with {100 * training.corner[first]:.0f}% of the energy and
 singular values of at most {training.highest[first]:.2f}. Until the next
 one the other taps grow again, to
-{100 - 100 * training.corner[second - 1]:.0f} % at step {second - 1}.
+{100 - 100 * training.corner[second - 1]:.0f}% at step {second - 1}.
 The second and the third, at steps {second} and {third}, take them back,
 and from then on the singular values stay within
-{100 * close_by.max(axis=None):.1f} % of the target. Called again and
+{100 * close_by.max(axis=None):.1f}% of the target. Called again and
 again on the initial kernel, the published projection leaves them
 between {between[0, 1]} at first, between {between[0, 2]} after two
-calls and between {between[0, 5]} after five; with random noise of 5 %
+calls and between {between[0, 5]} after five; with random noise of 5%
 of the kernel's norm before each further call, between
 {between[0.05, 5]}.
 """
@@ -351,7 +351,7 @@ useless = next(n for n in range(10, 61, 10) if not broken[n] < 1)
 Markdown(
     f"""
 **What it changes.** After the published {published.STEPS} steps in
-float32 the error is below {at_ten:g} % on both
+float32 the error is below {at_ten:g}% on both
 sides: for the result it makes no difference. It is a reason not to take
 more steps to be safe. On the output's side the error then grows by a
 factor of {(double[40] / double[20]) ** (1 / 20):.1f} with each step,
@@ -519,7 +519,7 @@ Markdown(
     f"""
 **What it changes.** The rate is the same on average:
 {drawn["count"].sum():,} projections in 10,000 steps. The waits are not
-all alike. Of the projections {100 * at_once:.0f} % follow directly on
+all alike. Of the projections {100 * at_once:.0f}% follow directly on
 another one, and the kernels are left alone for ten steps or more {long}
 times, at most for {drawn.wait.max()}. How far the kernels move in that
 time depends on the learning rate, and has not been measured here.

@@ -80,7 +80,6 @@ from paperlib.store import results_root
 from paperlib.studies import channel_grid as studies
 from paperlib.studies.tables import fitted
 
-# %% tags=["hide-input"]
 TITLES = {v: kind.title for v, kind in channel_grid.VARIANTS.items()}
 CELL = ["c", "d"]
 
@@ -101,7 +100,6 @@ def named(cells):
     return ", ".join(pairs) or "none"
 
 
-# %% tags=["hide-input"]
 grids = {
     "slow": stored_grid("desk"),
     "fast": stored_grid("desk-b4f34ff4"),
@@ -284,21 +282,28 @@ both regions and covers neither.
 )
 
 # %% [markdown]
-# In {numref}`fig-channels` you choose the variant, the learning rate and the step yourself. At the higher rate only two variants were trained.
+# In {numref}`fig-channels` you choose the variant, the learning rate and the step. At the higher rate only two variants were trained.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient-norm ratio for every pair of channel numbers, by variant, learning rate and number of steps. A cell without colour keeps the norm.", "name": "fig-channels"}}
+by_rate = studies.over_rates({SLOW: table["slow"], FAST: table["fast"]})
+steps = {0: "before training", 100: "after 100 steps"}
+panels = {
+    f"{variant} {step}": f"{words}, {when}"
+    for step, when in steps.items()
+    for variant, words in (("free", "free"), ("conv-relu", "held"))
+}
+places = by_rate.variant + " " + by_rate.step.astype(str)
+placed = by_rate.assign(variant=places)[by_rate.lr == SLOW]
 HTML(
     interactive.html(
         interactive.ratios_by_channels(
-            studies.over_rates(
-                {SLOW: table["slow"], FAST: table["fast"]}
-            ),
+            by_rate,
             {v: TITLES[v] for v in table["slow"].variant.unique()},
         ),
         "Gradient-norm ratio by the numbers of channels",
-        "In the book, with its script, you choose the variant, the "
-        "learning rate and the step here. The figure above shows the "
-        "last step of the held layer.",
+        f"The picture has two variants at the rate {SLOW:g}. On the "
+        "book's page you choose the variant, the rate and the step.",
+        draw.heat_maps(placed, panels),
     )
 )
 
@@ -362,7 +367,7 @@ begin = 100 * (far[0][["conv-relu", *good]].max() - 1)
 Markdown(
     f"""
 The layer held at this target, He's start with fan in {{cite}}`he2015`
-and the orthogonal start begin alike, within {begin:.0f} % of 1 in the
+and the orthogonal start begin alike, within {begin:.0f}% of 1 in the
 median cell. In the first {first} steps, while the networks learn
 fastest, the free kernels go farther from 1
 ({span(far[first][good])}) than the held one
@@ -483,8 +488,8 @@ relu, row = (
 Markdown(
     f"""
 Before the first step all three assumptions hold in every cell to within
-{100 * (before - 1):.0f} %. After {c.stages[-1]} steps the third still
-holds, to within {100 * (crop - 1):.0f} %, and the two regions have one
+{100 * (before - 1):.0f}%. After {c.stages[-1]} steps the third still
+holds, to within {100 * (crop - 1):.0f}%, and the two regions have one
 cause each.
 
 * On the left it is **the ReLU**. With two or four units at each pixel,
@@ -495,8 +500,8 @@ cause each.
   {span(row)}.
 
 Elsewhere the paper's target is right to within
-{100 * (rest.off_held.max() - 1):.0f} %, and in the median cell to
-within {100 * (rest.off_held.median() - 1):.0f} %.
+{100 * (rest.off_held.max() - 1):.0f}%, and in the median cell to
+within {100 * (rest.off_held.median() - 1):.0f}%.
 """
 )
 
@@ -538,7 +543,7 @@ Before the first step the shares are {misfit.correlated[0]:.2f} of the
 standard deviations away from 1 that correlated gradients predict (root
 mean square), and {misfit["small space"][0]:.1f} of those that a small
 space predicts. A prediction that is right gives about 1. White noise in
-that same small space has its share to within {white:.1f} % in the mean
+that same small space has its share to within {white:.1f}% in the mean
 of every cell. So it is the correlation that decides, before training.
 (The shares lie a little above 1 on average, at
 {means[0].mean():.2f}: which units are active depends on the kernel, so
@@ -914,7 +919,7 @@ Markdown(
 # ```
 # :::
 #
-# **3. How many seeds?** The seeds of a cell scatter by a factor of 1.15 (the standard deviation of the log ratio is $\log 1.15$). How many are needed to tell a ratio of 1.2 from 1, with an interval of 95 % and success in nine of ten trials? How many if they scatter by a factor of 2?
+# **3. How many seeds?** The seeds of a cell scatter by a factor of 1.15 (the standard deviation of the log ratio is $\log 1.15$). How many are needed to tell a ratio of 1.2 from 1, with an interval of 95% and success in nine of ten trials? How many if they scatter by a factor of 2?
 #
 # :::{admonition} Solution
 # :class: dropdown

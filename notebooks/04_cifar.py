@@ -76,7 +76,6 @@ from paperlib.training import RunConfig, make_network, train
 
 config = RunConfig.from_namespace().resolve()
 
-# %% tags=["hide-input"]
 # %matplotlib inline
 import pandas as pd
 from IPython.display import HTML, Markdown
@@ -147,7 +146,7 @@ print(
 )
 if "test_error" in record.final:
     print(
-        f"Test error {record.final['test_error']:.2f} % "
+        f"Test error {record.final['test_error']:.2f}% "
         f"on {record.data.test_images:,} images."
     )
 

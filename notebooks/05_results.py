@@ -70,7 +70,6 @@ from paperlib.studies import (
 )
 from paperlib.studies.tables import fitted
 
-# %% tags=["hide-input"]
 roots = [results_root(), *([runs] if runs else [])]
 records = studies.stored(preset, roots)
 precision = studies.usual_precision(records)
@@ -190,16 +189,21 @@ if len(one):
 # %% [markdown]
 # The authors show the same thing as an animation. In {numref}`fig-epochs` you choose the network, and move the slider or press *Play*.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Every block's ratio before training or after an epoch, for the network that you choose, on one scale for all. Points are geometric means over the seeds, and bars their standard deviation.", "name": "fig-epochs"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Every block's ratio before training and after an epoch, on one scale for all networks: geometric means over the seeds, with their standard deviation where there are bars.", "name": "fig-epochs"}}
 if len(ratios):
+    on_record = sorted(set(ratios.depth))
+    middle = on_record[len(on_record) // 2]
+    ends = [0, int(ratios.epoch.max())]
+    measured = ratios.drop(columns="prediction")
     display(
         HTML(
             interactive.html(
                 interactive.ratios_over_epochs(ratios),
                 f"Ratio of each block, {label}",
-                "In the book, with its script, a slider steps through "
-                "the epochs here. The figure above shows all epochs of "
-                "one seed.",
+                "The picture has the networks of one depth, before "
+                "training and after it. On the book's page you choose "
+                "the network and the epoch.",
+                draw.profiles(measured, middle, ends),
             )
         )
     )
@@ -493,6 +497,7 @@ if len(pairs):
         ],
         mean=[f"{mean:+.2f}" for mean in effects["mean"]],
         moved=[f"{shift:+.2f}" for shift in effects["shift"]],
+        network=effects["setting"].str.partition(",")[0],
     ).rename(
         columns={
             "label": "intervention",
@@ -500,7 +505,7 @@ if len(pairs):
             "moved": "log ratio moved",
         }
     )
-    first = ["setting", "intervention", "mean difference"]
+    first = ["network", "intervention", "mean difference"]
     table = table[[*first, "interval", "n", "log ratio moved"]]
     display(HTML(fitted(table, "interventions", index=False)))
 

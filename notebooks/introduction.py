@@ -34,7 +34,7 @@ if importlib.util.find_spec("paperlib") is None:
         "repository, which creates an environment with it, `.venv`."
     )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "With skips the gradient's norm changes little on its way from the loss, on the right, to the image, on the left. Without them the gradient is lost, and the first blocks, above all the first transition, make what is left larger again. Three networks of 164 layers after a short training on a part of CIFAR-10, one seed each; the one without skips has not learnt.", "name": "fig-front"}, "image": {"alt": "The norm of the gradient on a logarithmic scale, block by block. The two residual networks stay near 1. Without skips the norm falls steeply, and rises again at the first two blocks."}}
 # %matplotlib inline
 import math
 from collections import Counter
@@ -47,8 +47,8 @@ from paperlib.scorecard import page
 from paperlib.store import results_root
 from paperlib.studies import beginning, runs, section4
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient on its way back through three networks of 164 layers after a short training, from the loss on the right to the image on the left. The network without skips has not learnt, and loses the gradient long before the image; its first blocks, above all the first transition, make what is left larger again. Runs on a part of CIFAR-10, one seed each.", "name": "fig-front"}, "image": {"alt": "The norm of the gradient on a logarithmic scale, block by block. The two residual networks stay near 1. Without skips the norm falls steeply, and rises again at the first two blocks."}}
-back = runs.way_back(records.read_all(results_root()))
+on_record = records.read_all(results_root())
+back = runs.way_back(on_record)
 draw.real_gradients(back)
 
 # %% [markdown]
@@ -70,7 +70,7 @@ def number(claim, name):
 
 
 start = beginning.beginnings(
-    section4.main_grid(section4.stored("desk", [results_root()]))
+    section4.main_grid(section4.once(on_record, "desk"))
 )
 accuracy = beginning.accuracy(start).query("blocks == 'residual'")
 
@@ -80,7 +80,7 @@ def off(arch):
     of_it = accuracy[accuracy.network.str.startswith(f"{arch}-")]
     low, high = of_it.off_unmeasured.min(), of_it.off_unmeasured.max()
     return (
-        f"{100 * math.expm1(low):.1f} to {100 * math.expm1(high):.0f} %"
+        f"{100 * math.expm1(low):.1f} to {100 * math.expm1(high):.0f}%"
     )
 
 

@@ -69,9 +69,9 @@ HTML(fitted(pages, "pages", index=False))
 # record names the command that makes it again, its versions, its machine, its number of threads and its commit, for each part of a run that was interrupted.
 #
 # ```bash
-# make paper PRESET=desk                          # all trainings of the size `desk`
-# paperlib train -p preset desk -p depth 164      # one of them
-# paperlib plan workflow/config/paper.yaml        # what the paper's size would take here
+# make paper PRESET=desk                      # all of the size desk
+# paperlib train -p preset desk -p depth 164  # one of them
+# paperlib plan workflow/config/paper.yaml    # what a size would take
 # ```
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The trainings on record, with the mean and standard deviation over their seeds. Times are those of a machine that did other work beside.", "name": "tab-trainings"}}
@@ -148,8 +148,8 @@ Markdown(where)
 # makes a drawing from a table. A claim's rule makes a {term}`verdict` from records, and it was committed before them. Where it was not, the scorecard says so.
 #
 # ```bash
-# make evidence                       # measure again what needs no training, and compare with what is stored
-# paperlib measure F3b --preset desk  # what one rule says of the trainings on record
-# paperlib scorecard                  # all verdicts, from the findings on record
-# make bench                          # the benchmarks behind the README's table of speeds
+# make evidence                       # what needs no training, anew
+# paperlib measure F3b --preset desk  # one rule, on the stored runs
+# paperlib scorecard                  # all verdicts, from the findings
+# make bench                          # the README's table of speeds
 # ```

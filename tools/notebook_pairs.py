@@ -1,8 +1,8 @@
 """Keep the notebooks in step with their sources: python tools/notebook_pairs.py {update,check} [FILE ...]
 
 The source of notebooks/NAME.ipynb is notebooks/NAME.py.  ``update`` writes the first from the second, never the other
-way; cells that did not change keep their outputs.  ``check`` compares cells, their kinds and their tags.  Either file
-of a pair may be given; without any, all are taken.
+way; cells that did not change keep their outputs.  ``check`` compares cells, their kinds, tags and captions.  Either
+file of a pair may be given; without any, all are taken.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -17,9 +18,9 @@ import nbformat
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
-def cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str, list[str]]]:
-    """What a pair has in common: the kind, the source and the tags of each cell."""
-    return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in notebook.cells]
+def cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str, list[str], dict[str, Any]]]:
+    """What a pair has in common: the kind, the source, the tags, and the caption of each cell."""
+    return [(c.cell_type, c.source, c.metadata.get("tags", []), c.metadata.get("mystnb", {})) for c in notebook.cells]
 
 
 def in_step(source: Path) -> bool:

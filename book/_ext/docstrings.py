@@ -36,6 +36,8 @@ def prepare(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[
     if is_model(obj):
         at = next((i - 1 for i, line in enumerate(lines) if line and not line.strip("-")), len(lines))
         lines[at:at] = fields(obj)
+    if lines and lines[0].startswith("Alias for field number"):  # Python's own words for a named tuple's field
+        lines.clear()
     if what in ("attribute", "property"):
         lines[:0] = ["..", ""]  # an empty comment: of a first line "The mean: of each channel" napoleon makes a type
 

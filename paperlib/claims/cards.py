@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from paperlib import paper
+from paperlib.studies.sentences import titled
 
 GROUPS = (
     "Theory",
@@ -60,9 +61,9 @@ def gap(*networks: str) -> str:
     Examples
     --------
     >>> gap("resnet-20")
-    'resnet-20 5.5 / 23.1'
+    'ResNet-20 5.5 / 23.1'
     """
-    return ", ".join(f"{n} {mean} / {largest}" for n in networks for mean, largest in [paper.TABLE_I[n]])
+    return ", ".join(f"{titled(n)} {mean} / {largest}" for n in networks for mean, largest in [paper.TABLE_I[n]])
 
 
 def error(network: str) -> str:
@@ -71,10 +72,10 @@ def error(network: str) -> str:
     Examples
     --------
     >>> error("resnet-164")
-    'resnet-164 5.46 / 24.33'
+    'ResNet-164 5.46 / 24.33'
     """
     _, ten, hundred = paper.TABLE_II[network]
-    return f"{network} {ten} / {hundred}"
+    return f"{titled(network)} {ten} / {hundred}"
 
 
 _SPEED = (

@@ -1,12 +1,15 @@
 """Figures that a reader can change: their data as JSON in a piece of HTML, which the book's script draws.
 
-A function for each drawing takes a tidy table and returns what the script needs of it, rounded and small;
-:func:`html` makes a cell's output of that.  The script is ``book/_static/interactive.js``, and its colours are in
-``interactive.css`` beside it.  Where the script is not loaded, and in print, a sentence stands in the drawing's place.
+A function for each drawing takes a tidy table and returns what the script needs of it, rounded and small, and under
+``drawing`` its name, or None where nothing is on record; :func:`html` makes a cell's output of that.  The script is
+``book/_static/interactive.js``, and its colours are in ``interactive.css`` beside it.  Where the script is not loaded,
+and in print, a static picture stands in the drawing's place.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 from collections.abc import Iterable
@@ -15,12 +18,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from paperlib.figures.norm_preservation import SCHEDULES
 from paperlib.figures.section4._common import LIMIT, TITLES, name, of
 
 DIGITS = 4  # of every number that is written out in words
 UNIT = math.log(2) / 100  # heights are whole numbers of it: a hundredth of the logarithm to base 2
+DOTS = 144  # per inch of the picture, which is part of the page: fewer than elsewhere
 MOST_EPOCHS = 26  # of a network; of more epochs some are left out, evenly
 MOST_BARS = 128  # of a chain of blocks; of a longer one, neighbours share a bar
 
@@ -65,7 +70,7 @@ def ratios_over_epochs(table: pd.DataFrame) -> dict[str, Any]:
         for arch in TITLES
         for depth in sorted(set(table.depth[table.arch == arch]), reverse=True)
     ]
-    return {"drawing": "epochs", "limit": LIMIT, "networks": networks}
+    return {"drawing": "epochs" if networks else None, "limit": LIMIT, "networks": networks}
 
 
 def _network(rows: pd.DataFrame, arch: str, depth: int) -> dict[str, Any]:
@@ -132,7 +137,8 @@ def spectra_by_depth(table: pd.DataFrame) -> dict[str, Any]:
             deltas = [_digits(max(chain.highest.max() - 1, 1 - chain.lowest.min())) for chain in chains]
             schedules.append({"name": words, "bars": [_bars(chain) for chain in chains], "delta": deltas})
     rates = [_digits(math.log(2 * L) / L) for L in depths]
-    return {"drawing": "spectra", "depths": [int(L) for L in depths], "rate": rates, "schedules": schedules}
+    drawing = "spectra" if schedules else None
+    return {"drawing": drawing, "depths": [int(L) for L in depths], "rate": rates, "schedules": schedules}
 
 
 def _bars(chain: pd.DataFrame) -> list[list[float | None]]:
@@ -158,7 +164,9 @@ def ratios_by_channels(table: pd.DataFrame, titles: dict[str, str]) -> dict[str,
     dict
         What JSON can hold.  ``cells`` has a list for each variant, learning rate and step that was measured, under
         their places joined by commas: an entry for each ``c`` and, within it, each ``d``, which is the ratio, its
-        spread, and how many runs are alive and dead; an empty one where nothing was measured.
+        spread, and how many runs are alive and dead; an empty one where nothing was measured.  ``told`` has, under
+        the same places, how many ratios there are, the factor by which the median one is off 1, and the pair that is
+        farthest from it with its ratio.
 
     Examples
     --------
@@ -169,19 +177,21 @@ def ratios_by_channels(table: pd.DataFrame, titles: dict[str, str]) -> dict[str,
     names = [variant for variant in titles if variant in set(table.variant)]
     table = table[table.variant.isin(names)]
     rates, steps, c, d = (sorted(set(table[column])) for column in ("lr", "step", "c", "d"))
-    cells = {}
+    cells, told = {}, {}
     for (variant, lr, step), part in table.groupby(["variant", "lr", "step"]):
         key = f"{names.index(variant)},{rates.index(lr)},{steps.index(step)}"
         found = {(row.c, row.d): row for row in part.itertuples()}
         cells[key] = [_cell(found.get((i, j))) for i in c for j in d]
+        told[key] = _farthest(part[part.alive > 0].sort_values(["c", "d"], ignore_index=True))
     return {
-        "drawing": "channels",
+        "drawing": "channels" if names else None,
         "variants": [titles[variant] for variant in names],
         "rates": [float(lr) for lr in rates],
         "steps": [int(step) for step in steps],
         "c": [int(i) for i in c],
         "d": [int(j) for j in d],
         "cells": cells,
+        "told": told,
     }
 
 
@@ -190,8 +200,17 @@ def _cell(row: Any) -> list[float | None]:
     return [] if row is None else [_digits(row.ratio), _digits(row.spread), int(row.alive), int(row.dead)]
 
 
+def _farthest(known: pd.DataFrame) -> list[int | float | str | None]:
+    """What is said of a grid; an empty list where no run is alive."""
+    if known.empty:
+        return []
+    off = np.exp(np.log(known.ratio).abs())
+    row = known.loc[off.idxmax()]
+    return [len(known), _digits(off.median()), f"{row.c:.0f} → {row.d:.0f}", _digits(row.ratio)]
+
+
 # -- all of them -------------------------------------------------------------------------------------------------
-def html(data: dict[str, Any], label: str, instead: str) -> str:
+def html(data: dict[str, Any], label: str, instead: str, picture: Figure | None = None) -> str:
     """A cell's output: the data of a drawing, and what stands in its place without the script and in print.
 
     The same data give the same text, to the letter, and nothing in them can end the JSON or begin a tag.
@@ -203,7 +222,9 @@ def html(data: dict[str, Any], label: str, instead: str) -> str:
     label : str
         What the drawing is called where it cannot be seen.
     instead : str
-        One or two sentences that say where the same is to be seen: in the static figure above.
+        One or two sentences that say what of it the picture shows.
+    picture : Figure, optional
+        A part of the same, as it can be printed.
 
     Returns
     -------
@@ -223,7 +244,15 @@ def html(data: dict[str, Any], label: str, instead: str) -> str:
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return (
         f'<figure class="interactive" role="group" aria-label="{escape(label)}">\n'
-        f'<p class="interactive-instead">{escape(instead)}</p>\n'
+        f'<p class="interactive-instead">{_image(picture, label) if picture else ""}{escape(instead)}</p>\n'
         f'<script type="application/json">{text}</script>\n'
         "</figure>"
     )
+
+
+def _image(picture: Figure, label: str) -> str:
+    """A static figure as an image that needs no file."""
+    stored = io.BytesIO()
+    picture.savefig(stored, format="webp", dpi=DOTS, bbox_inches="tight", pil_kwargs={"lossless": True})
+    source = f"data:image/webp;base64,{base64.b64encode(stored.getvalue()).decode()}"
+    return f'<img src="{source}" alt="{escape(label)}" width="{96 * picture.get_figwidth():.0f}"><br>'

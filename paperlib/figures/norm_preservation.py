@@ -119,17 +119,23 @@ def rates(table: pd.DataFrame, title: str = "") -> Figure:
 
 
 def block_spectra(spectra: pd.DataFrame, title: str = "") -> Figure:
-    """The range of each block's singular values, in a panel for each schedule.
+    """The range of each block's singular values, in a column for each schedule.
 
-    Columns: ``schedule``, ``block``, ``lowest``, ``highest``.
+    Columns: ``schedule``, ``block``, ``lowest``, ``highest``, and perhaps ``L``: then there is a row for each number of
+    blocks.
     """
-    with panels(1, spectra.schedule.nunique(), (WIDTH, 2.8), title, sharey=True) as (figure, axes):
-        for ax, (name, part) in zip(axes[0], spectra.groupby("schedule", sort=False), strict=True):
-            ax.bar(part.block, part.highest - part.lowest, bottom=part.lowest, width=0.7, color=COLOURS[name])
-            _chain_axis(ax, "block")
-            ax.grid(False, axis="x")
-            ax.set_title(SCHEDULES[name], loc="left")
-        axes[0][0].set_ylabel("singular values")
+    chains = list(spectra.groupby("L")) if "L" in spectra else [(None, spectra)]
+    size = (WIDTH, 0.8 + 2 * len(chains))
+    with panels(len(chains), spectra.schedule.nunique(), size, title, sharex="row", sharey=True) as (figure, axes):
+        for row, (i, (L, chain)) in zip(axes, enumerate(chains, 1), strict=True):
+            for ax, (name, part) in zip(row, chain.groupby("schedule", sort=False), strict=True):
+                ax.bar(part.block, part.highest - part.lowest, bottom=part.lowest, width=0.7, lw=0, color=COLOURS[name])
+                _chain_axis(ax, "block" if i == len(chains) else "")
+                ax.grid(False, axis="x")
+                ax.set_title(SCHEDULES[name] if i == 1 else "", loc="left", fontsize=10)
+            row[0].set_ylabel(f"{L} blocks" if L else "singular values")
+        if len(chains) > 1:
+            figure.supylabel("singular values", fontsize=10)
     return figure
 
 

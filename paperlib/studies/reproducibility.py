@@ -14,6 +14,7 @@ from paperlib.records import Record
 from paperlib.store import Provenance
 from paperlib.store.stored import unsealed
 from paperlib.studies.section4 import spread
+from paperlib.studies.sentences import titled
 
 _BY = ["preset", "network", "precision", "epochs", "images", "device"]
 
@@ -36,7 +37,7 @@ def trainings(records: Iterable[Record]) -> pd.DataFrame:
     rows = pd.DataFrame(
         {
             "preset": record.config.preset,
-            "network": record.network,
+            "network": titled(record.network),
             "precision": record.config.precision,
             "epochs": record.config.epochs,
             "images": record.data.train_images,

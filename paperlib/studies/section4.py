@@ -94,8 +94,13 @@ def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Recor
     RecordError
         One of the records cannot be read.
     """
+    return once(everything(roots), preset)
+
+
+def once(records: Iterable[Record], preset: str) -> list[Record]:
+    """The standard records of a preset among some, as :func:`stored` takes them from folders."""
     found: dict[tuple[Any, ...], Record] = {}
-    for record in (record for record in everything(roots) if standard(record.config, preset)):
+    for record in (record for record in records if standard(record.config, preset)):
         c = record.config
         found.setdefault((c.network, c.dataset, c.schedule, c.project_every, c.seed, c.precision), record)
     return list(found.values())

@@ -47,12 +47,27 @@ def titled(network: str) -> str:
 
     Examples
     --------
-    >>> titled("procresnet-166-published"), titled("plain-20")
-    ('ProcResNet-166, as published', 'Plain-20')
+    >>> titled("procresnet-166-published"), titled("procresnet-22-at0.5-1-1")
+    ('ProcResNet-166, as published', 'ProcResNet-22, held at 0.5, 1, 1')
     """
     arch, depth, *changes = network.split("-")
     name = f"{next((title for key, title in TITLES.items() if key == arch), arch)}-{depth}"
-    return ", ".join([name, *(SUFFIXES.get(change, change) for change in changes)])
+    words = (f"held at {c[2:]}" if c.startswith("at") else SUFFIXES.get(c, c) for c in changes)
+    return ", ".join([name, *words])
+
+
+def short(value: float, digits: int = 2) -> str:
+    r"""A number with few digits, and with a power of ten where it is below a thousandth.
+
+    Examples
+    --------
+    >>> print(short(0.0153), short(7e-8, 1))
+    0.015 $7 \cdot 10^{-8}$
+    """
+    if not 0 < abs(value) < 1e-3:
+        return f"{value:.{digits}g}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return rf"${mantissa} \cdot 10^{{{int(exponent)}}}$"
 
 
 def decided(verdicts: Mapping[str, str], untested: str, titles: Mapping[str, str]) -> str:
@@ -156,7 +171,7 @@ def made(records: Sequence[Record]) -> str:
     named |= {name: getattr(c, name) for name in CHOICES if getattr(c, name) != getattr(default, name)}
     return (
         f"*Preset {c.preset}: {c.epochs} epochs of {c.train_images:,} training images, {c.test_images:,} test images, "
-        f"learning rate by `{c.schedule}`, {precision}; seeds a network: {seeds(records)}. "
+        f"schedule `{c.schedule}`, {precision}; seeds a network: {seeds(records)}. "
         f"`make paper PRESET={c.preset}` makes all of these runs, and {command(c.preset, **named)} one of them.*"
     )
 
@@ -208,7 +223,7 @@ def first_transitions(ratios: pd.DataFrame, arch: Arch = "plain") -> str:
     first = logs[logs.index.get_level_values("block") == 1].dropna()
     if first.empty:
         return f"There is no ratio of a {TITLES[arch]} network's first block at a constant rate on record yet."
-    said = ", ".join(f"{math.exp(log):.2g} in {titled(network)}" for (_, network, _), log in first.items())
+    said = ", ".join(f"{short(math.exp(log))} in {titled(network)}" for (_, network, _), log in first.items())
     farthest = logs.abs().dropna().groupby("network").idxmax()
     leads = [titled(network) for _, network, _ in first.index if farthest[network][-1] == 1]
     where = f"It is the block farthest from 1 in {_and(leads)}." if leads else "In none is it the farthest from 1."
@@ -241,7 +256,7 @@ def theory(accuracy: pd.DataFrame) -> str:
 def _per_cent(low: float, high: float) -> str:
     """A range of sizes of log ratios, as per cent."""
     ends = [f"{100 * math.expm1(value):.1f}" for value in (low, high)]
-    return f"{ends[0]} %" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]} %"
+    return f"{ends[0]}%" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}%"
 
 
 def ended(errors: pd.DataFrame) -> str:

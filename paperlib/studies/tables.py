@@ -46,4 +46,4 @@ def fitted(table: pd.DataFrame, name: str, index: bool = True) -> str:
 
 def _written(value: object) -> str:
     missing = value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-    return "–" if missing else str(value)
+    return "–" if missing else f"{value:,}" if isinstance(value, int) else str(value)

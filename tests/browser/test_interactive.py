@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import section4_tables as tables
+from matplotlib.figure import Figure
 
 from paperlib.figures import interactive
 
@@ -60,7 +61,9 @@ def open_page(browser, tmp_path):
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda message: wrong.append(message.text))
         page.on("request", lambda asked: None if asked.url.startswith("file:") else wrong.append(asked.url))
-        parts = [interactive.html(d, label, INSTEAD) for label, d in (data or figures()).items()]
+        parts = [
+            interactive.html(d, label, INSTEAD, Figure(figsize=(4, 3))) for label, d in (data or figures()).items()
+        ]
         tag = f'<script defer src="{(STATIC / "interactive.js").as_uri()}"></script>' if script else ""
         file = tmp_path / "page.html"
         file.write_text(
@@ -153,7 +156,7 @@ def test_depth_and_schedule_answer(open_page):
     spectra.get_by_role("radio", name="geometric").focus()
     page.keyboard.press("ArrowDown")
     assert "schedule uniform: no block changes a gradient's norm by more than δ = 0.25." in said(page, "Spectra")
-    assert spectra.locator("path.other").count() == 2 and spectra.locator("path.chosen").count() == 1
+    assert spectra.locator("polyline.other").count() == 2 and spectra.locator("polyline.chosen").count() == 1
 
 
 # -- chapter 3 ---------------------------------------------------------------------------------------------------
@@ -195,17 +198,19 @@ def test_arrows_move_within_the_grid_which_is_one_stop(open_page):
 
 
 # -- all of them -------------------------------------------------------------------------------------------------
-def test_without_the_script_a_sentence_stands_there(open_page):
+def test_without_the_script_a_picture_and_a_sentence_stand_there(open_page):
     for page in (open_page(script=False), open_page(java_script_enabled=False)):
-        assert page.locator(".interactive-instead").all_inner_texts() == [INSTEAD] * 3
+        assert [text.strip() for text in page.locator(".interactive-instead").all_inner_texts()] == [INSTEAD] * 3
+        assert [picture.is_visible() for picture in page.locator("figure img").all()] == [True] * 3
         assert page.locator("figure svg, figure input, figure select").count() == 0
 
 
-def test_in_print_the_sentence_stands_there(open_page):
+def test_in_print_the_picture_and_the_sentence_stand_there(open_page):
     page = open_page()
-    assert not page.get_by_text(INSTEAD).first.is_visible()
+    assert not page.get_by_text(INSTEAD).first.is_visible() and not page.locator("figure img").first.is_visible()
     page.emulate_media(media="print")
-    assert [p.is_visible() for p in page.get_by_text(INSTEAD).all()] == [True] * 3
+    for kind in (page.get_by_text(INSTEAD), page.locator("figure img")):
+        assert [shown.is_visible() for shown in kind.all()] == [True] * 3
     assert not page.locator("svg").first.is_visible() and not page.locator("input").first.is_visible()
     assert not page.locator(".interactive-summary").first.is_visible()
     assert not page.locator(".interactive-key").first.is_visible()
@@ -231,7 +236,7 @@ def test_what_a_record_names_is_text(open_page):
     data = figures()
     data["Ratios"]["networks"][0]["blocks"] = ["</script><img src=x onerror=console.error(1)>"] * 5
     page = open_page(data=data)
-    assert page.locator("img").count() == 0 and "</script><img" in said(page, "Ratios")
+    assert page.locator("img").count() == 3 and "</script><img" in said(page, "Ratios")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -1,5 +1,6 @@
 """What the interactive figures hold: the numbers of their tables, in little space, as JSON that stays in its tag."""
 
+import base64
 import json
 import math
 import re
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import section4_tables as tables
+from matplotlib.figure import Figure
 
 from paperlib.channel_grid import VARIANTS, read
 from paperlib.figures import interactive
@@ -124,6 +126,7 @@ def test_cells_stand_under_variant_rate_and_step():
     assert (found["variants"], found["rates"], found["steps"]) == (["not held"], [0.01, 0.1], [9])
     assert (found["c"], found["d"]) == ([2, 4], [2, 8])
     assert found["cells"] == {"0,1,0": [[0.5, 1.25, 3, 2]] * 4, "0,0,0": [[], [], [], [None, None, 0, 5]]}
+    assert found["told"] == {"0,1,0": [4, 2.0, "2 → 2", 0.5], "0,0,0": []}
 
 
 # -- the HTML ----------------------------------------------------------------------------------------------------
@@ -134,6 +137,12 @@ def test_what_a_record_names_stays_within_the_data():
     assert made.count("<script") == 1 == made.count("</script>")
     assert "<b>" not in made and "<!--" not in made
     assert re.findall(r"<(\w+)", made) == ["figure", "p", "script"]
+
+
+def test_the_picture_is_part_of_the_text():
+    made = interactive.html({}, 'a "label"', "instead", Figure(figsize=(2, 1)))
+    (stored,) = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="a &quot;label&quot;" width="192">', made)
+    assert base64.b64decode(stored).startswith(b"RIFF")
 
 
 def test_the_same_table_in_another_order_gives_the_same_text():
@@ -193,7 +202,7 @@ def test_the_script_needs_nothing_from_outside_and_writes_no_markup():
     assert not re.search(
         r"innerHTML|insertAdjacentHTML|document\.write|eval\(|fetch\(|XMLHttp|import\b|url\(", script + style
     )
-    assert len(script) < 16_500
+    assert len(script.encode()) <= 15_000
 
 
 def test_the_colours_of_the_architectures_are_the_static_figures():

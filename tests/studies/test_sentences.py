@@ -77,7 +77,7 @@ def test_first_transitions_are_those_of_the_first_block():
 def test_the_theory_s_distance_is_in_per_cent():
     said = sentences.theory(beginning.accuracy(tables.beginnings(seeds=(0,))))
     # Measured 0.1, -0.1, -0.1 in log, predicted -0.2: the median distance is 0.1.
-    assert f"is** (n = 1) {100 * math.expm1(0.1):.1f} % for a ResNet's blocks of constant width;" in said
+    assert f"is** (n = 1) {100 * math.expm1(0.1):.1f}% for a ResNet's blocks of constant width;" in said
 
 
 def test_what_is_missing_is_named_where_other_records_exist():

@@ -50,6 +50,7 @@ def test_a_pair_in_step_passes(pair):
         ("a = 1", "a = 2"),
         ("A title", "Another"),
         ('["parameters"]', '["hide-input"]'),
+        ('["parameters"]', '["parameters"] mystnb={"figure": {"caption": "New."}}'),
         ("print(a)\n", "print(a)\n\n# %%\n1\n"),
     ],
 )

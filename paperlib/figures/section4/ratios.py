@@ -177,13 +177,13 @@ def _begun_legend(figure: Figure) -> None:
 
 
 def profiles(table: pd.DataFrame, depth: int, epochs: Sequence[int], title: str = "") -> Figure:
-    """Each block's ratio at some epochs, with the prediction for epoch 0: how training leaves it.
+    """Each block's ratio at some epochs, perhaps with the prediction for epoch 0: how training leaves it.
 
-    One panel per architecture.  Columns: ``arch``, ``depth``, ``epoch``, ``block``, ``kind``, ``log_ratio``,
-    ``prediction`` (of the rows with epoch 0; else NaN); the geometric mean over the seeds is drawn.
+    One panel per architecture.  Columns: ``arch``, ``depth``, ``epoch``, ``block``, ``kind``, ``log_ratio``, and
+    perhaps ``prediction`` (of the rows with epoch 0; else NaN); the geometric mean over the seeds is drawn.
     """
     table = table[table.depth == depth]
-    logs = table[["log_ratio", "prediction"]].astype(float)
+    logs = table[[column for column in ("log_ratio", "prediction") if column in table]].astype(float)
     means = table.assign(**logs).groupby(["arch", "depth", "epoch", "block", "kind"])[list(logs)].mean().reset_index()
     with panels(3, 1, (WIDTH, 6.2), title, sharex=True) as (figure, axes):
         for ax, arch in zip(axes[:, 0], TITLES, strict=True):
@@ -207,7 +207,8 @@ def _profile(ax: Axes, rows: pd.DataFrame, epochs: Sequence[int], colour: object
         part = rows[rows.epoch == epoch]
         label = "before training" if epoch == 0 else f"epoch {epoch}"
         ax.plot(part.block, clipped(part.log_ratio), color=str(shade), lw=1.3, marker=".", ms=4, label=label)
-    start = rows[rows.epoch == 0]
-    ax.plot(start.block, clipped(start.prediction), color=colour, lw=2.2, alpha=0.6, zorder=1, label="theory")
+    if "prediction" in rows:
+        start = rows[rows.epoch == 0]
+        ax.plot(start.block, clipped(start.prediction), color=colour, lw=2.2, alpha=0.6, zorder=1, label="theory")
     for block in rows[rows.kind == "transition"].block.unique():
         ax.axvline(block, color=".6", lw=0.8, ls="--", zorder=0)
