@@ -290,6 +290,7 @@ class NormPreserving:
         self.seconds = 0.0
         self._done = 0  # kernels that were to be projected, each time counted
         self._handle: RemovableHandle | None = None
+        self._entered = 0  # contexts within one another; the outermost one detaches
         self._graph: torch.cuda.CUDAGraph | None = None
         self._failures = _Failures(names)
         self._weights = [held.conv.weight for held in self.convs]
@@ -342,7 +343,10 @@ class NormPreserving:
             weight.copy_(scale * kernel)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> NormPreserving:
-        """Project after this optimiser's steps from now on.  As a context manager it is detached at the end."""
+        """Project after this optimiser's steps from now on, in place of another one's to which this was attached.
+
+        As a context manager it is detached at the end.
+        """
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise ValueError(
                 f"optimizer must be a torch.optim.Optimizer, not {_checks.shown(optimizer)}: "
@@ -374,10 +378,13 @@ class NormPreserving:
                 "NormPreserving is attached to no optimiser, so nothing would be held: write "
                 "`with held.attach(optimizer):`"
             )
+        self._entered += 1
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        self.detach()
+        self._entered -= 1
+        if not self._entered:
+            self.detach()
         if kind is None:
             self.check()
 

@@ -79,7 +79,9 @@ def stalls(weight_shape: tuple[int, ...], stride: int | tuple[int, int] = 1) -> 
     return d == min(kh, stride) * min(kw, stride) * c and min(kh, kw) > stride
 
 
-def target(weight_shape: tuple[int, ...], stride: int | tuple[int, int] = 1, relu: bool = False) -> float:
+def target(
+    weight_shape: tuple[int, ...], stride: int | tuple[int, int] = 1, relu: bool = False, groups: int = 1
+) -> float:
     """The singular value σ that keeps the expected norm of the gradient (equation 7): σ² = d / r.
 
     The non-zero part of the map has r = :func:`rank` dimensions of d, and isotropic gradients have r/d of their
@@ -89,11 +91,14 @@ def target(weight_shape: tuple[int, ...], stride: int | tuple[int, int] = 1, rel
     Parameters
     ----------
     weight_shape : tuple of int, (d, c, kh, kw)
-        The kernel's shape in PyTorch's layout.
+        The kernel's shape in PyTorch's layout, ``conv.weight.shape``.  Not of a transposed convolution, whose layout is
+        another one: :func:`spread` takes such a layer as it is.
     stride : int or (int, int)
         The convolution's stride s, the same both ways.
     relu : bool
         Whether a ReLU follows directly.
+    groups : int
+        The convolution's groups; d is the number of channels of all groups together, and c that of one.
 
     Returns
     -------
@@ -111,16 +116,23 @@ def target(weight_shape: tuple[int, ...], stride: int | tuple[int, int] = 1, rel
     4.618802153517006
     >>> target((16, 64, 1, 1), relu=True) ** 2  # doctest: +ELLIPSIS
     2.00000...
+    >>> target((16, 1, 3, 3), groups=16)
+    1.0
     """
     _checks.flag("relu", relu)
-    return math.sqrt((2 if relu else 1) * _shape(weight_shape)[0] / rank(weight_shape, stride))
+    d, *rest = _shape(weight_shape)
+    if d % _checks.whole_number("groups", groups):
+        raise ValueError(f"groups must divide the {d} output channels of weight_shape, not be {groups}")
+    return math.sqrt((2 if relu else 1) * (d // groups) / rank((d // groups, *rest), stride))
 
 
 def _shape(weight_shape: Any) -> tuple[int, int, int, int]:
     """``weight_shape``, if it is that of a convolution's kernel."""
     shape = tuple(weight_shape) if isinstance(weight_shape, tuple | list) else ()
     if len(shape) != 4 or not all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) >= 1 for n in shape):
-        raise ValueError(f"a weight of shape {_checks.shown(weight_shape)} is no convolution: give (d, c, kh, kw)")
+        raise ValueError(
+            f"weight_shape must be (d, c, kh, kw), such as a Conv2d's weight.shape, not {_checks.shown(weight_shape)}"
+        )
     if math.prod(shape) > MOST_ENTRIES:
         raise ValueError(f"a weight of shape {_checks.shown(weight_shape)} has more than {MOST_ENTRIES:,} entries")
     d, c, kh, kw = map(int, shape)
@@ -402,6 +414,8 @@ def spread(
     asked = padding if isinstance(weight, nn.Module) else padding or "circular"
     circular = frequencies(found, asked) is not None
     values = values[..., : _rank(found) if circular else _structural_rank(found)] / _target(found, relu)
+    if not values.numel():
+        raise ValueError("weight has no tap that meets an input of these sides: the layer's output is its bias alone")
     return values.min().item(), values.max().item()
 
 

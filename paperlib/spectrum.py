@@ -238,8 +238,9 @@ def frequencies(found: Convolution, padding: str | None) -> tuple[int, ...] | No
     if padding != "circular":
         return None
     if not found.is_divisible():
+        where = "an output (see output_padding)" if found.transposed else "an input"
         raise ValueError(
-            f"padding='circular' needs an input that the stride divides: {found.stride} does not divide "
+            f"padding='circular' needs {where} that the stride divides: {found.stride} does not divide "
             f"{tuple(axis.inputs for axis in found.axes)}"
         )
     return tuple(axis.inputs // axis.stride for axis in found.axes)

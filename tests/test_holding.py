@@ -733,3 +733,24 @@ def test_convs_that_are_no_list_are_refused(convs):
 def test_what_is_no_model_is_refused():
     with pytest.raises(TypeError, match="model must be a torch.nn.Module, not .Conv2d"):
         NormPreserving([nn.Conv2d(3, 8, 1)], example=torch.zeros(1, 3, 8, 8))
+
+
+def test_a_context_within_its_own_does_not_end_it():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 8, 1)
+    held = NormPreserving(conv, convs=[(conv, 6)], every=1, start="projected")
+    optimizer = torch.optim.SGD(conv.parameters(), lr=1.0)
+
+    def step():
+        optimizer.zero_grad()
+        conv(torch.randn(2, 3, 6, 6)).square().mean().backward()
+        optimizer.step()
+
+    with held.attach(optimizer):
+        with held.attach(optimizer):
+            step()
+        step()
+        assert held.steps == 2
+        assert spread(conv.weight, 6) == pytest.approx((1, 1), abs=1e-5)
+    step()
+    assert held.steps == 2

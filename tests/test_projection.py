@@ -8,9 +8,11 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from paperlib.projection import delta_orthogonal, project, project_unchecked, rank, spread, target
+from paperlib.spectrum import singular_values
 
 
 def literally(weight, size):
@@ -35,12 +37,12 @@ def test_target():
     assert rank(layer.weight.shape, layer.stride) == 12
     assert spread(delta_orthogonal((8, 4, 3, 3), layer.stride), 4, layer.stride) == pytest.approx((1, 1))
     for bad in (((4, 2, 3), 1), ((0, 2, 3, 3), 1), ((4, 2, 3, 3), 0)):
-        with pytest.raises(ValueError, match=r"no convolution|stride must be"):
+        with pytest.raises(ValueError, match=r"weight_shape must be|stride must be"):
             target(*bad)
     for stride in (1.5, (2, 1), (2, 2, 2), (True, True), "2", None, True):
         with pytest.raises(ValueError, match="stride must be"):
             target((4, 2, 3, 3), stride)
-    with pytest.raises(ValueError, match="no convolution"):
+    with pytest.raises(ValueError, match="weight_shape must be"):
         target((8.5, 4, 3, 3))
     with pytest.raises(ValueError, match="floating-point"):
         delta_orthogonal((8, 4, 3, 3), dtype=torch.int32)
@@ -289,3 +291,33 @@ def test_bad_input(arguments, said):
 def test_cuda_agrees(shape, stride):
     weight = cases.kernel(*shape[:3], dtype=torch.float32)
     assert torch.allclose(project(weight.cuda(), 8, stride).cpu(), project(weight, 8, stride), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups", "k", "stride"), [((16, 16), 16, 3, 1), ((4, 8), 2, 3, 2), ((8, 4), 4, 1, 1)]
+)
+def test_the_target_of_groups_is_that_of_one_of_them(channels, groups, k, stride):
+    conv = nn.Conv2d(*channels, k, stride, padding="same" if stride == 1 else k // 2, groups=groups, bias=False)
+    sigma = target(conv.weight.shape, conv.stride, groups=groups)
+    assert sigma == target((conv.out_channels // groups, *conv.weight.shape[1:]), stride)
+    # As spread takes it: its values are singular values over the target.
+    values = singular_values(conv, input_size=8, padding="circular")
+    assert spread(conv, input_size=8, padding="circular")[1] == pytest.approx(values.max().item() / sigma)
+
+
+def test_groups_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="groups must divide the 16 output channels of weight_shape, not be 3"):
+        target((16, 2, 3, 3), groups=3)
+
+
+@pytest.mark.parametrize("value", [nn.Conv2d(3, 4, 3), torch.ones(4, 3, 3, 3), (4, 3, 3)])
+def test_a_shape_is_asked_for_by_its_name(value):
+    with pytest.raises(
+        ValueError, match=r"weight_shape must be \(d, c, kh, kw\), such as a Conv2d's weight.shape, not "
+    ):
+        target(value)
+
+
+def test_a_layer_that_reads_nothing_has_no_spread():
+    with pytest.raises(ValueError, match="weight has no tap that meets an input of these sides"):
+        spread(nn.Conv2d(2, 2, 1, stride=3, padding=1), input_size=(2, 2))

@@ -83,6 +83,9 @@ def run(config: GridConfig, root: str | Path | None = None, quiet: bool = False)
     resolved = GridConfig.checked(config).resolve()
     folder = resolved.folder(root)
     if record := _finished(folder, resolved):
+        if (folder / PLAN).exists():  # it was killed just after its record was saved
+            with contextlib.suppress(PaperlibError), files.locked(folder, "grid"):
+                _clear(folder)
         return record
     if (resolved.stored or _STORED_ONLY.get()) and (record := _committed(resolved)):
         return record
@@ -279,6 +282,12 @@ def _each(missing: list[Key], config: ResolvedGrid) -> Generator[tuple[Key, pd.D
 
 
 # -- the whole ---------------------------------------------------------------------------------------------------
+def _clear(folder: Path) -> None:
+    """Remove what only an unfinished grid needs; the plan last, because it says that there is something left."""
+    shutil.rmtree(folder / "cells", ignore_errors=True)
+    (folder / PLAN).unlink(missing_ok=True)
+
+
 def _run(config: ResolvedGrid, folder: Path, quiet: bool) -> GridRecord:
     plan = _plan(config, folder)
     threads = 1 if config.device == "cpu" else torch.get_num_threads()
@@ -310,8 +319,7 @@ def _run(config: ResolvedGrid, folder: Path, quiet: bool) -> GridRecord:
         frames={"measurements": _together(config, tables)},
     )
     record.save(folder)
-    shutil.rmtree(folder / "cells", ignore_errors=True)
-    (folder / PLAN).unlink(missing_ok=True)
+    _clear(folder)
     return record
 
 

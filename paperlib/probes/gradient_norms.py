@@ -222,6 +222,7 @@ class GradientNorms:
         self._sums: Tensor | None = None
         # For compiled code, see paperlib.probes.compiled.
         self._handle = registry.handle(self._recorder)
+        self._entered = 0  # contexts within one another; the outermost one detaches
         self._outside = [False] * (len(found) + 1)  # of its module's graph the hook is called just now
         self._number = torch.zeros((), dtype=torch.int64)
         self._count = torch.zeros((), dtype=torch.int64)
@@ -229,12 +230,15 @@ class GradientNorms:
 
     # -- attaching ---------------------------------------------------------------------------------------------
     def __enter__(self) -> GradientNorms:
-        return self.attach()
+        self._entered += 1
+        return self if self._entered > 1 else self.attach()
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        self._entered -= 1
         if kind is not None and self._combine is not None:
             self._recorder.clear()
-        self.detach()
+        if not self._entered:
+            self.detach()
 
     def attach(self, calls_start_steps: bool = True) -> GradientNorms:
         """Start watching.  This is the same as entering the context.
@@ -531,13 +535,18 @@ class GradientNorms:
     def state_dict(self) -> dict[str, Any]:
         """The running sums and the step counter, which a resumed run needs to continue the same averages."""
         self._flush()
-        return {"forwards": self._recorder.forwards, "sums": None if self._sums is None else self._sums.cpu().clone()}
+        sums = None if self._sums is None else self._sums.cpu().clone()
+        return {"forwards": self._recorder.forwards, "sums": sums, "names": list(self.names)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state.  Raises ``ValueError`` unless it is that of a probe of as many blocks."""
+        """Continue from a state.  Raises ``ValueError`` unless it is of a probe of the same blocks in this order."""
         sums = state.get("sums") if isinstance(state, dict) else None
         fits = sums is None or (isinstance(sums, Tensor) and sums.shape == (len(self._modules), averages.COLUMNS))
         if not isinstance(state, dict) or not {"forwards", "sums"} <= state.keys() or not fits:
             raise ValueError(f"this is not the state of a probe of {len(self._modules)} blocks")
+        if (names := state.get("names", self.names)) != list(self.names):  # an earlier paperlib kept no names
+            raise ValueError(
+                f"this is the state of a probe of {_checks.shown(names)}, not of {_checks.shown(self.names)}"
+            )
         self._recorder.forwards = _checks.whole_number("state['forwards']", state["forwards"], least=0)
         self._sums = None if sums is None else sums.clone()

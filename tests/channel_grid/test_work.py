@@ -382,3 +382,13 @@ def test_within_stored_only_nothing_is_trained(tmp_path):
     trained = run(config, root=tmp_path, quiet=True)
     with stored_only():
         assert run(config, root=tmp_path, quiet=True) == trained
+
+
+def test_a_grid_that_was_killed_after_its_record_leaves_no_cells(tmp_path, monkeypatch):
+    config = GridConfig(**tiny.GRID)
+    with monkeypatch.context() as patched:  # as if it had been killed there
+        patched.setattr(work, "_clear", lambda folder: None)
+        folder = work.run(config, root=tmp_path, quiet=True).folder
+    assert (folder / "cells").exists() and (folder / work.PLAN).exists()
+    record = work.run(config, root=tmp_path, quiet=True)
+    assert record.folder == folder and not (folder / "cells").exists() and not (folder / work.PLAN).exists()

@@ -63,6 +63,7 @@ ALL = " ".join(HOSTILE)
 TAGS = set(
     "p b i br em strong code small time span div ul ol li dl dt dd details summary figure h2 h3 blockquote".split()
 )
+PICTURE = re.compile(r"data:image/webp;base64,[A-Za-z0-9+/=]+")  # of an interactive figure
 TAGS |= set("table thead tbody tr th td style a eq eqn section pre hr".split())
 
 
@@ -79,6 +80,8 @@ class Watched(HTMLParser):
         named = dict(attrs)
         self._code = tag == "script"
         data = self._code and named == {"type": "application/json"}
+        if tag == "img" and PICTURE.fullmatch(named.get("src") or ""):
+            data = bool(named.pop("src"))
         self.found += [] if tag in TAGS or data else [f"<{tag}>"]
         self.found += [f"{tag} {name}" for name in named if name.startswith("on") or name in ("srcdoc", "src")]
         self.found += [f"link to {url}" for url in [named.get("href") or ""] if urlsplit(url).scheme or "//" in url]

@@ -277,3 +277,39 @@ def test_the_shortest_use():
         model(torch.randn(2, 3, 64, 64)).square().mean().backward()
     assert probe.names == [f"layer{i}.{j}" for i in range(1, 5) for j in range(2)]
     assert torch.isfinite(probe.ratios()).all()
+
+
+def two_blocks():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+
+
+def test_a_state_is_that_of_its_blocks_in_their_order():
+    model = two_blocks()
+    with GradientNorms(model, ["0", "2"]) as probe:
+        model(torch.ones(2, 3)).square().mean().backward()
+    state = probe.state_dict()
+    again = GradientNorms(model, ["0", "2"])
+    again.load_state_dict(state)
+    assert again.averages() == probe.averages()
+    with pytest.raises(ValueError, match=r"this is the state of a probe of \['0', '2'\], not of \['2', '0'\]"):
+        GradientNorms(model, ["2", "0"]).load_state_dict(state)
+    del state["names"]  # as an earlier paperlib wrote it
+    again.load_state_dict(state)
+
+
+def test_a_context_within_its_own_does_not_end_it():
+    model = two_blocks()
+
+    def step(x):
+        model(x).square().mean().backward()
+
+    with GradientNorms(model, ["0", "2"]) as probe:
+        with probe:
+            step(torch.ones(2, 3))
+        inner = probe.ratios()
+        step(torch.tensor([[1.0, -2.0, 0.5]]))
+        assert not torch.equal(probe.ratios(), inner)
+    last = probe.ratios()
+    step(torch.ones(2, 3))
+    assert torch.equal(probe.ratios(), last)
