@@ -74,6 +74,13 @@ INTERRUPTED = {
 }
 
 
+def path(text: str) -> Path:
+    """A path of the command line, which is not empty: that would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a path is empty: name a file or a folder")
+    return Path(text)
+
+
 # -- run ---------------------------------------------------------------------------------------------------------
 def run(parameters: dict[str, Any], out: Path) -> int:
     """Train one network in a copy of chapter 4, and leave it in ``out`` as a notebook and as a page."""
@@ -311,17 +318,17 @@ def _claims_parsers(add: Callable[..., argparse.ArgumentParser]) -> None:
     one.add_argument(
         "--seeds", type=int, help="how many (default: 5, or all that the preset trains or that are recorded)"
     )
-    one.add_argument("--out", type=Path, help="root of the findings (default: PAPERLIB_RUNS or runs)")
+    one.add_argument("--out", type=path, help="root of the findings (default: PAPERLIB_RUNS or runs)")
     one = add("spectra", "measure the blocks of Theorem 1 at many depths, for chapter 1, and save the table")
-    one.add_argument("--out", type=Path, help="root of the table (default: PAPERLIB_RUNS or runs)")
+    one.add_argument("--out", type=path, help="root of the table (default: PAPERLIB_RUNS or runs)")
     one = add("scorecard", "show which of the paper's claims hold, from the findings on record")
-    one.add_argument("--root", type=Path, help="root of the findings (default: the committed ones, results)")
-    one.add_argument("--json", type=Path, help="where to write it (default: scorecard.json in the root)")
+    one.add_argument("--root", type=path, help="root of the findings (default: the committed ones, results)")
+    one.add_argument("--json", type=path, help="where to write it (default: scorecard.json in the root)")
     one = add("evidence", "measure again what needs no training, and tell what differs from the findings on record")
     one.add_argument("claims", nargs="*", metavar="CLAIM", help="some of them (default: all)")
     one.add_argument("--preset", help="smoke, desk or paper (default: that of the finding on record)")
-    one.add_argument("--against", type=Path, help="root of the findings on record (default: the committed ones)")
-    one.add_argument("--out", type=Path, default=Path("out/evidence"), help="root of the new ones (out/evidence)")
+    one.add_argument("--against", type=path, help="root of the findings on record (default: the committed ones)")
+    one.add_argument("--out", type=path, default=Path("out/evidence"), help="root of the new ones (out/evidence)")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -335,7 +342,7 @@ def _parser() -> argparse.ArgumentParser:
         return one
 
     one = add("run", "execute notebooks/04_cifar.ipynb with a progress bar", "a parameter, as for papermill")
-    one.add_argument("--out", type=Path, default=Path("out"), help="folder of notebook and page (default: out)")
+    one.add_argument("--out", type=path, default=Path("out"), help="folder of notebook and page (default: out)")
     add("train", "train one network without a notebook, with torchrun on several devices", "a parameter, as of run")
     add("grid", "train the Conv-ReLU channel grid of Figure 2", "a parameter; lists as '2 4 8'")
     _claims_parsers(add)
@@ -344,9 +351,9 @@ def _parser() -> argparse.ArgumentParser:
         ("sweep", "make all runs of a sweep, and what follows from them"),
     ):
         one = add(name, summary)
-        one.add_argument("file", type=Path, metavar="FILE", help="the sweep, such as workflow/config/desk.yaml")
-        one.add_argument("--out", type=Path, help="folder of notebooks and logs (default: out/<name of the file>)")
-        one.add_argument("--costs", type=Path, help="costs that were timed on another machine (default: this one's)")
+        one.add_argument("file", type=path, metavar="FILE", help="the sweep, such as workflow/config/desk.yaml")
+        one.add_argument("--out", type=path, help="folder of notebooks and logs (default: out/<name of the file>)")
+        one.add_argument("--costs", type=path, help="costs that were timed on another machine (default: this one's)")
         one.add_argument("--workers", type=int, help="runs at the same time (default: as cores and memory allow)")
         if name == "plan":
             one.add_argument("--status", action="store_true", help="only what became of the runs; nothing is timed")

@@ -28,6 +28,7 @@ from paperlib._text import plain, say
 from paperlib.errors import DataError
 from paperlib.sources import DATASETS, Name, Source, available, data_set
 from paperlib.store.files import remove_scraps, seal, unseal, write_atomically
+from paperlib.store.places import at_home
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +218,7 @@ def data_folder(root: str | os.PathLike[str] | None = None) -> Path:
     if root is not None and not (isinstance(root, str) and not root):
         root = _checks.path("root", root)
     chosen = root or os.environ.get("PAPERLIB_DATA") or platformdirs.user_cache_dir("paperlib", appauthor=False)
-    return Path(chosen).expanduser().absolute()
+    return at_home("root" if root else "PAPERLIB_DATA", Path(chosen)).absolute()
 
 
 # --- content ----------------------------------------------------------------------------------------------------------

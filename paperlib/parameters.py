@@ -74,17 +74,21 @@ Stages = Annotated[tuple[Annotated[int, Field(strict=True, ge=0, le=10_000_000)]
 Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_numbers)]
 
 
+MOST_FACTOR = 1000.0
+
+
 def _factors(value: Any, info: ValidationInfo) -> float | tuple[float, ...]:
     found = value.replace(",", " ").split() if isinstance(value, str) else value
     found = list(found) if isinstance(found, list | tuple) else [found]
     wrong = ValueError(
-        f"{info.field_name} must be one number above 0, or three, such as 0.5 or '0.5 1 1', not {shown(value)}"
+        f"{info.field_name} must be one number above 0 and at most {MOST_FACTOR:g}, or three, such as 0.5 or "
+        f"'0.5 1 1', not {shown(value)}"
     )
     try:
         numbers = [math.nan if isinstance(word, bool) else float(word) for word in found]
     except (ValueError, TypeError, OverflowError, RuntimeError):
         raise wrong from None
-    if len(numbers) not in (1, 3) or not all(0 < number < math.inf for number in numbers):
+    if len(numbers) not in (1, 3) or not all(0 < number <= MOST_FACTOR for number in numbers):
         raise wrong
     return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
 

@@ -7,6 +7,7 @@ has one per epoch and block.  What follows from the parameters or from the table
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -127,7 +128,11 @@ class Record(Stored):
         asked = (c.dataset, c.train_images, c.test_images, c.source == "sample")
         rates = [c.lr_at(epoch) for epoch in epochs.epoch]
         names = block_names(c.arch, c.depth) if c.probe_every else ()
+        place = self.folder.name if self.folder else ""
         return {
+            f"it is the run of seed {c.seed}, and lies in {place}": (
+                re.fullmatch(r"seed\d+", place) is not None and place != f"seed{c.seed}"
+            ),
             f"its status is {self.status}, and it has {'no' if self.divergence is None else 'a'} divergence": (
                 (self.status == "diverged") != (self.divergence is not None)
             ),

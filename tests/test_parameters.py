@@ -90,7 +90,8 @@ def test_factors_are_one_for_all_or_three(given, kept):
 @pytest.mark.parametrize("wrong", [0, -1.0, float("inf"), float("nan"), True, "x", "1 2", [1, 2, 3, 4], [], None, {}])
 def test_other_factors_are_refused(wrong):
     with pytest.raises(
-        ConfigError, match="factors must be one number above 0, or three, such as 0.5 or '0.5 1 1', not "
+        ConfigError,
+        match="factors must be one number above 0 and at most 1000, or three, such as 0.5 or '0.5 1 1', not ",
     ):
         Some(factors=wrong)
 

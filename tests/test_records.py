@@ -32,6 +32,7 @@ def test_round_trip(record, tmp_path):
 def test_read_all_and_overview(record, tmp_path):
     assert records.read_all(tmp_path) == []
     for k in (2, 1):
+        record.config = record.config.model_copy(update={"seed": k})
         records.save(record, tmp_path / f"p/d/n/seed{k}")
     found = records.read_all(tmp_path)
     assert [r.folder.name for r in found] == ["seed1", "seed2"]

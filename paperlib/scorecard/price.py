@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paperlib.claims import Claim
+from paperlib.errors import ConfigError
 from paperlib.store import results_root
 from paperlib.sweep import cost, file
 
@@ -88,4 +89,7 @@ def here(root: str | Path) -> Prices:
     """
     sweep = results_root().parent / SWEEP
     known = [cost.stored(path) if (path := Path(root) / name).exists() else None for name in (COSTS, GPU_COSTS)]
+    for name, found, kind in zip((COSTS, GPU_COSTS), known, ("cpu", "cuda"), strict=True):
+        if found and found.device.type != kind:
+            raise ConfigError(f"{Path(root) / name} holds the costs of {found.device.name}: put back those of a {kind}")
     return Prices(file.read(sweep).jobs() if sweep.exists() else [], *known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
@@ -26,6 +27,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     A process that is killed here leaves the temporary file.  The next one that writes the same file removes it, once it
     is so old that nobody can still be writing it.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "there is something else than an ordinary file in its place", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_scraps(path.parent, glob.escape(path.name), older_than=ABANDONED)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")

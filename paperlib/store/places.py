@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from paperlib.errors import RecordError
+from paperlib.errors import ConfigError, RecordError
 
 RUNS_VARIABLE = "PAPERLIB_RUNS"
 DISTRIBUTION = "norm-preservation"  # the name on PyPI
@@ -17,10 +17,18 @@ def _checkout() -> Path | None:
     return PACKAGE.parent if (PACKAGE.parent / "_toc.yml").exists() else None
 
 
+def at_home(name: str, path: Path) -> Path:
+    """``path`` with a leading ``~`` replaced; ``ConfigError`` where there is no such user.  ``name`` is what has it."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{name} is {str(path)!r:.200}, and there is no user of that name: give the folder") from None
+
+
 def runs_root() -> Path:
     """Where runs go: ``PAPERLIB_RUNS``, else ``runs/`` in the checkout that holds the package, else in this folder."""
     if given := os.environ.get(RUNS_VARIABLE):
-        return Path(given).expanduser()
+        return at_home(RUNS_VARIABLE, Path(given))
     return (_checkout() or Path.cwd()) / "runs"
 
 

@@ -65,10 +65,18 @@ def unsealed(raw: bytes) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != "seal"}
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError where a key stands twice, of which a reader might see the other one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
 def _opened(raw: bytes) -> tuple[dict[str, Any], bool]:
     """The JSON object in a file, and whether its seal is right."""
     try:
-        content = json.loads(raw)
+        content = json.loads(raw, object_pairs_hook=_once)
         content = content if isinstance(content, dict) else {}
         return content, content.get("seal") == sealed(content)["seal"]
     except RecursionError:
@@ -226,7 +234,9 @@ class Stored(BaseModel):
     @classmethod
     def read_all(cls, root: str | Path) -> list[Self]:
         """Everything of this kind below ``root``, sorted by path; perhaps nothing.  Raises as :meth:`read`."""
-        return [cls.read(path) for path in sorted(_checks.path("root", root).rglob(cls.FILE))]
+        # Folders that are links are followed; hidden ones are scraps.
+        found = glob.glob(str(Path(glob.escape(str(_checks.path("root", root))), "**", cls.FILE)), recursive=True)
+        return [cls.read(path) for path in sorted(map(Path, found))]
 
     @classmethod
     def _parsed(cls, path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -141,7 +142,8 @@ def rounded(hours: float) -> str:
 # -- timing --------------------------------------------------------------------------------------------------------
 def file_here(device: str) -> Path:
     """Where the costs of this machine are kept, below ``PAPERLIB_RUNS``."""
-    return runs_root() / "costs" / f"{platform.node() or 'here'}-{device.split(':')[0]}.json"
+    host = re.sub(r"[^\w.-]", "_", platform.node())[:100]
+    return runs_root() / "costs" / f"{host or 'here'}-{device.split(':')[0]}.json"
 
 
 def stored(path: Path) -> Costs:
@@ -158,7 +160,8 @@ def stored(path: Path) -> Costs:
         raise ConfigError(f"the costs in {path} cannot be read: {e.strerror or e}") from None
     except ValueError:  # also a ValidationError
         raise ConfigError(
-            f"{path} holds no costs of this paperlib, or was changed: delete it, and they are measured again"
+            f"{path} holds no costs of this paperlib, or was changed: if paperlib wrote it, delete it, and they are "
+            "measured again; else name another file"
         ) from None
 
 
@@ -185,6 +188,8 @@ def costs_here(device: str, precisions: set[str], side_by_side: int) -> Costs | 
     path, known = file_here(kind), None
     if path.exists():
         known = stored(path)
+        if known.device.type != kind:
+            raise ConfigError(f"{path} holds the costs of {known.device.name}, which is no {kind}: move it away")
         if precisions <= known.per_image.keys() and known.side_by_side == side_by_side:
             return known
     print("timing a few steps and the smallest run on this machine (once, about a minute)", file=sys.stderr, flush=True)
