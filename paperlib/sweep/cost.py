@@ -146,8 +146,8 @@ def file_here(device: str) -> Path:
     return runs_root() / "costs" / f"{host or 'here'}-{device.split(':')[0]}.json"
 
 
-def stored(path: Path) -> Costs:
-    """The costs in a file.
+def stored(path: Path, kind: str | None = None) -> Costs:
+    """The costs in a file, of a device of this kind (``"cpu"``, ``"cuda"``) or, for None, of any.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def stored(path: Path) -> Costs:
         It is missing, was changed, or holds something else.
     """
     try:
-        return Costs.model_validate(unsealed(path.read_bytes()))
+        found = Costs.model_validate(unsealed(path.read_bytes()))
     except OSError as e:
         raise ConfigError(f"the costs in {path} cannot be read: {e.strerror or e}") from None
     except ValueError:  # also a ValidationError
@@ -163,6 +163,9 @@ def stored(path: Path) -> Costs:
             f"{path} holds no costs of this paperlib, or was changed: if paperlib wrote it, delete it, and they are "
             "measured again; else name another file"
         ) from None
+    if kind and found.device.type != kind:
+        raise ConfigError(f"{path} holds the costs of {found.device.name}, which is no {kind}: move it away")
+    return found
 
 
 def costs_here(device: str, precisions: set[str], side_by_side: int) -> Costs | None:
@@ -187,9 +190,7 @@ def costs_here(device: str, precisions: set[str], side_by_side: int) -> Costs | 
         return None
     path, known = file_here(kind), None
     if path.exists():
-        known = stored(path)
-        if known.device.type != kind:
-            raise ConfigError(f"{path} holds the costs of {known.device.name}, which is no {kind}: move it away")
+        known = stored(path, kind)
         if precisions <= known.per_image.keys() and known.side_by_side == side_by_side:
             return known
     print("timing a few steps and the smallest run on this machine (once, about a minute)", file=sys.stderr, flush=True)
@@ -238,7 +239,7 @@ def seconds_here(config: ResolvedRun) -> float | None:
     """
     if config.device.startswith("cuda"):
         path = file_here(config.device)
-        known = stored(path) if path.exists() else None
+        known = stored(path, "cuda") if path.exists() else None
         return known.seconds(config) if known and config.precision in known.per_image else None
     batch = min(config.batch_size, config.train_images)
     if images(config) < WORTH * (1 + STEPS) * batch:

@@ -3,7 +3,7 @@
 import pytest
 
 from paperlib.config import RunConfig
-from paperlib.store.provenance import device_here
+from paperlib.store.provenance import Device, device_here
 from paperlib.sweep import cost
 
 GIVEN = cost.Costs(
@@ -91,6 +91,7 @@ def test_a_training_on_a_gpu_is_predicted_from_stored_costs(monkeypatch, tmp_pat
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
     there = config(depth=164, epochs=100).model_copy(update={"device": "cuda"})
     assert cost.seconds_here(there) is None
-    GIVEN.save(cost.file_here("cuda"))
-    assert cost.seconds_here(there) == pytest.approx(GIVEN.seconds(there))
+    timed = GIVEN.model_copy(update={"device": Device(type="cuda", name="G")})
+    timed.save(cost.file_here("cuda"))
+    assert cost.seconds_here(there) == pytest.approx(timed.seconds(there))
     assert cost.seconds_here(there.model_copy(update={"precision": "float16"})) is None
