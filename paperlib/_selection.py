@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -52,6 +52,8 @@ def named(model: nn.Module, item: Any) -> TrunkConv:
     if not isinstance(item, tuple) or len(item) not in (2, 3):
         raise ValueError(f"convs must hold pairs (convolution or its name, side of its output), not {shown(item)}")
     conv, size = item[-2:]
+    if not isinstance(conv, str | nn.Module):
+        raise ValueError(f"convs must hold pairs (convolution or its name, side of its output), not {shown(item)}")
     if isinstance(conv, str):
         try:
             conv = model.get_submodule(conv)
@@ -62,6 +64,7 @@ def named(model: nn.Module, item: Any) -> TrunkConv:
         raise ValueError(f"{shown(conv)} in convs is not a submodule of {type(model).__name__}")
     if why := why_not(conv):
         raise ValueError(f"{name or 'the model'} cannot be held: {why}")
+    assert isinstance(conv, nn.Conv2d)
     h, w = sides(size)
     return TrunkConv(name, conv, (h, w))
 
@@ -110,7 +113,7 @@ def found(model: nn.Module, convs: Iterable[Any] | None, example: Any) -> tuple[
         raise ValueError(
             f"convs must be a list of pairs (convolution or its name, side of its output), not {shown(convs)}"
         )
-    convs = list(convs)
+    convs = list(convs.items() if isinstance(convs, Mapping) else convs)
     if not convs:
         raise ValueError(
             f"{type(model).__name__} has no stand-alone transition convolution to hold: give an example batch to find "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NoReturn, Protocol, get_args
 
@@ -157,6 +158,9 @@ def _scales(scale: Any, names: list[str]) -> tuple[float, ...]:
     return tuple(map(float, numbers))
 
 
+_ATTACHED: weakref.WeakSet[NormPreserving] = weakref.WeakSet()
+
+
 # -- the hook ----------------------------------------------------------------------------------------------------
 class NormPreserving:
     """Hold some convolutions of a network norm-preserving while it is trained (Algorithm 1).
@@ -183,9 +187,9 @@ class NormPreserving:
         Any module.
     every : int
         Project after every ``every``-th optimiser step (the paper: 2).
-    convs : iterable of (nn.Conv2d or str, int or tuple of int), optional
-        Which convolutions to hold, as pairs of a convolution, or its name, and the side (or sides) of its output.  By
-        default a ProcResNet's three transitions, or those that ``example`` leads to.
+    convs : mapping or iterable of (nn.Conv2d or str, int or tuple of int), optional
+        Which convolutions to hold: each one, or its name, with the side (or sides) of its output.  By default a
+        ProcResNet's three transitions, or those that ``example`` leads to.
     example : Tensor, tuple or mapping, optional
         A batch of images like the ones the model will get, or all its arguments.  The convolutions that the gradient
         cannot get around are held (:func:`paperlib.trunk.trunk_convs`).
@@ -228,7 +232,8 @@ class NormPreserving:
         If there is nothing to hold; for something that is not an ordinary, trained ``Conv2d`` of this model (one
         group, one stride for both directions, not dilated, not frozen, not pruned or reparametrised); for ``every``
         below 1; for a ``scale`` that is not above 0; for a kernel whose projections stall where it is; on attaching,
-        for an optimiser that does not train all held kernels.
+        for an optimiser that does not train all held kernels, and for a kernel that another one, which is attached and
+        holds others, too, holds.
     ProjectionError
         After a step: a held kernel is not finite or has lost its rank.  It is left as the optimiser made it.  On CUDA
         this is noticed some steps later.  Also where a held convolution or its kernel was replaced, so that nothing
@@ -285,6 +290,9 @@ class NormPreserving:
         names = [held.name for held in self.convs]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{twice[0]} is listed twice in convs: a kernel can be held once")
+        kernels = [held.conv.weight for held in self.convs]
+        if tied := [h.name for h in self.convs if sum(kernel is h.conv.weight for kernel in kernels) > 1]:
+            raise ValueError(f"{' and '.join(tied)} share one kernel: name one of them in convs")
         self.scale = _scales(scale, names)
         self.steps = 0
         self.seconds = 0.0
@@ -345,7 +353,8 @@ class NormPreserving:
     def attach(self, optimizer: torch.optim.Optimizer) -> NormPreserving:
         """Project after this optimiser's steps from now on, in place of another one's to which this was attached.
 
-        As a context manager it is detached at the end.
+        As a context manager it is detached at the end.  A kernel is held by one object at a time: another one that is
+        attached to the same kernels, and to no others, is detached with a warning.
         """
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise ValueError(
@@ -362,6 +371,8 @@ class NormPreserving:
                 "NormPreserving is made, or name the convolutions to hold with convs=[...]"
             )
         self.detach()
+        self._take_over()
+        _ATTACHED.add(self)
         self._optimizer = optimizer
         self._handle = optimizer.register_step_post_hook(lambda *_: self.step())
         return self
@@ -371,6 +382,22 @@ class NormPreserving:
         if self._handle is not None:
             self._handle.remove()
             self._handle = self._optimizer = None
+            _ATTACHED.discard(self)
+
+    def _take_over(self) -> None:
+        """Detach those that hold kernels of this one; ValueError if they hold others, too."""
+        mine = {held.conv.weight for held in self.convs}
+        for other in list(_ATTACHED):
+            theirs = {held.conv.weight for held in other.convs}
+            names = ", ".join(held.name or "the model" for held in self.convs if held.conv.weight in theirs)
+            if names and not theirs <= mine:
+                raise ValueError(
+                    f"{names}: held by another NormPreserving, which holds more than that: call its detach(), or name "
+                    "with convs=[...] what this one is to hold"
+                )
+            if names:
+                other.detach()
+                warnings.warn(f"{names}: held by another NormPreserving until now, which is detached", stacklevel=3)
 
     def __enter__(self) -> NormPreserving:
         if self._handle is None:

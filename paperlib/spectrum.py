@@ -209,7 +209,12 @@ def _circular_values(found: Convolution, size: tuple[int, ...]) -> Tensor:
     if all(k == 1 for k in kernel.shape[2:]):  # the same matrix at every frequency
         values = torch.linalg.svdvals(_precise(kernel.flatten(1)).unflatten(0, (groups, d)))
         return _together(values, full - min(d, c)).expand(*size, -1)
-    half = torch.linalg.svdvals(transfer_matrices(weight, size, stride).unflatten(-2, (groups, d)))
+    matrices = transfer_matrices(weight, size, stride)
+    if not bool(torch.isfinite(torch.view_as_real(matrices.detach())).all()):
+        raise ValueError(
+            "the kernel's numbers are too large for sums of them in float32: give it in float64, or scale it"
+        )
+    half = torch.linalg.svdvals(matrices.unflatten(-2, (groups, d)))
     # The frequency (u, v) beyond the half has the values of (-u, -v), inside it.
     *grid, last = size
     beyond = [-torch.arange(n, device=half.device) % n for n in grid]

@@ -646,6 +646,34 @@ def test_a_new_weight_that_is_trained_is_held():
         assert distance(held) < 1e-5
 
 
+def test_a_kernel_is_held_by_one_object_at_a_time():
+    model = network()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    first = NormPreserving(model, 1, HELD).attach(optimizer)
+    part = NormPreserving(model, 1, HELD[:1], scale=2.0)
+    with pytest.raises(
+        ValueError, match=r"0: held by another NormPreserving, which holds more than that: .*detach\(\)"
+    ):
+        part.attach(optimizer)
+    second = NormPreserving(model, 1, HELD, scale=2.0)
+    with pytest.warns(UserWarning, match="0, 3: held by another NormPreserving until now, which is detached"):
+        second.attach(optimizer)
+    step(model, optimizer)
+    assert (first.steps, second.steps, part.steps) == (0, 1, 0)
+    assert distance(second) < 1e-5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second.detach()
+        part.attach(optimizer).attach(optimizer)  # of its own it takes nothing over
+
+
+def test_two_convolutions_of_one_kernel_are_refused():
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
+    model[1].weight = model[0].weight
+    with pytest.raises(ValueError, match="0 and 1 share one kernel"):
+        NormPreserving(model, convs=[("0", 8), ("1", 8)])
+
+
 def square():
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
@@ -728,6 +756,14 @@ def test_one_printed_line_has_what_describe_has_within_its_digits():
 def test_convs_that_are_no_list_are_refused(convs):
     with pytest.raises(ValueError, match="convs must be a list of pairs"):
         NormPreserving(network(), convs=convs)
+
+
+def test_convs_may_be_a_mapping_and_a_triple_is_shown_as_it_is():
+    model = network()
+    by_name = NormPreserving(model, convs={"0": 8, model[3]: (4, 4)}).convs
+    assert [held.name for held in by_name] == ["0", "3"] and by_name[0].size == (8, 8)
+    with pytest.raises(ValueError, match=r"convs must hold pairs .* not \('0', 8, 8\)"):
+        NormPreserving(model, convs=[("0", 8, 8)])
 
 
 def test_what_is_no_model_is_refused():

@@ -71,8 +71,11 @@ def named_blocks(model: nn.Module, blocks: Iterable[Any] | None) -> list[Block]:
     found = [_block(model, item, names, outer) for item in blocks]
     if not found:
         raise ValueError("blocks is empty: name at least one module of the network to watch")
-    if twice := [block.name for block in found if sum(block.module is b.module for b in found) > 1]:
-        raise ValueError(f"block {twice[0]!r} is listed twice: each module can be watched once")
+    for i, block in enumerate(found):
+        if any(block.module is earlier.module for earlier in found[:i]):
+            shared = [name for name, m in model.named_modules(remove_duplicate=False) if m is block.module]
+            also = f" (one module, with the names {', '.join(shared)})" if len(shared) > 1 else ""
+            raise ValueError(f"block {block.name!r} is listed twice{also}: each module can be watched once")
     return found
 
 

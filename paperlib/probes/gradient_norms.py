@@ -411,8 +411,18 @@ class GradientNorms:
             pairs = step.pairs()
             pairs = pairs if self._combine is None else self._combine(pairs)
             if self._last is None or step.number > self._last_number:
-                self._last, self._last_number, self._why = pairs, step.number, step.reasons()
+                self._last, self._last_number, self._why = pairs, step.number, self._explained(step.reasons())
             self._add(pairs, counted)
+
+    def _explained(self, reasons: list[str]) -> list[str]:
+        """Why a block has no ratio, where it is because the model no longer has that block."""
+        if not any(reasons):
+            return reasons
+        present = set(self.model.modules())
+        return [
+            why and (why if module in present else "it was replaced in the model: make the probe anew")
+            for why, module in zip(reasons, self._modules, strict=True)
+        ]
 
     def _add(self, pairs: Tensor, counted: Tensor | None) -> None:
         """Add a step's norms (blocks, 2) to the sums."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from paperlib import _checks
+from paperlib.geometry import convolution
 from paperlib.models import Bottleneck
 from paperlib.spectrum import operator_norm, operator_norm_bound
 
@@ -37,15 +38,15 @@ def corollary_bound(
     ----------
     block : nn.Module or sequence of nn.Module
         The *branch* F_l: an ``nn.Sequential`` (nested ones too) or a sequence of modules, or one of this library's
-        bottlenecks with an identity skip.  Known are linear layers; ungrouped 2-D convolutional layers of stride 1 that
-        keep the feature map's size; batch norm and dropout in evaluation mode; layer and group norm, whose norm,
-        the largest size of a weight over sqrt(eps), is reached at inputs without variance and is far too large at
-        others; and torch's elementwise activations.
+        bottlenecks with an identity skip.  Known are linear layers; 2-D convolutional layers that keep the feature
+        map's size, with any groups, dilation and padding; batch norm and dropout in evaluation mode; layer and group
+        norm, whose norm, the largest size of a weight over sqrt(eps), is reached at inputs without variance and is far
+        too large at others; and torch's elementwise activations.
     size : int or tuple of int, optional
         The side (or sides) of the feature map; needed where there is a convolution.
     certified : bool
-        Bound a zero-padded convolution's norm from above in closed form instead of computing it by an iteration, which
-        approaches it from below (to about nine digits).
+        Bound the norm of a convolution that is not circular from above in closed form instead of computing it by an
+        iteration, which approaches it from below (to about nine digits).
 
     Returns
     -------
@@ -156,19 +157,10 @@ def _weight(m: nn.Linear | nn.Conv2d) -> Tensor:
 def _convolution_norm(m: nn.Conv2d, size: int | tuple[int, int] | None, certified: bool) -> Tensor:
     if size is None:
         raise ValueError("a convolution's norm depends on the feature map: give its side as size")
-    k = m.kernel_size
-    same = m.padding == "same" or m.padding == tuple(n // 2 for n in k)
-    if m.stride != (1, 1) or m.dilation != (1, 1) or m.groups != 1 or not same or any(n % 2 == 0 for n in k):
-        raise ValueError(
-            f"{m} does not keep the feature map's size with an odd, ungrouped kernel: a block with an identity skip "
-            "needs that"
-        )
-    if m.padding_mode not in ("zeros", "circular"):
-        raise ValueError(f"the norm of a convolution with padding_mode {m.padding_mode!r} is not known here")
-    weight = _weight(m)
-    if m.padding_mode == "circular" or k == (1, 1):
-        return operator_norm(weight, size)
-    return operator_norm_bound(weight, size) if certified else operator_norm(weight, size, "zeros")
+    _weight(m)
+    if convolution(m, size).size != _checks.sides(size):
+        raise ValueError(f"{m} does not keep the feature map's size: a block with an identity skip needs that")
+    return operator_norm_bound(m, input_size=size) if certified else operator_norm(m, input_size=size)
 
 
 def _slope(m: nn.Module) -> Tensor | float:

@@ -222,7 +222,7 @@ def test_a_block_that_is_shared_or_called_twice():
     with GradientNorms(model, ["inner.0"]) as probe:
         model(x).square().sum().backward()
     assert probe.norms()[0, 0].item() == pytest.approx(back.norm().item(), rel=1e-9)
-    with pytest.raises(ValueError, match="listed twice"):
+    with pytest.raises(ValueError, match=r"listed twice \(one module, with the names inner.0, inner.1\)"):
         GradientNorms(model, ["inner.0", "inner.1"])
 
 

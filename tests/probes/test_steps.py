@@ -193,6 +193,14 @@ def test_reasons():
     assert why["tokens"] == "its input holds no floating-point tensor"
 
 
+def test_a_block_that_was_replaced_is_told():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    with GradientNorms(model, list(model)) as probe:
+        model[1] = nn.Linear(4, 4)
+        model(torch.ones(2, 4)).sum().backward()
+    assert [row["why"] for row in probe.table()] == ["", "it was replaced in the model: make the probe anew", ""]
+
+
 def test_a_frozen_prefix_is_measured_all_the_same():
     """Its blocks get an input that requires a gradient; no gradient of a parameter changes."""
     model, plain = Chain(), Chain()
