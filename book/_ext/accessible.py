@@ -12,9 +12,7 @@ from sphinx.application import Sphinx
 
 SIGNATURE = re.compile(r"<dl>\n((?:<dd>.*?</dd>\n)+)</dl>")  # a parameter a line, with no terms
 # A formula is a box to the browser, which may begin a line with the mark behind it.
-MARKED = re.compile(
-    r'(<span class="math notranslate nohighlight">\\\(.*?\\\)</span>)([^\s<&]{1,4})(?=[\s<&])', re.DOTALL
-)
+MARKED = re.compile(r'(<span class="math notranslate nohighlight">[^<]*</span>)([^\s<&]{1,4})(?=[\s<&])')
 ROLES = [
     # A list's children must be list items, and doc-biblioentry is deprecated.
     ('role="doc-biblioentry"', 'role="listitem"'),
@@ -32,7 +30,7 @@ def lines(found: re.Match[str]) -> str:
 
 
 def mend(body: str) -> str:
-    """The HTML of a page's content: its lists are lists, names are what is shown, and marks stay with their formulas."""
+    """The HTML of a page's content: lists are lists, names are what is shown, and marks stay with their formulas."""
     for wrong, right in ROLES:
         body = body.replace(wrong, right)
     body = MARKED.sub(r'<span class="with-mark">\1\2</span>', body)
