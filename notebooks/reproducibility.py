@@ -28,6 +28,7 @@ if importlib.util.find_spec("paperlib") is None:
     )
 
 # %% tags=["hide-input"]
+# %matplotlib inline
 import pandas as pd
 from IPython.display import HTML, Markdown
 

@@ -255,8 +255,8 @@ def orthogonal(layer: nn.Conv2d, name: str = "weight", relu: bool = False, scale
     ValueError
         For anything but an ``nn.Conv2d``, or a subclass with the same forward pass, with a trainable or frozen real
         kernel; for a kernel that is parametrised or pruned already; for a stride that differs in the two directions,
-        or is dilated; for one channel in and one out, whose norm-preserving kernels have nothing to train; for a
-        ``scale`` that is not above 0.  Also when a kernel is assigned to ``layer.weight`` later.
+        or comes with a dilation; for one channel in and one out, whose norm-preserving kernels have nothing to train;
+        for a ``scale`` that is not above 0.  Also when a kernel is assigned to ``layer.weight`` later.
     KeyError
         By torch, as for each of its parametrisations, when an ``nn.Parameter`` is assigned to ``layer.weight`` later.
         For a kernel of one's own call ``parametrize.remove_parametrizations(layer, "weight")`` first; the layer is an

@@ -1,7 +1,7 @@
 """The norm-preserving projection of a convolution's kernel (Section 3, equations 5-9 and Algorithm 1).
 
 A convolution maps the gradient at its output to the gradient at its input.  The paper keeps the norm by setting every
-non-zero singular value of that map to σ = sqrt(d / min(d, c)).  At each frequency the kernel's transform P is replaced
+non-zero singular value of that map to σ = √(d / min(d, c)).  At each frequency the kernel's transform P is replaced
 by σ times its polar factor P (PᴴP)^(-1/2), and then the kernel is cropped back to its k×k taps.
 
 Here no transform of the kernel is ever made.  PᴴP has only the (2k-1)² lags of the kernel's autocorrelation, and of

@@ -1,7 +1,8 @@
-"""What a training run leaves behind: its record, one folder with ``record.json`` and two tidy tables.
+"""What a training run leaves behind: its record, one folder with ``record.json`` and three tidy tables.
 
-Layout: ``<root>/<preset>/<dataset>/<network>/seed<k>/``.  The table ``epochs`` has one row per epoch, and ``blocks``
-has one per epoch and block.  What follows from the parameters or from the tables is derived from them, and not stored.
+Layout: ``<root>/<preset>/<dataset>/<network>/seed<k>/``.  The table ``epochs`` has one row per epoch, ``blocks`` one
+per epoch and block, and ``initial`` one per block before the first update.  What follows from the parameters or from
+the tables is derived from them, and not stored.
 """
 
 from __future__ import annotations

@@ -51,6 +51,13 @@ def test_outputs_are_there_whole_and_clean(notebook):
     assert str(Path.home()) + "/" not in text
 
 
+def test_every_figure_is_there_and_not_its_name_alone(notebook):
+    """Without ``%matplotlib inline`` a cell may store ``<Figure size ...>`` and no picture."""
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if cell.metadata.get("mystnb", {}).get("figure", {}).get("name", "").startswith("fig-"):
+            assert any({"image/png", "text/html"} & set(o.get("data", {})) for o in cell.outputs), cell.source
+
+
 def first_code_cell(notebook):
     return next(c for c in nbformat.read(notebook, as_version=4).cells if c.cell_type == "code")
 

@@ -11,6 +11,8 @@ from typing import Any
 from sphinx.application import Sphinx
 
 SIGNATURE = re.compile(r"<dl>\n((?:<dd>.*?</dd>\n)+)</dl>")  # a parameter a line, with no terms
+# A formula is a box to the browser, which may begin a line with the mark behind it.
+MARKED = re.compile(r'(<span class="math notranslate nohighlight">[^<]*</span>)([^\s<&]{1,4})(?=[\s<&])')
 ROLES = [
     # A list's children must be list items, and doc-biblioentry is deprecated.
     ('role="doc-biblioentry"', 'role="listitem"'),
@@ -28,9 +30,10 @@ def lines(found: re.Match[str]) -> str:
 
 
 def mend(body: str) -> str:
-    """The HTML of a page's content, with lists that are lists and names that are what is shown."""
+    """The HTML of a page's content: lists are lists, names are what is shown, and marks stay with their formulas."""
     for wrong, right in ROLES:
         body = body.replace(wrong, right)
+    body = MARKED.sub(r'<span class="with-mark">\1\2</span>', body)
     return SIGNATURE.sub(lines, body)
 
 

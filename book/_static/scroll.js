@@ -3,7 +3,7 @@
 (() => {
   "use strict";
 
-  const BOXES = ".picture, figure .output, .cell_output > .output, .pst-scrollable-table-container, div.math";
+  const BOXES = ".picture, figure .output, .cell_output > .output, .pst-scrollable-table-container, .math";
 
   function label(box) {
     const caption = box.closest("figure")?.querySelector(".caption-number");

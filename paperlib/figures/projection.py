@@ -27,10 +27,11 @@ NAMES = {
     "qdwh": "QDWH (solves a linear system)",
 }
 
+TARGET = "σ"
 VISIBLE = 0.05  # of a colour scale's half: less is not told from white
 
 
-def spectra(values: pd.DataFrame, title: str = "", unit: str = "σ") -> Figure:
+def spectra(values: pd.DataFrame, title: str = "", unit: str = TARGET) -> Figure:
     """All singular values of some kernels, from the largest to the smallest, over ``unit``.
 
     Columns: ``kernel``, ``share`` (0 to 1), ``value``.

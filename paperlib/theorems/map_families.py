@@ -92,9 +92,9 @@ class Monotone(SmoothMap):
     Parameters
     ----------
     linear : Tensor, (N, N)
-        A, invertible.
+        The matrix A, invertible.
     features : Tensor, (M, N)
-        B.
+        The matrix B.
     epsilon : float
         ε, at least 0.
 

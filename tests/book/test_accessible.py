@@ -4,7 +4,7 @@ import importlib
 import re
 
 import nbformat.v4 as nb
-from tiny_book import build
+from tiny_book import build, extension
 
 PAGE = """# Page
 
@@ -59,3 +59,13 @@ def test_the_arrows_of_the_table_of_contents_have_a_name(tmp_path):
     accessible.page(None, "a", "page.html", context, None)
     assert '<summary aria-label="Its pages">' in context["generate_toctree_html"]("sidebar", maxdepth=4)
     assert context["generate_toctree_html"]("raw", maxdepth=4) == ["raw", {"maxdepth": 4}]
+
+
+def test_a_mark_stays_with_its_formula_and_only_that():
+    accessible = extension("accessible")
+    formula = r'<span class="math notranslate nohighlight">\(x_l\)</span>'
+    assert accessible.mend(f"<p>Of {formula}, and\n{formula}.</p>") == (
+        f'<p>Of <span class="with-mark">{formula},</span> and\n<span class="with-mark">{formula}.</span></p>'
+    )
+    for text in (f"{formula} and {formula}", f"{formula}<em>, then</em>"):
+        assert accessible.mend(text) == text

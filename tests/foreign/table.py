@@ -15,6 +15,7 @@ from paperlib.store.stored import unsealed
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "results" / "compatibility.json"
 PAGE = ROOT / "book" / "compatibility.md"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 BEGIN, END = "<!-- made by `make compatibility` -->", "<!-- end -->"
 TITLES = {
     "torchvision": "torchvision",
@@ -41,7 +42,7 @@ def amount(figure: float | None) -> str:
         return "✓"
     if figure <= 1e-5:
         return f"{figure:.0e}"
-    return f"{100 * figure:.2g} %" if figure < 0.1 else f"{100 * figure:.0f} %"
+    return (f"{100 * figure:.2g} %" if figure < 0.1 else f"{100 * figure:.0f} %").replace(" ", NO_BREAK)
 
 
 class _Notes:
@@ -62,15 +63,16 @@ class _Notes:
 
 
 def _escaped(sentence: str) -> str:
-    """A sentence as Markdown shows it, word for word."""
-    return re.sub(r"([*_<>\[\]`|])", r"\\\1", sentence)
+    """A sentence as Markdown shows it, word for word; an argument is code, whose quotation marks stay straight."""
+    parts = re.split(r'(\w+="[^"]*")', sentence)
+    return "".join(f"`{part}`" if i % 2 else re.sub(r"([*_<>\[\]`|])", r"\\\1", part) for i, part in enumerate(parts))
 
 
 def _cell(column: str, entry: Entry) -> str:
     if entry.outcome != "agrees":
         return entry.outcome
     if column == "hold":
-        return f"{entry.counts['held']} of {entry.counts['held'] + _left_out(entry)}, {amount(entry.figure)}"
+        return f"{entry.counts['held']} of {entry.counts['held'] + _left_out(entry)},<br>{amount(entry.figure)}"
     if column in ("spectrum", "orthogonal"):
         return _layers(column, entry)
     if not entry.counts["blocks"]:
