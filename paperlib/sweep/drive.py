@@ -70,13 +70,14 @@ def drive(file: Path, out: Path, plan: planning.Plan, arguments: list[str] | Non
         failed, after = _snakemake(words, out, plan), 0
         states = [state.look(job, out) for job in plan.jobs]
         left = [s.job.name for s in states if not s.done]
-        if failed and 0 < len(left) < len(states):
+        # A signal (a negative status) is no run's failure: whoever sent it wants no other Snakemake in its place.
+        if failed > 0 and 0 < len(left) < len(states):
             say(f"{len(left)} of {len(states)} runs are missing: the findings are made of the others")
             after = _snakemake(command(file, out, plan, arguments, left), out, plan, "a")
     say(planning.ending(states))
     if after or (failed and not left):
         say(f"error: a step after the runs failed:\n{_complaint(out)}", sys.stderr)
-    elif failed and not any(s.status == "failed" for s in states):
+    elif failed < 0 or failed and not any(s.status == "failed" for s in states):
         say(f"error: snakemake ended with status {failed}:\n{_complaint(out)}", sys.stderr)
     return int(failed != 0)
 

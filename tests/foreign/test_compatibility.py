@@ -60,9 +60,21 @@ def test_it_is_so_again(case):
         pytest.skip(f"{case.package} is not installed")
     stored = table.entries(STORED[case.package, case.name])
     for name in AGAIN[case.package, case.name]:
+        if name == "autocast" and case.name == "lstm" and not has_bfloat16_lstm():
+            continue
         found = COLUMNS[name](case)
         assert found._replace(figure=None) == stored[name]._replace(figure=None), name
         assert name == "autocast" or alike(found.figure, stored[name].figure), (name, found.figure)
+
+
+def has_bfloat16_lstm() -> bool:
+    """Whether torch itself can train an LSTM in bfloat16 on this processor; without AVX-512 it cannot."""
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            nn.LSTM(8, 16, batch_first=True)(torch.randn(2, 6, 8))[0].sum().backward()
+    except RuntimeError:
+        return False
+    return True
 
 
 def alike(found: float | None, stored: float | None) -> bool:

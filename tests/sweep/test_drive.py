@@ -76,6 +76,14 @@ def test_the_findings_are_made_of_the_runs_that_there_are(first_done, instead, c
     assert "a step after" not in told.err
 
 
+def test_after_a_killed_snakemake_nothing_goes_on(first_done, instead, capsys):
+    status, asked = instead("import os; print('its end', flush=True); os.kill(os.getpid(), 9)")
+    assert status == 1 and len(asked) == 1
+    told = capsys.readouterr()
+    assert "error: snakemake ended with status -9:\n    its end" in told.err
+    assert "the findings are made" not in told.out
+
+
 def test_findings_that_cannot_be_made_are_said(first_done, instead, capsys):
     assert instead(FAILS, "print('no rule'); raise SystemExit(1)")[0] == 1
     err = capsys.readouterr().err
