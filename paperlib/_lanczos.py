@@ -60,10 +60,11 @@ def _iterate(gram: Callable[[Tensor], Tensor], start: Tensor, tolerance: float, 
     basis[:_BLOCK] = block
     projected = torch.zeros(_BASIS, _BASIS, dtype=torch.float64, device=start.device)
     filled = 0
-    for _ in range(_STEPS):
+    for step in range(_STEPS):
         behind = basis[: filled + _BLOCK]
         recent = len(behind) if filled == _KEPT else min(len(behind), 2 * _BLOCK)
-        block, along, rest = _orthogonal(gram(basis[filled : filled + _BLOCK]), behind, recent)
+        whole = step % 2 == 0 or not floor
+        block, along, rest = _orthogonal(gram(basis[filled : filled + _BLOCK]), behind, recent, whole)
         projected[: filled + _BLOCK, filled : filled + _BLOCK] = along
         projected[filled : filled + _BLOCK, : filled + _BLOCK] = along.T
         filled += _BLOCK
@@ -85,17 +86,20 @@ def _iterate(gram: Callable[[Tensor], Tensor], start: Tensor, tolerance: float, 
     raise RuntimeError(f"the operator norm did not converge to {tolerance:g}: ask for a larger tolerance")
 
 
-def _orthogonal(images: Tensor, basis: Tensor, recent: int) -> tuple[Tensor, Tensor, Tensor]:
+def _orthogonal(images: Tensor, basis: Tensor, recent: int, whole: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Rows that are orthonormal, and to the basis too; the images' coefficients in the basis, and in these rows.
 
     Twice is needed, and is enough.  The first time only the ``recent`` rows of the basis count, since but for rounding
-    the images have no part in the others.
+    the images have no part in the others.  What rounding adds grows slowly: the second time, too, the ``whole`` basis
+    is needed at every other step only, where a later iteration in float64 has the last word.
     """
     near = basis[-recent:]
     first = near @ images.T
     left = images - first.T @ near
-    along = basis @ left.T
-    rows, rest = torch.linalg.qr((left - along.T @ basis).T)
+    second = basis if whole else near
+    along = images.new_zeros(len(basis), _BLOCK)
+    along[-len(second) :] = second @ left.T
+    rows, rest = torch.linalg.qr((left - along[-len(second) :].T @ second).T)
     along[-recent:] += first
     if rest.diagonal().abs().amin().item() < _LITTLE * torch.linalg.vector_norm(first).item():
         # What is left is little more than rounding: once more, on rows that are now of norm 1.
