@@ -40,7 +40,8 @@ def written(mean: float, sd: float | None = None) -> str:
         return f"{mean:.0f}"
     spread = sd is not None and math.isfinite(sd) and sd >= 5e-4
     decimals = 3 if not sd or not spread else min(3, max(0, 1 - math.floor(math.log10(sd))))
-    return f"{mean:.{decimals}f}" + (f" ± {sd:.{decimals}f}" if spread else "")
+    said = f"{mean:.{decimals}f}" + (f" ± {sd:.{decimals}f}" if spread else "")
+    return said.replace("-", "−")
 
 
 def averaged(values: pd.Series, unit: str = "") -> str:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from paperlib import _checks, claims
 from paperlib.claims import Finding
-from paperlib.claims.cards import CARDS, GROUPS, Card
 from paperlib.claims._wording import written
+from paperlib.claims.cards import CARDS, GROUPS, Card
 from paperlib.claims.claim import UNTESTED, Direction
 from paperlib.errors import RecordError
 from paperlib.scorecard import price
@@ -244,6 +244,7 @@ def build(root: str | Path) -> Scorecard:
 
 def _row(name: str, findings: list[Finding], prices: price.Prices) -> Row:
     claim, card = claims.CLAIMS[name], CARDS[name]
+    found = [_evidence(finding) for finding in findings]
     verdict = claims.verdict(findings[0]) if findings else UNTESTED
     return Row(
         claim=name,
@@ -254,18 +255,21 @@ def _row(name: str, findings: list[Finding], prices: price.Prices) -> Row:
         says=card.says,
         # What the rule cannot decide for lack of runs is not tested yet.
         verdict=UNTESTED if verdict == "undecided" else verdict,
-        evidence=[_evidence(finding) for finding in findings],
+        evidence=found,
         rule=claim.rule,
         after=claim.after,
         former=[Ruled(**former._asdict()) for former in claim.former],
         page=card.page,
-        changes=_changes(card, verdict, claims.outcome(findings[0]) if findings else "undecided"),
+        changes=_changes(card, verdict, found[0] if found else None),
         cost=card.cost or prices.of(claim, card.runs),
     )
 
 
-def _changes(card: Card, verdict: str, outcome: str) -> str:
-    """What would change the verdict, by what is found so far."""
+def _changes(card: Card, verdict: str, found: Evidence | None) -> str:
+    """What would change the verdict: what is still to be seen, and not what the record already shows."""
+    outcome = found.outcome if found else ""
+    if found and outcome == "undecided" and found.remark:
+        return f"What is missing. With the runs on record, which are {found.remark}, only “not reproduced” can follow."
     said = {"reproduced": card.refutes, "not reproduced": card.confirms}.get(
         outcome, f"For “reproduced”: {card.confirms} For “not reproduced”: {card.refutes}"
     )

@@ -56,13 +56,13 @@ class Prices(NamedTuple):
         )
 
     def briefly(self) -> str:
-        """The price of all runs in a few words, for the end of a sentence; on a GPU where that is known."""
-        runs = f"{len(self.jobs)} training runs"
+        """The price of all runs in a few words, for the end of a sentence; empty if unknown, on a GPU if known."""
+        runs = f"{len(self.jobs)} training run{'s' * (len(self.jobs) > 1)}"
         if self.gpu is not None and self.jobs:
             hours = cost.rounded(self._gpu_hours(self.jobs))
             return f"{runs}, predicted to take about {hours} hours on one {self.gpu.device.name}"
         alone = self.hours(self.jobs) if self.jobs else None
-        return f"{runs} of unknown length" if alone is None else f"{runs}, predicted to take {cost.in_words(alone)}"
+        return "" if alone is None else f"{runs}, predicted to take {cost.in_words(alone)}"
 
     def _gpu_hours(self, jobs: Iterable[file.Job]) -> float:
         assert self.gpu is not None
@@ -73,7 +73,10 @@ class Prices(NamedTuple):
         if self.gpu is None:
             return "On a GPU: not estimated."
         hours = cost.rounded(self._gpu_hours(jobs))
-        return f"On one {self.gpu.device.name} in {GPU_PRECISION}, several runs side by side: about {hours} hours, predicted from rates measured at depths {_and(self.gpu.depths)}."
+        return (
+            f"On one {self.gpu.device.name} in {GPU_PRECISION}, several runs side by side: about {hours} hours, "
+            f"predicted from rates measured at depths {_and(self.gpu.depths)}."
+        )
 
     def hours(self, jobs: Iterable[file.Job]) -> float | None:
         """The predicted hours of some runs, one at a time; None if unknown."""

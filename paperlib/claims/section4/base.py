@@ -233,12 +233,12 @@ class FromRecords(Claim):
         if not ways or few is None or few < ENOUGH:
             return ""
         parts = {
-            "passed": "pass the test",
-            "order": "lie in the claim's order, but not beyond the scatter",
-            "turned": "lie the other way, but not beyond the scatter",
-            "against": "lie the other way, beyond the scatter",
+            "passed": "as claimed, beyond the scatter",
+            "order": "as claimed, but within the scatter",
+            "turned": "the other way, within the scatter",
+            "against": "the other way, beyond the scatter",
         }
-        said = ", ".join(f"{ways[way]} {words}" for way, words in parts.items() if ways[way])
+        said = "; ".join(f"{ways[way]} {words}" for way, words in parts.items() if ways[way])
         return f"Of {ways.total()} comparison{'s' * (ways.total() > 1)}: {said}."
 
     def remark(self, tables: Frames) -> str:

@@ -86,7 +86,10 @@ class PlainDiverges(Medians):
         return [
             Compared(f"median |ln r|, Plain-{LISTED}, {when}", f"{', '.join(map(written, values))} {n}")
             for when, values in zip(
-                ("before the first update", f"at most in epochs 1 to {self.EPOCHS}"),
+                (
+                    f"before the first update (at most {math.log(self.NEAR):.3f} asked)",
+                    f"the largest of epochs 1 to {self.EPOCHS} (at least {self.GROWS} times that asked)",
+                ),
                 self._start_and_later(tables), strict=True,
             )
         ]  # fmt: skip
@@ -449,7 +452,7 @@ class Concentrated(Medians):
         rows = {arch: [part for name, part in found.items() if f" {TITLES[arch]}-" in name] for arch in TITLES}
         return [
             Compared(f"largest factor from 1 in an epoch, {TITLES[arch]}, depths {LISTED}",
-                     f"{', '.join(written(part.max()) for part in parts)}, the worst run each time {counted(map(len, parts))}")
+                     f"{', '.join(written(part.max()) for part in parts)}, the worst runs {counted(map(len, parts))}")
             for arch, parts in rows.items() if parts
         ]  # fmt: skip
 

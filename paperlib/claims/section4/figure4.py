@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from paperlib import paper
-from paperlib.claims._wording import counted, row, written
+from paperlib.claims._wording import counted, row
 from paperlib.claims.claim import Compared, Outcome
 from paperlib.claims.section4.base import (
     DEPTHS,
