@@ -6,6 +6,7 @@ import pytest
 
 from paperlib import claims, scorecard
 from paperlib.claims import CLAIMS
+from paperlib.claims.cards import CARDS
 from paperlib.claims.claim import UNTESTED, Former
 from paperlib.claims.finding import place
 from paperlib.errors import RecordError
@@ -39,7 +40,8 @@ def test_a_row_tells_what_was_measured_and_where(measured, tmp_path):
     found = row(tmp_path, "C1")
     (evidence,) = found.evidence
     assert found.verdict == "reproduced" == evidence.outcome and evidence.decides
-    assert {n.name: n.text for n in evidence.numbers} == {name: str(q) for name, q in finding.quantities.items()}
+    assert {n.name: n.mean for n in evidence.numbers} == {name: q.mean for name, q in finding.quantities.items()}
+    assert [tuple(shown.model_dump().values()) for shown in evidence.compared] == claims.details(finding).compared
     assert evidence.numbers[0].n == evidence.n == 2
     assert (tmp_path / evidence.record).is_file()
     assert evidence.commit == finding.provenance.short_commit and evidence.device == finding.provenance.device.name
@@ -64,6 +66,18 @@ def test_what_the_rule_cannot_decide_is_not_tested(measured, tmp_path, monkeypat
     claims.save(at(measured("P3"), "paper"), tmp_path)
     found = row(tmp_path, "P3")
     assert found.verdict == UNTESTED and found.evidence[0].said == "undecided: there is no cell"
+
+
+def test_what_would_change_a_verdict_is_not_what_is_on_record(measured, tmp_path, monkeypatch):
+    card = CARDS["C1"]
+    claims.save(measured("C1"), tmp_path)
+    assert row(tmp_path, "C1").changes == card.refutes
+    monkeypatch.setattr(type(CLAIMS["C1"]), "judge", lambda self, tables: "not reproduced")
+    assert row(tmp_path, "C1").changes == card.confirms
+    monkeypatch.setattr(type(CLAIMS["C1"]), "judge", lambda self, tables: "undecided")
+    assert card.confirms in (changes := row(tmp_path, "C1").changes) and card.refutes in changes
+    monkeypatch.setattr(type(CLAIMS["C1"]), "remark", lambda self, tables: "too far")
+    assert "which are too far, only “not reproduced” can follow" in row(tmp_path, "C1").changes
 
 
 def test_former_rules_stay_in_view(measured, tmp_path, monkeypatch):
