@@ -269,7 +269,7 @@ def _changes(card: Card, verdict: str, found: Evidence | None) -> str:
     """What would change the verdict: what is still to be seen, and not what the record already shows."""
     outcome = found.outcome if found else ""
     if found and outcome == "undecided" and found.remark:
-        return f"What is missing. With the runs on record, which are {found.remark}, only “not reproduced” can follow."
+        return f"What is missing. With the runs on record only “not reproduced” can follow: {found.remark}."
     said = {"reproduced": card.refutes, "not reproduced": card.confirms}.get(
         outcome, f"For “reproduced”: {card.confirms} For “not reproduced”: {card.refutes}"
     )

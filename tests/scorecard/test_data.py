@@ -77,7 +77,7 @@ def test_what_would_change_a_verdict_is_not_what_is_on_record(measured, tmp_path
     monkeypatch.setattr(type(CLAIMS["C1"]), "judge", lambda self, tables: "undecided")
     assert card.confirms in (changes := row(tmp_path, "C1").changes) and card.refutes in changes
     monkeypatch.setattr(type(CLAIMS["C1"]), "remark", lambda self, tables: "too far")
-    assert "which are too far, only “not reproduced” can follow" in row(tmp_path, "C1").changes
+    assert "only “not reproduced” can follow: too far." in row(tmp_path, "C1").changes
 
 
 def test_former_rules_stay_in_view(measured, tmp_path, monkeypatch):

@@ -511,7 +511,9 @@ class Beginning(FromRecords):
         seeds = part["initial"].groupby("network").seed.nunique()
         off = self._off(part).reindex(seeds[seeds >= self.SEEDS].index).dropna()
         beyond = [f"{titled(network)} ({written(value)})" for network, value in off.items() if value > self.OFF]
-        said = f"already beyond the rule's limit of {self.OFF}: {', '.join(beyond)}"
+        said = (
+            f"already beyond the rule's limit of {self.OFF} {'is' if len(beyond) == 1 else 'are'} {', '.join(beyond)}"
+        )
         return said if lacks and beyond else ""
 
     def compared(self, tables: Frames) -> list[Compared]:
