@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 import tiny
 
+from paperlib import records
 from paperlib.config import RunConfig
 from paperlib.records import Divergence
+from paperlib.store import results_root
 from paperlib.studies import runs
 
 
