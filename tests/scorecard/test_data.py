@@ -27,6 +27,21 @@ def test_the_committed_scorecard_is_what_the_committed_findings_yield():
     assert scorecard.read(results_root() / scorecard.FILE).json_text() == stored
 
 
+def test_a_row_shows_what_its_rule_compares():
+    rows = {row.claim: row for row in scorecard.read(results_root() / scorecard.FILE).rows}
+    shown = {name: " | ".join(f"{n.name}: {n.text}" for n in row.evidence[0].compared)
+             for name, row in rows.items() if row.evidence}  # fmt: skip
+    assert all(shown.values()) and not any("processes" in text for text in shown.values())
+    assert "after the best number of passes, the worst shape (8 → 8, 3×3): 0.928 (worst of n = 5 seeds)" in shown["P1"]
+    assert shown["O1b"].count("median") == 2 == shown["O1b"].count("(n = 3 rounds)")
+    assert "rate 0.1: 7 of 10, 2 of them with c > 4 (n = 5)" in shown["P3"] and "(n = 10)" in shown["P3"]
+    assert shown["F2a"].startswith("cells nearer to 1 held than free: 14 of 25 (n = 5 each)")
+    assert {name for name, row in rows.items() if row.after} == {"P3", "F2a", "F2b"}
+    assert {row.evidence[0].remark for name, row in rows.items() if name in ("T2", "P1")} == {
+        "only for targets with a positive determinant", "exact only before the crop"
+    }  # fmt: skip
+
+
 def test_every_claim_has_a_row_and_without_data_it_says_so(tmp_path):
     card = scorecard.build(tmp_path)
     assert {r.claim for r in card.rows} == {*CLAIMS}
