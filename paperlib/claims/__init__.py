@@ -346,7 +346,11 @@ def details(finding: Finding) -> Details:
         if found == "undecided":
             brief = f"{found}: {rules.briefly(tables)}"
         else:
-            few = f", with {n} run{'s' * (n > 1)} of a network" if n and n < ENOUGH and "one run" not in remark else ""
+            few = (
+                f", with only {n} run{'s' * (n > 1)} of a network"
+                if n and n < ENOUGH and "one run" not in remark
+                else ""
+            )
             brief = found + (f", in {precision}" if precision not in ("", "float32") else "") + few
         return Details(rules.compared(tables), rules.direction(tables), rules.tally(tables), brief, remark)
 

@@ -46,7 +46,7 @@ class GridClaim(Claim):
 
     accelerated = True
     scaled = True
-    after = "The rule was written after these grids had been seen: of them it is a description and no test."
+    after = "The rule was written after these data were seen: a description of them and no test."
     table: ClassVar[str]
     """The name of the table that is judged, with the columns ``c``, ``d``, ``seed`` and ``step``."""
     NEAR = 1.25  # a factor

@@ -19,7 +19,7 @@ import math
 
 import pandas as pd
 
-from paperlib.claims._wording import averaged, percent
+from paperlib.claims._wording import percent, row
 from paperlib.claims.claim import Compared, Outcome
 from paperlib.claims.section4.base import ENOUGH, LEVEL
 from paperlib.claims.section4.tables import DIVERGED, Errors
@@ -98,11 +98,14 @@ class Interventions(Errors):
         judged = {rows["setting"].iloc[0] for rows in self._judged(tables)}
         pairs = studies.all_held(studies.differences(tables["interventions"]))
         asked = pairs[pairs["setting"].isin(judged) & pairs["factor"].isin(self.FACTORS)]
+        at = " and ".join(f"{factor:g}" for factor in self.FACTORS)
         return [
-            Compared(f"test error minus that at the target, points, {setting}, held at {factor:g} times the target",
-                     averaged(group["error"].astype(float)))
-            for (setting, factor), group in asked.groupby(["setting", "factor"], sort=False)
-        ]  # fmt: skip
+            Compared(
+                f"test error minus that at the target, points, at {at} times the target: {setting}",
+                row(group[group["factor"] == factor]["error"].astype(float) for factor in self.FACTORS),
+            )
+            for setting, group in asked.groupby("setting", sort=False)
+        ]
 
     def smallest(self, tables: Frames) -> int | None:
         return None  # fewer than SEEDS decide nothing

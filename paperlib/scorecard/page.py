@@ -103,9 +103,12 @@ def _measured(row: Row) -> str:
     if not row.evidence:
         return "<span class='scorecard-none'>nothing yet</span>"
     first = row.evidence[0]
-    left = len(first.compared) - SHOWN
-    more = f"<li>and {left} more</li>" if left > 0 else ""
-    items = "".join(f"<li>{escape(n.name)}: <b>{escape(n.text)}</b></li>" for n in first.compared[:SHOWN])
+    others = len(first.compared) - SHOWN
+    more = f"<li>and {others} more</li>" if others > 0 else ""
+    parts = [(n.name, *n.text.partition(" (n = ")) for n in first.compared[:SHOWN]]
+    items = "".join(
+        f"<li>{escape(name)}: <b>{escape(said)}</b>{escape(n + left)}</li>" for name, said, n, left in parts
+    )
     return f"<ul>{items}{more}</ul>"
 
 

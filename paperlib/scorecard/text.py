@@ -16,13 +16,13 @@ WIDTH = 116  # columns of a terminal
 SHOWN = 4  # numbers of a claim; all of them are in its record
 DIRECTIONS = {
     "against": "the numbers go against the claim",
-    "order": "the numbers lie in the claim's order, but scatter too much for the rule",
+    "order": "the numbers lie in the claim's order but scatter too much for the rule",
     "mixed": "some numbers lie in the claim's order and some the other way, none of these beyond the scatter",
 }
 SUMMED = {
     "against": "the numbers go against the paper",
-    "order": "they lie in its order, but scatter too much for the rule",
-    "mixed": "some lie the other way, but not beyond the scatter",
+    "order": "they lie in its order but scatter too much for the rule",
+    "mixed": "some lie the other way but not beyond the scatter",
 }
 
 
@@ -73,7 +73,7 @@ def _open(rows: list[Row], hours: str) -> str:
     ]
     if missed := [found for found in small if found.outcome == "not reproduced"]:
         ways = Counter(found.direction for found in missed)
-        told = ", ".join(f"in {spelled(ways[way])} {words}" for way, words in SUMMED.items() if ways[way])
+        told = listed([f"in {spelled(ways[way])} {words}" for way, words in SUMMED.items() if ways[way]])
         said.append(f"There {spelled(len(missed))} came out as not reproduced: {told}.")
     others = Counter(found.outcome for found in small if found.outcome != "not reproduced")
     if others:

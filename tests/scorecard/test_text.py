@@ -42,8 +42,8 @@ def test_the_summary_tells_contradiction_from_scatter():
             for n, way in zip("ABCD", ("order", "against", "mixed", "against"), strict=True)]  # fmt: skip
     left = scorecard.sentences(card(rows))[-1]
     assert (
-        "four came out as not reproduced: in two the numbers go against the paper, in one they lie in its order, but "
-        "scatter too much for the rule, in one some lie the other way, but not beyond the scatter."
+        "four came out as not reproduced: in two the numbers go against the paper, in one they lie in its order but "
+        "scatter too much for the rule and in one some lie the other way but not beyond the scatter."
     ) in left
 
 
@@ -67,7 +67,7 @@ def test_the_summary_without_anything():
         ("", "", ""),
         ("against", "", "The numbers go against the claim."),
         ("against", "Of 2.", "Some numbers go against the claim, beyond the scatter. Of 2."),
-        ("order", "Of 2.", "The numbers lie in the claim's order, but scatter too much for the rule. Of 2."),
+        ("order", "Of 2.", "The numbers lie in the claim's order but scatter too much for the rule. Of 2."),
     ],
 )
 def test_which_way_the_numbers_point(way, tally, said):

@@ -348,13 +348,13 @@ class FirstTransition(Blocks):
         )
 
     def shown(self, tables: Frames) -> list[Compared]:
-        parts = [(depth, tables["blocks"].query("depth == @depth")) for depth in DEPTHS]
+        parts = [tables["blocks"].query("depth == @depth") for depth in DEPTHS]
+        n = counted(part.seed.nunique() for part in parts)
+        rows = zip(*map(self._farthest, parts), strict=True)
         return [
-            Compared(f"|ln r| of the first transition, of the next, and of the farthest other block, "
-                     f"{title('procresnet', depth)}",
-                     f"{', '.join(map(written, self._farthest(part)))} (n = {part.seed.nunique()})")
-            for depth, part in parts
-        ]  # fmt: skip
+            Compared(f"|ln r| of the {which}, ProcResNet, depths {LISTED}", f"{', '.join(map(written, row))} {n}")
+            for which, row in zip(("first transition", "next transition", "farthest other block"), rows, strict=True)
+        ]
 
     def _only_the_first(self, table: pd.DataFrame) -> bool:
         first, next_one, residual = self._farthest(table)

@@ -290,7 +290,7 @@ class Seldom(Errors):
 
     def remark(self, tables: Frames) -> str:
         settings = self._whole(self._choice(tables)[1])
-        said = "a difference within the scatter passes, so that a harm as small as that would not be seen"
+        said = "a difference within the scatter passes; a harm as small as that would not be seen"
         return said if settings and self.judge(tables) == "reproduced" else ""
 
     def numbers(self, tables: Frames) -> dict[str, pd.Series]:
