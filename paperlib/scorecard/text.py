@@ -9,17 +9,17 @@ from paperlib import _checks
 from paperlib._text import plain
 from paperlib.claims._wording import spelled
 from paperlib.claims.cards import OURS
-from paperlib.claims.claim import UNTESTED
+from paperlib.claims.claim import UNTESTED, Direction
 from paperlib.scorecard.data import VERDICTS, Evidence, Row, Scorecard
 
 WIDTH = 116  # columns of a terminal
 SHOWN = 4  # numbers of a claim; all of them are in its record
-DIRECTIONS = {
+DIRECTIONS: dict[Direction, str] = {
     "against": "the numbers go against the claim",
     "order": "the numbers lie in the claim's order but scatter too much for the rule",
     "mixed": "some numbers lie in the claim's order and some the other way, none of these beyond the scatter",
 }
-SUMMED = {
+SUMMED: dict[Direction, str] = {
     "against": "the numbers go against the paper",
     "order": "they lie in its order but scatter too much for the rule",
     "mixed": "some lie the other way but not beyond the scatter",

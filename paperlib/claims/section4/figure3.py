@@ -23,7 +23,7 @@ from paperlib.claims.section4.base import (
     per_seed,
     within,
 )
-from paperlib.models import TITLES, title
+from paperlib.models import TITLES, Arch, title
 from paperlib.records import Record
 from paperlib.store import Frames
 from paperlib.studies import section4 as studies
@@ -127,7 +127,7 @@ class Deeper(Medians):
             f"diverged counts with the epochs that it lived. {DEV}. {self.COMPARED}"
         )
 
-    def _groups(self, tables: Frames) -> dict[str, list[pd.Series]]:
+    def _groups(self, tables: Frames) -> dict[Arch, list[pd.Series]]:
         return {a: [self.over_epochs(tables, "residual", a, depth) for depth in DEPTHS] for a in TITLES}
 
     def comparisons(self, tables: Frames) -> list[Comparison]:

@@ -22,7 +22,7 @@ from paperlib.claims.section4.base import (
     per_seed,
 )
 from paperlib.claims.section4.figure3 import ALL, LISTED
-from paperlib.models import TITLES, title
+from paperlib.models import TITLES, Arch, title
 from paperlib.records import Record
 from paperlib.store import Frames
 from paperlib.studies import section4 as studies
@@ -50,7 +50,7 @@ class TrainingLoss(FromRecords):
     def tables(self, records: list[Record]) -> Frames:
         return {"curves": studies.curves(records)[[*studies.RUN, "epoch", "train_loss"]]}
 
-    def _groups(self, tables: Frames) -> dict[str, list[pd.Series]]:
+    def _groups(self, tables: Frames) -> dict[Arch, list[pd.Series]]:
         return {arch: [self._final(tables, arch, depth) for depth in DEPTHS] for arch in TITLES}
 
     def comparisons(self, tables: Frames) -> list[Comparison]:
