@@ -28,7 +28,7 @@ if importlib.util.find_spec("paperlib") is None:
     )
 
 # %% tags=["hide-input"]
-from IPython.display import HTML
+from IPython.display import HTML, Markdown
 
 from paperlib import scorecard
 from paperlib.scorecard import page
@@ -40,7 +40,7 @@ HTML(page.quotable(card))
 # %% [markdown]
 # ## The claims
 #
-# Each row opens to its rule and its record. What the verdicts and the small print mean is told below the table.
+# Each row shows the numbers that its rule compares, and opens to the rule and the record. What the verdicts mean is explained below the table.
 
 # %% tags=["hide-input"]
 here = results_root().parent
@@ -62,17 +62,26 @@ HTML(
 #
 # - **reproduced**: the rule is met as the paper states the claim.
 # - **reproduced with a correction**: a weaker or an amended form of the claim is met, and the chapter says which.
-# - **not reproduced**: neither is met.
+# - **not reproduced**: the rule is not met. That may be because the numbers go the other way, or because they scatter too much; the row says which.
 # - **not yet tested at the paper's scale**: there is no measurement that could decide. A smaller training may have been measured; what it
 #   came out as then stands below the verdict, in grey, and decides nothing.
 #
-# A number is a mean over seeds, with its standard deviation. After it stand n, which is the number of seeds, the size of the experiment,
-# and the device and the commit that made it. Times have no seeds: for the claims about cost (O1a to O1d), n is the number of rounds in
-# which everything was timed in turn. The sizes are `smoke` (seconds, to see that everything works), `desk` (what two CPU cores manage)
-# and `paper` (the paper's protocol).
+# Which way the numbers go is computed, too. Where a rule compares groups of seeds, each comparison is tested in both directions (Welch's one-sided
+# t-test). Where it has a limit and no test, a number beyond the limit goes against the claim.
+#
+# A row shows the numbers that its rule compares, in the statistic that the rule takes: mostly the mean over n seeds with its standard deviation, for times
+# the median over n rounds, and the worst case where the rule asks for all. In the numbers on Section 4, $r$ is a block's {term}`ratio`, and $|\ln r|$ its distance
+# from 1, which the records call dev. Everything else that was measured is in the folded part under its name in the record, as a mean, with the device and the commit that
+# made it. The sizes are `smoke` (seconds, to see that everything works), `desk` (what two CPU cores manage) and `paper` (the paper's protocol).
 #
 # What needs no training has no `paper` size, and there `desk` decides. The claims about cost are the exception, because the paper's times
 # are those of a GPU: there `desk` decides only if it was measured on a GPU.
+
+# %% [markdown]
+# ## What the open claims would take
+
+# %% tags=["remove-input"]
+Markdown(card.cost)
 
 # %% [markdown]
 # ## Where this comes from

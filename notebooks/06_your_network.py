@@ -15,13 +15,13 @@
 #
 # A few lines around your training loop show how every {term}`block` of your network changes the norm of the gradient, hold the convolutions that the gradient cannot get around, or make them {term}`norm-preserving` exactly. They also say when that does nothing.
 #
-# The training in this page is short and its networks are small, so that you can change everything and run it again. What long training of the paper's networks shows is in [chapter 5](05_results.ipynb).
+# The training in this page is short and its networks are small, so that you can change everything and run it again. What training the paper's own networks shows, so far in short runs, is in [chapter 5](05_results.ipynb).
 #
 # :::{card} About this chapter
 # :class-card: chapter-card
 #
 # - **Shows:** the library in a network of your own: watch it, hold it, before and after, and a model with attention
-# - **Decides:** no claim; it is a guide, and what it measures is on small networks
+# - **Claims:** none; it is a guide, and what it measures is on small networks
 # - **Needs:** two CPU cores, 2 GB of memory; besides `paperlib` only torch, torchvision, pandas and matplotlib
 # - **Fetches:** nothing; the images are the CIFAR-10 sample that comes with the library
 # - **Takes:** about half a minute, in full ([measured](reproducibility.ipynb))

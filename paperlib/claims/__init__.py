@@ -22,7 +22,7 @@ import torch
 from paperlib import _checks
 from paperlib._checks import whole_number
 from paperlib.claims import channel_grid, interventions, norm_preservation, projection, section4
-from paperlib.claims.claim import UNTESTED, Claim, Measured, Outcome
+from paperlib.claims.claim import UNTESTED, Claim, Details, Measured, Outcome
 from paperlib.claims.finding import (
     Finding,
     Quantity,
@@ -49,6 +49,7 @@ __all__ = [
     "check",
     "check_root",
     "counting",
+    "details",
     "former_rules",
     "judged_by_another_rule",
     "measure",
@@ -326,6 +327,32 @@ def qualified(finding: Finding) -> str:
         precision = rules.precision(finding.frames)
     where = f", in {precision}" if precision not in ("", "float32") else ""
     return found + where + (f" (n = {n})" if n is not None and n < ENOUGH else "") + (f" ({note})" if note else "")
+
+
+def details(finding: Finding) -> Details:
+    """What the scorecard says of a finding beside its outcome: what was compared, which way it points, and a remark.
+
+    Raises ``RecordError`` as :func:`outcome` does.
+
+    Examples
+    --------
+    >>> details(measure("C1", preset="smoke", seeds=2)).direction
+    ''
+    """
+    found = outcome(finding)
+    rules, tables = CLAIMS[finding.claim], finding.frames
+    with _tables_of(finding):
+        remark, n, precision = rules.remark(tables), rules.smallest(tables), rules.precision(tables)
+        if found == "undecided":
+            brief = f"{found}: {rules.briefly(tables)}"
+        else:
+            few = (
+                f", with only {n} run{'s' * (n > 1)} of a network"
+                if n and n < ENOUGH and "one run" not in remark
+                else ""
+            )
+            brief = found + (f", in {precision}" if precision not in ("", "float32") else "") + few
+        return Details(rules.compared(tables), rules.direction(tables), rules.tally(tables), brief, remark)
 
 
 def report(findings: Iterable[Finding]) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from paperlib.channel_grid import GridConfig, GridRecord, run
 from paperlib.claims._wording import percent
-from paperlib.claims.claim import Claim, Former, Measured, Outcome
+from paperlib.claims.claim import Claim, Compared, Former, Measured, Outcome
 from paperlib.store import Frames, Provenance
 from paperlib.store.provenance import merged
 from paperlib.studies import channel_grid as studies
@@ -46,6 +46,7 @@ class GridClaim(Claim):
 
     accelerated = True
     scaled = True
+    after = "The rule was written after these data were seen: a description of them and no test."
     table: ClassVar[str]
     """The name of the table that is judged, with the columns ``c``, ``d``, ``seed`` and ``step``."""
     NEAR = 1.25  # a factor
@@ -158,6 +159,18 @@ class Equation7(GridClaim):
             found[rate] = list(means.index[~means.between(1 / self.NEAR, self.NEAR)])
         return found
 
+    def compared(self, tables: Frames) -> list[Compared]:
+        table, found = tables[self.table], []
+        for rate, off in sorted(self.failures(table).items(), reverse=True):
+            part = table[table.rate == rate]
+            cells = part.groupby(["c", "d"]).seed.nunique()
+            wide = sum(c > self.SMALL for c, _ in off)
+            found.append(Compared(
+                f"cells with d > c whose mean share is off by more than a factor {self.NEAR}, rate {rate:g}",
+                f"{len(off)} of {len(cells)}, {wide} of them with c > {self.SMALL} (n = {cells.min()})",
+            ))  # fmt: skip
+        return found
+
     def decide(self, table: pd.DataFrame) -> Outcome:
         failing = [cell for cells in self.failures(table).values() for cell in cells]
         if not failing:
@@ -231,6 +244,20 @@ class Figure2(GridClaim):
         """Of each cell (c, d), whether the held layer is nearer to 1 than the free one after the last stage."""
         distances = self.distances(table)
         return distances["conv-relu"] < distances["free"]
+
+    def compared(self, tables: Frames) -> list[Compared]:
+        table = tables[self.table]
+        nearer, off = self.nearer(table), self.failures(table)
+        near = sum(not (d > c and c <= self.SMALL) for c, d in nearer.index)
+        n = table[table.variant == "conv-relu"].groupby(["c", "d"]).seed.nunique().min()
+        return [
+            Compared("cells nearer to 1 held than free", f"{nearer.sum()} of {len(nearer)} (n = {n} each)"),
+            Compared(f"cells off by more than a factor {self.NEAR}, the exceptions apart", f"{len(off)} of {near}"),
+        ]
+
+    def remark(self, tables: Frames) -> str:
+        corrected = self.judge(tables) == "reproduced with a correction"
+        return "nearer to 1 than without a projection, but not everywhere near it" * corrected
 
     def decide(self, table: pd.DataFrame) -> Outcome:
         if self.nearer(table).mean() < self.MOST:

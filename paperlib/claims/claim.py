@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import pandas as pd
 
+from paperlib.claims._wording import averaged
 from paperlib.config import ResolvedRun
 from paperlib.store import Frames, Provenance
 from paperlib.store.stored import digest
@@ -22,6 +23,30 @@ class Measured(NamedTuple):
     tables: dict[str, pd.DataFrame]
     source: Provenance | None = None
     seeds: list[int] | None = None
+
+
+class Compared(NamedTuple):
+    """A number that a rule compares, in the statistic that it takes, with n: a name and a text."""
+
+    name: str
+    text: str
+
+
+Direction = Literal["", "against", "order", "mixed"]
+"""Why a rule is not met: the numbers go against the claim; they lie in its order, but scatter too much; or some lie in
+its order and some the other way, none of them by more than the scatter.  Empty where the rule is met."""
+
+
+class Details(NamedTuple):
+    """What the scorecard says of a finding beside its outcome."""
+
+    compared: list[Compared]
+    direction: Direction
+    tally: str
+    """The comparisons behind the direction, counted; empty where the rule has none."""
+    brief: str
+    """The outcome in a few words, with its precision, and with what is missing or few."""
+    remark: str
 
 
 class Former(NamedTuple):
@@ -57,6 +82,8 @@ class Claim(ABC):
     """Whether its numbers are counted, and so the same on every machine."""
     former: ClassVar[tuple[Former, ...]] = ()
     """The rules that it had before, the oldest first."""
+    after: ClassVar[str] = ""
+    """Said in the row of a claim whose rule is younger than the data that it judges."""
 
     @property
     def presets(self) -> tuple[str, ...]:
@@ -96,12 +123,32 @@ class Claim(ABC):
         """What the rule needs and the tables lack, for a sentence; empty where they are whole."""
         return ""
 
+    def briefly(self, tables: Frames) -> str:
+        """:meth:`missing`, in a few words."""
+        return self.missing(tables)
+
     def elsewhere(self, preset: str, device: str) -> str:
         """Where a finding at this preset, on a device of this type, was made if that does not decide; else empty."""
         return f"at the {preset} preset" if self.scaled and preset != "paper" else ""
 
     def note(self, tables: Frames) -> str:
         """What must be said beside the outcome, as which cases a correction leaves open; mostly nothing."""
+        return ""
+
+    def compared(self, tables: Frames) -> list[Compared]:
+        """The numbers that the rule compares, those that decide first; by default all quantities."""
+        return [Compared(name, averaged(values)) for name, values in self.quantities(tables).items()]
+
+    def direction(self, tables: Frames) -> Direction:
+        """Why the rule is not met: where it compares with limits alone, the numbers miss one."""
+        return "against" if self.judge(tables) == "not reproduced" else ""
+
+    def tally(self, tables: Frames) -> str:
+        """The comparisons behind :meth:`direction`, counted, as a sentence; empty where there are none."""
+        return ""
+
+    def remark(self, tables: Frames) -> str:
+        """What the scorecard adds to the outcome, as a part of a sentence: the correction, or a limit of the rule."""
         return ""
 
     def smallest(self, tables: Frames) -> int | None:

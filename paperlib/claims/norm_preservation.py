@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from paperlib.claims._wording import percent, power, spelled
-from paperlib.claims.claim import Claim, Former, Measured, Outcome, seeded
+from paperlib.claims._wording import averaged, percent, power, spelled, written
+from paperlib.claims.claim import Claim, Compared, Former, Measured, Outcome, seeded
 from paperlib.store import Frames
 from paperlib.studies import norm_preservation as studies
 from paperlib.theorems import linear_map
@@ -53,12 +53,27 @@ class Theorem1(Claim):
 
     def judge(self, tables: Frames) -> Outcome:
         rates, errors = tables["rates"], tables["errors"]
-        proof = rates[rates.schedule == "geometric"]
-        slope = studies.slopes(proof, "delta", ["map", "seed"], start=self.START)["in log(2L)/L"]
+        slope = self._slopes(tables)
         below = (rates.distance <= rates.bound * (1 + ROUNDING)).all()
         above = (rates.delta >= rates.lower * (1 - ROUNDING)).all()
         composed = errors[["forward", "backward"]].to_numpy().max() <= self.COMPOSITION
         return "reproduced" if below and above and composed and slope.min() >= self.SLOPE else "not reproduced"
+
+    def _slopes(self, tables: Frames) -> pd.Series:
+        rates = tables["rates"]
+        proof = rates[rates.schedule == "geometric"]
+        return studies.slopes(proof, "delta", ["map", "seed"], start=self.START)["in log(2L)/L"]
+
+    def compared(self, tables: Frames) -> list[Compared]:
+        rates, slopes = tables["rates"], self._slopes(tables)
+        seeds = f"(n = {rates.seed.nunique()} seeds of {rates['map'].nunique()} maps)"
+        composed = tables["errors"][["forward", "backward"]].to_numpy().max()
+        return [
+            Compared("smallest slope of δ in log(2L)/L", f"{written(slopes.min())} {seeds}"),
+            Compared("largest ‖J − I‖ over the explicit bound", written((rates.distance / rates.bound).max())),
+            Compared("smallest δ over the lower bound", written((rates.delta / rates.lower).min())),
+            Compared("largest error of the blocks' composition", written(composed)),
+        ]
 
 
 class Corollary1(Claim):
@@ -85,6 +100,11 @@ class Corollary1(Claim):
         table = tables["tightness"]
         bounded = len(table) > 0 and (table.measured <= table.bound * (1 + ROUNDING)).all()
         return "reproduced" if bounded else "not reproduced"
+
+    def compared(self, tables: Frames) -> list[Compared]:
+        table = tables["tightness"]
+        of = f"(of {table.block.nunique()} kinds of blocks, n = {table.seed.nunique()} seeds)"
+        return [Compared("largest ‖J − I‖ over the bound", f"{written((table.measured / table.bound).max())} {of}")]
 
 
 class Theorem2(Claim):
@@ -173,6 +193,24 @@ class Theorem2(Claim):
             f"there are {len(negative)} targets with det R < 0 and {len(positive)} with det R > 0, "
             f"and the rule asks for {spelled(self.TARGETS)} of either"
         )
+
+    def compared(self, tables: Frames) -> list[Compared]:
+        rates, (positive, negative) = tables["rates"], self._by_determinant(tables)
+        bounded = (rates.distance / rates.published).dropna()
+        return [
+            Compared(f"targets with {sign} reached by gradient descent",
+                     f"{(part.excess <= self.REACHED).sum()} of {len(part)}")
+            for sign, part in (("det R > 0", positive), ("det R < 0", negative))
+        ] + [
+            Compared("largest relative distance from the excess risk in theory, det R < 0",
+                     written((negative.excess / negative.floor - 1).abs().max())),
+            Compared(f"slope of ‖A‖ in L, L ≥ {self.START}", averaged(self._slope(tables))),
+            Compared("largest ‖A‖ over the published bound", written(bounded.max())),
+        ]  # fmt: skip
+
+    def remark(self, tables: Frames) -> str:
+        corrected = self.judge(tables) == "reproduced with a correction"
+        return "only for targets with a positive determinant" * corrected
 
     @staticmethod
     def _by_determinant(tables: Frames) -> tuple[pd.DataFrame, pd.DataFrame]:

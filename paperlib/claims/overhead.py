@@ -12,8 +12,8 @@ from abc import abstractmethod
 
 import pandas as pd
 
-from paperlib.claims._wording import spelled
-from paperlib.claims.claim import Claim, Former, Measured, Outcome
+from paperlib.claims._wording import median, spelled
+from paperlib.claims.claim import Claim, Compared, Former, Measured, Outcome
 from paperlib.store import Frames
 from paperlib.studies.overhead import STEPS, deepening, overhead
 
@@ -121,6 +121,10 @@ class PublishedShare(Cost):
         below = self.share(tables["seconds"], "iteration").median() < self.PER_CENT
         return "reproduced" if below else "not reproduced"
 
+    def compared(self, tables: Frames) -> list[Compared]:
+        share = self.share(tables["seconds"], "iteration")
+        return [Compared("share of the training time, the paper's iteration", median(share, " %"))]
+
 
 class DeeperShare(Cost):
     """The same iteration in a training of ResNet-1001."""
@@ -155,6 +159,14 @@ class DeeperShare(Cost):
         table = tables["seconds"]
         shares = self.share(table, "iteration").groupby(table.depth).median().sort_index()
         return "reproduced" if shares.iloc[-1] < shares.iloc[0] else "not reproduced"
+
+    def compared(self, tables: Frames) -> list[Compared]:
+        table = tables["seconds"]
+        share = self.share(table, "iteration")
+        return [
+            Compared(f"share of the training time, depth {depth}", median(part, " %"))
+            for depth, part in share.groupby(table.depth)
+        ]
 
 
 class AgainstSvd(Cost):
@@ -192,6 +204,12 @@ class AgainstSvd(Cost):
         far_less = self._ratio(table, "").median() <= self.FAR_LESS
         return "reproduced with a correction" if far_less else "not reproduced"
 
+    def compared(self, tables: Frames) -> list[Compared]:
+        return [
+            Compared(f"the iteration's time over the SVD's, {where}", median(self._ratio(tables["seconds"], of)))
+            for where, of in (("both with the shortcuts", ", shortcuts"), ("both at every frequency", ""))
+        ]
+
     @staticmethod
     def _ratio(table: pd.DataFrame, shortcuts: str) -> pd.Series:
         return table[f"iteration{shortcuts}"] / table[f"svd{shortcuts}"]
@@ -223,6 +241,10 @@ class LibraryShare(Cost):
     def decide(self, tables: Frames) -> Outcome:
         below = self.share(tables["seconds"], "library").median() < self.PER_CENT
         return "reproduced" if below else "not reproduced"
+
+    def compared(self, tables: Frames) -> list[Compared]:
+        share = self.share(tables["seconds"], "library")
+        return [Compared("share of the training time, this library", median(share, " %"))]
 
 
 CLAIMS = (PublishedShare(), DeeperShare(), AgainstSvd(), LibraryShare())

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pandas as pd
 
 from paperlib.claims import overhead
-from paperlib.claims._wording import percent, power, spelled
-from paperlib.claims.claim import Claim, Former, Measured, Outcome, seeded
+from paperlib.claims._wording import percent, power, spelled, written
+from paperlib.claims.claim import Claim, Compared, Former, Measured, Outcome, seeded
 from paperlib.store import Frames
 from paperlib.studies import projection as studies
 
@@ -37,6 +37,11 @@ class Theorem3(Claim):
 
     def judge(self, tables: Frames) -> Outcome:
         return "reproduced" if tables["agreement"].difference.max() <= self.TOLERANCE else "not reproduced"
+
+    def compared(self, tables: Frames) -> list[Compared]:
+        table = tables["agreement"]
+        found = f"{written(table.difference.max())} (n = {table.seed.nunique()} seeds of each shape)"
+        return [Compared("largest difference, relative", found)]
 
 
 class Equation8(Claim):
@@ -105,6 +110,24 @@ class Equation8(Claim):
         if never := self.never(tables):
             return f"exact before the crop; after it no number of passes up to {most} does it for {'; '.join(never)}"
         return f"exact before the crop; after it within {power(self.TOLERANCE)} after {most} passes or fewer"
+
+    def remark(self, tables: Frames) -> str:
+        corrected = self.judge(tables) == "reproduced with a correction"
+        return "exact only before the crop" * bool(corrected and self.never(tables))
+
+    def compared(self, tables: Frames) -> list[Compared]:
+        if self.missing(tables):
+            return super().compared(tables)
+        best, seeds = self._best(tables), tables["after the crop"].seed.nunique()
+        return [
+            Compared(f"off the target {when}, the worst shape ({best[column].idxmax()})",
+                     f"{written(best[column].max())} (worst of n = {seeds} seeds)")
+            for column, when in (
+                ("before the crop", "before the crop"),
+                ("after one pass", "after one pass, cropped"),
+                ("after more passes", "after the best number of passes"),
+            )
+        ]  # fmt: skip
 
     def never(self, tables: Frames) -> list[str]:
         """The shapes that no number of passes brought within the tolerance, after the crop, for each seed."""
@@ -185,6 +208,12 @@ class Equation9(Claim):
     def missing(self, tables: Frames) -> str:
         found = tables["convergence"].spectrum.nunique()
         return "" if found >= self.SPECTRA else f"{spelled(self.SPECTRA)} different spectra, of which {found} are there"
+
+    def compared(self, tables: Frames) -> list[Compared]:
+        quotients = self._last_quotients(tables).unstack().dropna()
+        spectra, seeds = (tables["convergence"][name].nunique() for name in ("spectrum", "seed"))
+        found = f"{written(quotients.min())} and {written(quotients.max())} ({spectra} spectra, n = {seeds} seeds)"
+        return [Compared("e(t+1) / e(t)², smallest and largest", found)]
 
     def _last_quotients(self, tables: Frames) -> pd.DataFrame:
         """e(t+1) / e(t)² of Newton–Schulz, of the errors that count: a row per step, a column per seed and spectrum."""

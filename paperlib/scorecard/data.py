@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from paperlib import _checks, claims
 from paperlib.claims import Finding
-from paperlib.claims.cards import CARDS, GROUPS
-from paperlib.claims.claim import UNTESTED
+from paperlib.claims._wording import written
+from paperlib.claims.cards import CARDS, GROUPS, Card
+from paperlib.claims.claim import UNTESTED, Direction
 from paperlib.errors import RecordError
 from paperlib.scorecard import price
 from paperlib.store import files
@@ -39,7 +40,7 @@ class Number(BaseModel):
     n : int
         How many seeds; of a time, how many rounds.
     text : str
-        Mean ± sd as the pages write it.
+        Mean ± sd as the page writes it.
     """
 
     model_config = STRICT
@@ -48,6 +49,21 @@ class Number(BaseModel):
     mean: float | None
     sd: float | None
     n: int
+    text: str
+
+
+class Compared(BaseModel):
+    """A number that a rule compares, in the statistic that it takes.
+
+    Attributes
+    ----------
+    name, text : str
+        What it is, and the number with its n.
+    """
+
+    model_config = STRICT
+
+    name: str
     text: str
 
 
@@ -79,8 +95,17 @@ class Evidence(BaseModel):
         The size at which it was measured.
     outcome, said : str
         What today's rule says of it; and in words, with its precision, and with what is missing or few.
+    brief, remark : str
+        The outcome in fewer words; and what is to be said beside it, as the correction.
+    direction : str
+        Of a rule that is not met: ``"against"``, ``"order"`` or ``"mixed"``
+        (:data:`paperlib.claims.claim.Direction`); else empty.
+    tally : str
+        The comparisons behind it, counted.
     decides : bool
         Whether this size decides the claim.
+    compared : list of Compared
+        The numbers that the rule compares, those that decide first.
     numbers : list of Number
         All that were measured.
     n : int
@@ -98,7 +123,12 @@ class Evidence(BaseModel):
     preset: str
     outcome: str
     said: str
+    brief: str
+    remark: str
+    direction: Direction
+    tally: str
     decides: bool
+    compared: list[Compared]
     numbers: list[Number]
     n: int
     device: str
@@ -122,8 +152,8 @@ class Row(BaseModel):
         One of ``VERDICTS``.
     evidence : list of Evidence
         The finding that counts first, then those of smaller presets; empty where there is no data.
-    rule : str
-        How the verdict is drawn.
+    rule, after : str
+        How the verdict is drawn, and what is to be said of a rule that is younger than its data.
     former : list of Ruled
         The rules that it had before, the oldest first.
     page : str
@@ -145,6 +175,7 @@ class Row(BaseModel):
     ]
     evidence: list[Evidence]
     rule: str
+    after: str
     former: list[Ruled]
     page: str
     changes: str
@@ -157,18 +188,19 @@ class Scorecard(BaseModel):
     Attributes
     ----------
     schema_version : int
-        Of this form: 1.
+        Of this form: 2.
     rows : list of Row
         The claims.
-    cost : str
-        What all training runs of the paper's scale take.
+    cost, hours : str
+        What all training runs of the paper's scale take, and that in a few words.
     """
 
     model_config = STRICT
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     rows: list[Row]
     cost: str
+    hours: str
 
     def json_text(self) -> str:
         """The scorecard as JSON, always the same for the same content."""
@@ -206,11 +238,13 @@ def build(root: str | Path) -> Scorecard:
         raise RecordError(f"there is a finding about {unknown[0]!r}, which is no claim here: move it out of {root}")
     prices = price.here(root)
     rows = [_row(name, [f for f in findings if f.claim == name], prices) for name in claims.CLAIMS]
-    return Scorecard(rows=sorted(rows, key=lambda row: GROUPS.index(row.group)), cost=prices.sentence())
+    rows.sort(key=lambda row: GROUPS.index(row.group))
+    return Scorecard(rows=rows, cost=prices.sentence(), hours=prices.briefly())
 
 
 def _row(name: str, findings: list[Finding], prices: price.Prices) -> Row:
     claim, card = claims.CLAIMS[name], CARDS[name]
+    found = [_evidence(finding) for finding in findings]
     verdict = claims.verdict(findings[0]) if findings else UNTESTED
     return Row(
         claim=name,
@@ -221,16 +255,29 @@ def _row(name: str, findings: list[Finding], prices: price.Prices) -> Row:
         says=card.says,
         # What the rule cannot decide for lack of runs is not tested yet.
         verdict=UNTESTED if verdict == "undecided" else verdict,
-        evidence=[_evidence(finding) for finding in findings],
+        evidence=found,
         rule=claim.rule,
+        after=claim.after,
         former=[Ruled(**former._asdict()) for former in claim.former],
         page=card.page,
-        changes=card.changes,
+        changes=_changes(card, verdict, found[0] if found else None),
         cost=card.cost or prices.of(claim, card.runs),
     )
 
 
+def _changes(card: Card, verdict: str, found: Evidence | None) -> str:
+    """What would change the verdict: what is still to be seen, and not what the record already shows."""
+    outcome = found.outcome if found else ""
+    if found and outcome == "undecided" and found.remark:
+        return f"What is missing. With the runs on record only “not reproduced” can follow: {found.remark}."
+    said = {"reproduced": card.refutes, "not reproduced": card.confirms}.get(
+        outcome, f"For “reproduced”: {card.confirms} For “not reproduced”: {card.refutes}"
+    )
+    return said if verdict != UNTESTED else f"A measurement at the scale that decides. There: {said}"
+
+
 def _evidence(finding: Finding) -> Evidence:
+    told = claims.details(finding)
     made, then = finding.provenance, finding.rule
     younger = then is not None and claims.judged_by_another_rule(finding)
     return Evidence(
@@ -238,8 +285,13 @@ def _evidence(finding: Finding) -> Evidence:
         outcome=claims.outcome(finding),
         said=claims.qualified(finding),
         decides=claims.verdict(finding) not in (UNTESTED, "undecided"),
+        brief=told.brief,
+        remark=told.remark,
+        direction=told.direction,
+        tally=told.tally,
+        compared=[Compared(**compared._asdict()) for compared in told.compared],
         numbers=[
-            Number(name=name, mean=_finite(q.mean), sd=_finite(q.sd), n=q.n, text=str(q))
+            Number(name=name, mean=_finite(q.mean), sd=_finite(q.sd), n=q.n, text=written(q.mean, q.sd))
             for name, q in finding.quantities.items()
         ],
         n=max((q.n for q in finding.quantities.values()), default=0),

@@ -1,4 +1,4 @@
-"""The scorecard as HTML for the book: the sentences, and one table with a click for each rule.
+"""The scorecard as HTML for the book: the summary, and one table with a click for each rule.
 
 The look is in ``book/_static/custom.css``.  Every string is escaped here, where HTML is made, for a record may hold
 anything.
@@ -11,10 +11,10 @@ from html import escape
 from urllib.parse import quote
 
 from paperlib import _checks
-from paperlib.claims.cards import CHAPTERS
+from paperlib.claims.cards import CHAPTERS, OURS
 from paperlib.claims.claim import UNTESTED
 from paperlib.scorecard.data import Evidence, Row, Ruled, Scorecard
-from paperlib.scorecard.text import SHOWN, sentences
+from paperlib.scorecard.text import SHOWN, pointed, sentences
 
 # A verdict has a word, a sign and a colour, so that no reader depends on the colour.
 KINDS = {
@@ -28,7 +28,7 @@ RESULTS = "../results/"  # from a page of notebooks/, in the checkout and in the
 
 
 def quotable(scorecard: Scorecard) -> str:
-    """The three sentences, as one paragraph each."""
+    """The summary: three paragraphs."""
     return f"<div class='scorecard-says'>{''.join(f'<p>{escape(s)}</p>' for s in sentences(scorecard))}</div>"
 
 
@@ -83,35 +83,42 @@ def _cell(label: str, content: str) -> str:
 
 def _verdict(row: Row) -> str:
     kind, sign = KINDS[row.verdict]
-    shown = f"<span class='verdict verdict-{kind}'><span aria-hidden='true'>{sign}</span> {escape(row.verdict)}</span>"
+    # What the paper does not claim has no scale of the paper's.
+    word = "not yet tested" if row.group == OURS and row.verdict == UNTESTED else row.verdict
+    shown = f"<span class='verdict verdict-{kind}'><span aria-hidden='true'>{sign}</span> {escape(word)}</span>"
     if not row.evidence:
         return f"{shown}<small>no data</small>"
     first = row.evidence[0]
-    if not first.decides:
-        return f"{shown}<small>at <code>{escape(first.preset)}</code>: {escape(first.said)}</small>"
-    more = first.said.removeprefix(first.outcome).lstrip(", ")
-    return f"{shown}<small>{escape(more)}</small>" if more else shown
+    brief = first.brief.removeprefix(first.outcome).lstrip(", ") if first.decides else first.brief
+    lines = [brief if first.decides else f"at {first.preset}: {brief}", first.remark, pointed(first), row.after]
+    return shown + "".join(f"<small>{escape(_sentence(line))}</small>" for line in lines if line)
+
+
+def _sentence(words: str) -> str:
+    """Words with a capital, unless they begin with a lower-case name, and a full stop."""
+    return f"{words[0].upper()}{words[1:].removesuffix('.')}."
 
 
 def _measured(row: Row) -> str:
     if not row.evidence:
-        return f"<span class='scorecard-none'>nothing yet. {escape(row.cost)}</span>"
+        return "<span class='scorecard-none'>nothing yet</span>"
     first = row.evidence[0]
-    left = len(first.numbers) - SHOWN
-    more = f"<li>and {left} more</li>" if left > 0 else ""
-    return f"{_numbers(first, SHOWN, more)}<small>{_made(first)}</small>"
-
-
-def _numbers(found: Evidence, limit: int | None = None, more: str = "") -> str:
-    items = "".join(f"<li>{escape(n.name)}: <b>{escape(n.text)}</b></li>" for n in found.numbers[:limit])
+    others = len(first.compared) - SHOWN
+    more = f"<li>and {others} more</li>" if others > 0 else ""
+    parts = [(n.name, *n.text.partition(" (n = ")) for n in first.compared[:SHOWN]]
+    items = "".join(
+        f"<li>{escape(name)}: <b>{escape(said)}</b>{escape(n + left)}</li>" for name, said, n, left in parts
+    )
     return f"<ul>{items}{more}</ul>"
 
 
+def _numbers(found: Evidence) -> str:
+    items = (f"<li>{escape(n.name)}: <b>{escape(n.text)}</b> (n = {n.n})</li>" for n in found.numbers)
+    return f"<ul>{''.join(items)}</ul>"
+
+
 def _made(found: Evidence) -> str:
-    return (
-        f"n = {found.n}, <code>{escape(found.preset)}</code>, {escape(found.device)}, commit "
-        f"<code>{escape(found.commit)}</code>, <time>{escape(found.date)}</time>"
-    )
+    return f"{escape(found.device)}, commit <code>{escape(found.commit)}</code>, <time>{escape(found.date)}</time>"
 
 
 def _details(row: Row, pages: Collection[str]) -> str:

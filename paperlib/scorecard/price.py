@@ -55,14 +55,27 @@ class Prices(NamedTuple):
             f"depths {_and(known.depths)}. {self._on_gpu(asked)}"
         )
 
+    def briefly(self) -> str:
+        """The price of all runs in a few words, for the end of a sentence; empty if unknown, on a GPU if known."""
+        runs = f"{len(self.jobs)} training run{'s' * (len(self.jobs) > 1)}"
+        if self.gpu is not None and self.jobs:
+            hours = cost.rounded(self._gpu_hours(self.jobs))
+            return f"{runs}, predicted to take about {hours} hours on one {self.gpu.device.name}"
+        alone = self.hours(self.jobs) if self.jobs else None
+        return "" if alone is None else f"{runs}, predicted to take {cost.in_words(alone)}"
+
+    def _gpu_hours(self, jobs: Iterable[file.Job]) -> float:
+        assert self.gpu is not None
+        return self.gpu.hours(job.config.model_copy(update={"precision": GPU_PRECISION}) for job in jobs)
+
     def _on_gpu(self, jobs: Iterable[file.Job]) -> str:
         """The price of some runs on a GPU, as a sentence."""
         if self.gpu is None:
             return "On a GPU: not estimated."
-        hours = self.gpu.hours(job.config.model_copy(update={"precision": GPU_PRECISION}) for job in jobs)
+        hours = cost.rounded(self._gpu_hours(jobs))
         return (
-            f"On one {self.gpu.device.name} in {GPU_PRECISION}, several runs side by side: about {cost.rounded(hours)} "
-            f"hours, predicted from rates measured at depths {_and(self.gpu.depths)}."
+            f"On one {self.gpu.device.name} in {GPU_PRECISION}, several runs side by side: about {hours} hours, "
+            f"predicted from rates measured at depths {_and(self.gpu.depths)}."
         )
 
     def hours(self, jobs: Iterable[file.Job]) -> float | None:

@@ -1,4 +1,4 @@
-"""The scorecard in words: three sentences to quote, and a table for a terminal."""
+"""The scorecard in words: three paragraphs to quote, and a table for a terminal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ from paperlib import _checks
 from paperlib._text import plain
 from paperlib.claims._wording import spelled
 from paperlib.claims.cards import OURS
-from paperlib.claims.claim import UNTESTED
-from paperlib.scorecard.data import VERDICTS, Row, Scorecard
+from paperlib.claims.claim import UNTESTED, Direction
+from paperlib.scorecard.data import VERDICTS, Evidence, Row, Scorecard
 
 WIDTH = 116  # columns of a terminal
-SHOWN = 3  # numbers of a claim; all of them are in its record
+SHOWN = 4  # numbers of a claim; all of them are in its record
+DIRECTIONS: dict[Direction, str] = {
+    "against": "the numbers go against the claim",
+    "order": "the numbers lie in the claim's order but scatter too much for the rule",
+    "mixed": "some numbers lie in the claim's order and some the other way, none of these beyond the scatter",
+}
+SUMMED: dict[Direction, str] = {
+    "against": "the numbers go against the paper",
+    "order": "they lie in its order but scatter too much for the rule",
+    "mixed": "some lie the other way but not beyond the scatter",
+}
 
 
 def sentences(scorecard: Scorecard) -> list[str]:
-    """What the scorecard says, in three sentences: how many verdicts of each kind, which, and what is open.
+    """What the scorecard says, in three paragraphs: how many verdicts of each kind, which, and what is open.
 
     Parameters
     ----------
@@ -31,7 +41,7 @@ def sentences(scorecard: Scorecard) -> list[str]:
     """
     _checks.instance("scorecard", scorecard, Scorecard, "a Scorecard")
     rows = [row for row in scorecard.rows if row.group != OURS]
-    return [_counted(rows), _named(rows), _open(rows, scorecard.cost)]
+    return [_counted(rows), _named(rows), _open(rows, scorecard.hours)]
 
 
 def _counted(rows: list[Row]) -> str:
@@ -46,37 +56,43 @@ def _counted(rows: list[Row]) -> str:
 
 def _named(rows: list[Row]) -> str:
     parts = []
-    for words, verdict in zip(("reproduced", "reproduced with a correction", "not reproduced"), VERDICTS, strict=False):
+    for verdict in ("reproduced", "reproduced with a correction", "not reproduced"):
         if found := [_titled(row) for row in rows if row.verdict == verdict]:
-            parts.append(f"{words} {'is' if len(found) == 1 else 'are'} {listed(found)}")
-    return _capital("; ".join(parts) or "no claim has a verdict yet") + "."
+            parts.append(f"{_capital(verdict)}: {listed(found) if verdict == 'reproduced' else '; '.join(found)}.")
+    return " ".join(parts) or "No claim has a verdict yet."
 
 
-def _open(rows: list[Row], cost: str) -> str:
+def _open(rows: list[Row], hours: str) -> str:
     untested = [row for row in rows if row.verdict == UNTESTED]
     if not untested:
         return "No claim is left to be tested."
-    small = [row for row in untested if row.evidence]
+    small = [row.evidence[0] for row in untested if row.evidence]
     there = f"{spelled(len(small)) if small else 'none'} of the {spelled(len(untested))} open claims"
-    outcomes = Counter(row.evidence[0].outcome for row in small)
-    told = ", ".join(f"{spelled(count)} {outcome}" for outcome, count in outcomes.most_common())
-    was = "was" if len(small) < 2 else "were"
-    return _capital(
-        f"{there} {was} measured at a smaller size, which decides nothing{f' ({told})' * bool(told)}, and the "
-        f"paper's scale asks for {_clause(cost)}."
-    )
+    said = [
+        f"{_capital(there)} {'was' if len(small) < 2 else 'were'} measured at a smaller size, which decides nothing."
+    ]
+    if missed := [found for found in small if found.outcome == "not reproduced"]:
+        ways = Counter(found.direction for found in missed)
+        told = listed([f"in {spelled(ways[way])} {words}" for way, words in SUMMED.items() if ways[way]])
+        said.append(f"There {spelled(len(missed))} came out as not reproduced: {told}.")
+    others = Counter(found.outcome for found in small if found.outcome != "not reproduced")
+    if others:
+        said.append(
+            _capital(f"{listed([f'{spelled(n)} came out as {outcome}' for outcome, n in others.most_common()])}.")
+        )
+    return " ".join([*said, *([f"The paper's scale asks for {hours}."] if hours else [])])
 
 
 def _titled(row: Row) -> str:
-    """What a claim is about, with its place in the paper if the title has it, and its name."""
-    return f"{row.title.removesuffix(')')}; {row.claim})" if row.title.endswith(")") else f"{row.title} ({row.claim})"
+    """What a claim is about, with its place in the paper, its name, and what must be said beside it.
 
-
-def _clause(cost: str) -> str:
-    """A price, to end another sentence; without its second sentence, on a GPU, where that is not estimated."""
-    if cost == "Not estimated.":
-        return "hours that are not estimated"
-    return cost.removesuffix("On a GPU: not estimated.").rstrip(". ")
+    A claim that is not reproduced is quoted: what it is about does not tell what is denied.
+    """
+    quoted = row.verdict == "not reproduced"
+    title, _, place = (f"“{row.statement}” ({row.where})" if quoted else row.title).partition(" (")
+    remark = row.evidence[0].remark if row.evidence and row.verdict != "reproduced" else ""
+    named = "; ".join(filter(None, [place.removesuffix(")"), row.claim]))
+    return f"{title} ({named}{': ' * bool(remark)}{remark})"
 
 
 def _are(count: int) -> str:
@@ -110,11 +126,22 @@ def describe(scorecard: Scorecard) -> str:
     return "\n".join(lines)
 
 
+def pointed(found: Evidence) -> str:
+    """Which way a finding points whose rule is not met, with its comparisons counted, as sentences; else empty."""
+    if not found.direction:
+        return ""
+    words = DIRECTIONS[found.direction]
+    if found.direction == "against" and found.tally:  # the comparisons have a scatter, which tells them apart
+        words = "some numbers go against the claim, beyond the scatter"
+    return f"{_capital(words)}. {found.tally}".strip()
+
+
 def _described(row: Row) -> list[str]:
     lines = [f"  {row.claim:5}{row.verdict}: {row.statement}", f"       paper: {row.says}"]
     for found in row.evidence:
-        lines.append(f"       {found.preset}: {found.said} (n = {found.n}, {found.device}, commit {found.commit})")
-        lines += [f"         {number.name}: {number.text}" for number in found.numbers[:SHOWN]]
+        lines.append(f"       {found.preset}: {found.said} ({found.device}, commit {found.commit})")
+        lines += [f"         {said}" for said in (found.remark, pointed(found), row.after) if said]
+        lines += [f"         {number.name}: {number.text}" for number in found.compared[:SHOWN]]
     if not row.evidence:
         lines.append(f"       no data. {row.cost}")
     return [_wrapped(line) for line in lines]

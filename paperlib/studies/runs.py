@@ -98,6 +98,19 @@ def way_back(records: Iterable[Record]) -> pd.DataFrame:
     return pd.concat(parts) if parts else pd.DataFrame({"block": [], "run": [], "arch": [], "log_norm": []})
 
 
+def at_the_start(records: Iterable[Record]) -> pd.Series:
+    """The log ratios before the first update of the blocks of constant width of Plain-164, in all desk runs of it.
+
+    Empty if none is on record.
+    """
+    tables = [
+        record.initial[record.initial.kind == "residual"].log_ratio.astype(float)
+        for record in records
+        if record.network == DEEPEST[0] and record.config.preset == "desk" and not record.initial.empty
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.Series(dtype=float)
+
+
 def vanished(records: Iterable[Record]) -> str:
     """What becomes of the gradient in a chain without skips, in sentences, for the run that :func:`way_back` takes.
 

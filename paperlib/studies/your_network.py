@@ -220,13 +220,19 @@ def found(layers: pd.DataFrame, table: pd.DataFrame, scaled: pd.DataFrame) -> st
     low, high = scaled.scale.min(), scaled.scale.max()
     plain, normed = (ratio[behind, low] / ratio[behind, high] for behind in BEHIND[:2])
     return (
-        f"> **Found.** A layer of a plain network from PyTorch's start changes the gradient's norm by a factor of "
-        f"{free.off_before:.1f}, and all {layers.layer.nunique()} of them by about {_round(shrunk(layers)):,.0f}; "
-        f"held it is {held.off_before:.2f} a layer, orthogonal {exact.off_before:.2f}, and with He's start alone "
-        f"{he.off_before:.2f} (n = {layers.seed.nunique()}). Where a batch normalisation stands directly after a "
-        f"convolution, holding does nothing to the norm: a kernel {high / low:g} times as large divides the ratio by "
-        f"{normed:.3f}, and without the normalisation by {plain:.1f}. No claim of the paper is decided here."
+        f"> **Found.** A layer of a plain network changes the gradient's norm by a factor of {free.off_before:.1f}, "
+        f"and all {layers.layer.nunique()} of them by about {_round(shrunk(layers)):,.0f}, if the weights start as "
+        f"PyTorch draws them. From He's start it is {he.off_before:.2f} a layer, with the kernels held at the target "
+        f"by projections {held.off_before:.2f}, and with kernels orthogonal at any time {exact.off_before:.2f} "
+        f"(n = {layers.seed.nunique()}). Where a batch normalisation stands directly after a convolution, holding does "
+        f"nothing to the norm: a kernel {high / low:g} times as large {_divided(normed)}; without the normalisation "
+        f"it divides it by {plain:.1f}."
     )
+
+
+def _divided(by: float) -> str:
+    """What a larger kernel does to the ratio that it divides by a factor."""
+    return "does not change the ratio" if f"{by:.2f}" == "1.00" else f"divides the ratio by {by:.2f}"
 
 
 def told(layers: pd.DataFrame, table: pd.DataFrame, steps: int) -> str:

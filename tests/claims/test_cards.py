@@ -17,7 +17,7 @@ def test_a_card_is_whole(name):
     card = CARDS[name]
     assert card.group in GROUPS and card.page in CHAPTERS
     assert card.title and card.says and not card.title.endswith(".")
-    assert card.changes[0].isupper() and card.changes.endswith(".")
+    assert all(text[0].isupper() and text.endswith(".") for text in (card.refutes, card.confirms))
     assert bool(card.cost) != bool(card.runs)
     assert not card.cost or card.cost.endswith(".")
 

@@ -602,6 +602,7 @@ CALLS: dict[str, Call] = {
     "claims.measure": Call(claims.measure, lambda: {"claim": "T3", "preset": "smoke", "seeds": 1}),
     "claims.outcome": Call(claims.outcome, lambda: {"finding": finding()}),
     "claims.spoken": Call(claims.spoken, lambda: {"finding": finding()}),
+    "claims.details": Call(claims.details, lambda: {"finding": finding()}),
     "claims.qualified": Call(claims.qualified, lambda: {"finding": finding()}),
     "claims.judged_by_another_rule": Call(claims.judged_by_another_rule, lambda: {"finding": finding()}),
     "claims.overview": Call(claims.overview, lambda: {"findings": [finding()]}),

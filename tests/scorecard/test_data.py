@@ -6,6 +6,7 @@ import pytest
 
 from paperlib import claims, scorecard
 from paperlib.claims import CLAIMS
+from paperlib.claims.cards import CARDS
 from paperlib.claims.claim import UNTESTED, Former
 from paperlib.claims.finding import place
 from paperlib.errors import RecordError
@@ -26,6 +27,21 @@ def test_the_committed_scorecard_is_what_the_committed_findings_yield():
     assert scorecard.read(results_root() / scorecard.FILE).json_text() == stored
 
 
+def test_a_row_shows_what_its_rule_compares():
+    rows = {row.claim: row for row in scorecard.read(results_root() / scorecard.FILE).rows}
+    shown = {name: " | ".join(f"{n.name}: {n.text}" for n in row.evidence[0].compared)
+             for name, row in rows.items() if row.evidence}  # fmt: skip
+    assert all(shown.values()) and not any("processes" in text for text in shown.values())
+    assert "after the best number of passes, the worst shape (8 → 8, 3×3): 0.928 (worst of n = 5 seeds)" in shown["P1"]
+    assert shown["O1b"].count("median") == 2 == shown["O1b"].count("(n = 3 rounds)")
+    assert "rate 0.1: 7 of 10, 2 of them with c > 4 (n = 5)" in shown["P3"] and "(n = 10)" in shown["P3"]
+    assert shown["F2a"].startswith("cells nearer to 1 held than free: 14 of 25 (n = 5 each)")
+    assert {name for name, row in rows.items() if row.after} == {"P3", "F2a", "F2b"}
+    assert {row.evidence[0].remark for name, row in rows.items() if name in ("T2", "P1")} == {
+        "only for targets with a positive determinant", "exact only before the crop"
+    }  # fmt: skip
+
+
 def test_every_claim_has_a_row_and_without_data_it_says_so(tmp_path):
     card = scorecard.build(tmp_path)
     assert {r.claim for r in card.rows} == {*CLAIMS}
@@ -39,7 +55,8 @@ def test_a_row_tells_what_was_measured_and_where(measured, tmp_path):
     found = row(tmp_path, "C1")
     (evidence,) = found.evidence
     assert found.verdict == "reproduced" == evidence.outcome and evidence.decides
-    assert {n.name: n.text for n in evidence.numbers} == {name: str(q) for name, q in finding.quantities.items()}
+    assert {n.name: n.mean for n in evidence.numbers} == {name: q.mean for name, q in finding.quantities.items()}
+    assert [tuple(shown.model_dump().values()) for shown in evidence.compared] == claims.details(finding).compared
     assert evidence.numbers[0].n == evidence.n == 2
     assert (tmp_path / evidence.record).is_file()
     assert evidence.commit == finding.provenance.short_commit and evidence.device == finding.provenance.device.name
@@ -64,6 +81,18 @@ def test_what_the_rule_cannot_decide_is_not_tested(measured, tmp_path, monkeypat
     claims.save(at(measured("P3"), "paper"), tmp_path)
     found = row(tmp_path, "P3")
     assert found.verdict == UNTESTED and found.evidence[0].said == "undecided: there is no cell"
+
+
+def test_what_would_change_a_verdict_is_not_what_is_on_record(measured, tmp_path, monkeypatch):
+    card = CARDS["C1"]
+    claims.save(measured("C1"), tmp_path)
+    assert row(tmp_path, "C1").changes == card.refutes
+    monkeypatch.setattr(type(CLAIMS["C1"]), "judge", lambda self, tables: "not reproduced")
+    assert row(tmp_path, "C1").changes == card.confirms
+    monkeypatch.setattr(type(CLAIMS["C1"]), "judge", lambda self, tables: "undecided")
+    assert card.confirms in (changes := row(tmp_path, "C1").changes) and card.refutes in changes
+    monkeypatch.setattr(type(CLAIMS["C1"]), "remark", lambda self, tables: "too far")
+    assert "only “not reproduced” can follow: too far." in row(tmp_path, "C1").changes
 
 
 def test_former_rules_stay_in_view(measured, tmp_path, monkeypatch):

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from cards import card, evidence, row
 
+from paperlib.claims.cards import OURS
 from paperlib.claims.claim import UNTESTED
 from paperlib.scorecard import VERDICTS, page
-from paperlib.scorecard.data import Number, Ruled
+from paperlib.scorecard.data import Compared, Number, Ruled
 
 CSS = (Path(__file__).resolve().parents[2] / "book" / "_static" / "custom.css").read_text(encoding="utf-8")
 EVIL = "<script>alert(1)</script>'\" onmouseover='x' <img src=x onerror=y> & [a](javascript:z)"
@@ -45,8 +46,9 @@ def test_a_row_tells_all():
     html = page.table(card([row("A", UNTESTED, former=former).model_copy(update={"evidence": [found]})]))
     words = Tags(html).words
     for told in (
-        "A is so", "about A", "width: 1.000 ± 0.100", "n = 3, desk, Abacus, commit 12345678, 2026-01-02",
-        UNTESTED, "at desk: not reproduced, in words", "the rule", "another rule. It said: reproduced.",
+        "A is so", "about A", "mean width: 1.00 ± 0.10 (n = 3)", "Abacus, commit 12345678, 2026-01-02",
+        UNTESTED, "At desk: not reproduced, briefly.", "The numbers go against the claim.", "not reproduced, in words",
+        "the rule", "width: 1.000 ± 0.100 (n = 3)", "another rule. It said: reproduced.",
         "Rule until 2026-01-01", "Replaced because: it was wrong", "Another number.", "Some hours.", "paperlib measure",
     ):  # fmt: skip
         assert told in words
@@ -60,9 +62,27 @@ def test_an_old_record_does_not_tell_its_rule():
     assert "not in the record" not in page.table(card([row("A", "reproduced", outcomes=["reproduced"])]))
 
 
-def test_without_data_it_says_so_with_the_cost():
+def test_without_data_it_says_so():
     words = Tags(page.table(card([row("A", UNTESTED)]))).words
-    assert "nothing yet. Some hours." in words and "no data" in words
+    assert "nothing yet" in words and "no data" in words and "Some hours." in words
+
+
+def test_where_it_was_made_stands_in_the_folded_part():
+    shown, _, folded = page.table(card([row("A", UNTESTED, outcomes=["reproduced"])])).partition("<details>")
+    for told in ("Abacus", "12345678", "2026-01-02"):
+        assert told in folded and told not in shown
+
+
+def test_the_row_says_what_must_be_said_beside_the_outcome():
+    found = evidence("reproduced", decides=True, remark="only at noon")
+    one = row("A", "reproduced", after="The rule is younger.").model_copy(update={"evidence": [found]})
+    shown = page.table(card([one])).partition("<details>")[0]
+    assert "<small>Only at noon.</small>" in shown and "<small>The rule is younger.</small>" in shown
+
+
+def test_what_the_paper_does_not_claim_has_no_scale_of_the_paper_s():
+    html = page.table(card([row("A", UNTESTED, outcomes=["reproduced"], group=OURS)]))
+    assert "</span> not yet tested</span>" in html and UNTESTED not in Tags(html).words
 
 
 def test_there_are_links_to_pages_that_are_there():
@@ -73,10 +93,13 @@ def test_there_are_links_to_pages_that_are_there():
 
 def test_nothing_in_a_record_becomes_markup():
     numbers = [Number(name=EVIL, mean=1.0, sd=None, n=1, text=EVIL)]
-    names = ("preset", "said", "device", "commit", "date", "command", "record")
+    compared = [Compared(name=EVIL, text=EVIL)]
+    names = ("preset", "said", "brief", "remark", "tally", "device", "commit", "date", "command", "record")
     ruled = Ruled(until=EVIL, sentence=EVIL, outcome=EVIL, reason=EVIL)
-    found = evidence("reproduced", **dict.fromkeys(names, EVIL), numbers=numbers, rule_then=ruled)
-    texts = dict.fromkeys(("claim", "title", "group", "where", "statement", "says", "rule", "page", "changes"), EVIL)
+    found = evidence("reproduced", **dict.fromkeys(names, EVIL), numbers=numbers, compared=compared, rule_then=ruled)
+    texts = dict.fromkeys(
+        ("claim", "title", "group", "where", "statement", "says", "rule", "after", "page", "changes"), EVIL
+    )
     hostile = card([row(**texts, verdict=v, cost=EVIL, former=[ruled]).model_copy(update={"evidence": [found]})
                     for v in (UNTESTED, "reproduced")])  # fmt: skip
     for html in (page.table(hostile), page.table(hostile, {EVIL}), page.quotable(hostile)):

@@ -1,18 +1,21 @@
 """The scorecard in words."""
 
 import pytest
-from cards import card, row
+from cards import card, evidence, row
 
 from paperlib import scorecard
 from paperlib.claims.cards import OURS
 from paperlib.claims.claim import UNTESTED
+from paperlib.scorecard import text
 
 
-def test_the_sentences_count_and_name():
+def test_the_summary_counts_and_names():
+    third = row("C", "reproduced with a correction", title="the third (Theorem 2)")
+    third = third.model_copy(update={"evidence": [evidence("reproduced with a correction", remark="only at noon")]})
     rows = [
         row("A", "reproduced", title="the first"),
         row("B", "reproduced", title="the second"),
-        row("C", "reproduced with a correction", title="the third (Theorem 2)"),
+        third,
         row("D", UNTESTED, outcomes=["not reproduced"], title="the fourth"),
         row("E", UNTESTED, outcomes=["reproduced", "not reproduced"]),
         row("F", UNTESTED),
@@ -24,38 +27,58 @@ def test_the_sentences_count_and_name():
         "and none came out as not reproduced at a scale that decides; three are not yet tested at the paper's scale."
     )
     assert named == (
-        "Reproduced are the first (A) and the second (B); reproduced with a correction is the third (Theorem 2; C)."
+        "Reproduced: the first (A) and the second (B). Reproduced with a correction: the third (Theorem 2; C: only at "
+        "noon)."
     )
     assert left == (
-        "Two of the three open claims were measured at a smaller size, which decides nothing (one not "
-        "reproduced, one reproduced), and the paper's scale asks for 9 runs: 2 hours."
+        "Two of the three open claims were measured at a smaller size, which decides nothing. There one came out as "
+        "not reproduced: in one the numbers go against the paper. One came out as reproduced. The paper's scale asks "
+        "for 9 training runs."
     )
 
 
-@pytest.mark.parametrize("more", ["", " On one H200: about 1 hour."])
-def test_the_last_sentence_has_the_hours_on_a_gpu_too_where_they_are_known(more):
-    for cost in ("9 runs: 2 hours." + more, "9 runs: 2 hours." + (more or " On a GPU: not estimated.")):
-        left = scorecard.sentences(card([row("A", UNTESTED)], cost=cost))[-1]
-        assert left.endswith("asks for 9 runs: 2 hours." + more)
+def test_the_summary_tells_contradiction_from_scatter():
+    rows = [row(n, UNTESTED).model_copy(update={"evidence": [evidence("not reproduced", direction=way)]})
+            for n, way in zip("ABCD", ("order", "against", "mixed", "against"), strict=True)]  # fmt: skip
+    left = scorecard.sentences(card(rows))[-1]
+    assert (
+        "four came out as not reproduced: in two the numbers go against the paper, in one they lie in its order but "
+        "scatter too much for the rule and in one some lie the other way but not beyond the scatter."
+    ) in left
 
 
-def test_the_sentences_of_the_ends():
-    counted, named, left = scorecard.sentences(card([row("A", "not reproduced", title="it")]))
-    assert "none is reproduced, none is reproduced with a correction, and one came out as not reproduced" in counted
-    assert named == "Not reproduced is it (A)."
+def test_what_is_not_reproduced_is_quoted_with_what_must_be_said_beside_it():
+    one = row("A", "not reproduced", title="it", where="Figure 9")
+    one = one.model_copy(update={"evidence": [evidence("not reproduced", remark="one run")]})
+    _, named, left = scorecard.sentences(card([one]))
+    assert named == "Not reproduced: “A is so” (Figure 9; A: one run)."
     assert left == "No claim is left to be tested."
-    counted, named, left = scorecard.sentences(card([row("A", UNTESTED)], cost="Not estimated."))
+
+
+def test_the_summary_without_anything():
+    _, named, left = scorecard.sentences(card([row("A", UNTESTED)], hours=""))
     assert named == "No claim has a verdict yet."
-    assert left.startswith("None of the one open claims was measured") and left.endswith(
-        "hours that are not estimated."
-    )
+    assert left == "None of the one open claims was measured at a smaller size, which decides nothing."
+
+
+@pytest.mark.parametrize(
+    ("way", "tally", "said"),
+    [
+        ("", "", ""),
+        ("against", "", "The numbers go against the claim."),
+        ("against", "Of 2.", "Some numbers go against the claim, beyond the scatter. Of 2."),
+        ("order", "Of 2.", "The numbers lie in the claim's order but scatter too much for the rule. Of 2."),
+    ],
+)
+def test_which_way_the_numbers_point(way, tally, said):
+    assert text.pointed(evidence("not reproduced", direction=way, tally=tally)) == said
 
 
 def test_the_text_has_every_claim_with_the_paper_s_figure_and_ours():
     rows = [row("A", "reproduced", outcomes=["reproduced"]), row("B", UNTESTED)]
     told = scorecard.describe(card(rows))
     assert "A    reproduced: A is so" in told and "paper: about A" in told
-    assert "desk: reproduced, in words (n = 3, Abacus, commit 12345678)" in told and "width: 1.000 ± 0.100" in told
+    assert "desk: reproduced, in words (Abacus, commit 12345678)" in told and "mean width: 1.00 ± 0.10 (n = 3)" in told
     assert "no data. Some hours." in told
     assert max(map(len, told.splitlines())) <= 116
 

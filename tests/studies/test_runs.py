@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 import tiny
 
+from paperlib import records
 from paperlib.config import RunConfig
 from paperlib.records import Divergence
+from paperlib.store import results_root
 from paperlib.studies import runs
 
 
@@ -129,3 +131,14 @@ def test_the_way_back_multiplies_the_ratios_from_the_loss_on(record):
     back = runs.way_back([record, taken, other])
     assert back.block.tolist() == [3, 2, 1] and set(back.run) == {"ResNet-164"} and set(back.arch) == {"resnet"}
     assert back.log_norm.tolist() == pytest.approx([-3, -1, -2])
+
+
+def test_at_the_start_a_plain_network_s_gradient_grows_and_after_training_it_has_vanished():
+    """What the introduction and chapter 1 say in words of Plain-164, on record."""
+    on_record = records.read_all(results_root())
+    start = runs.at_the_start(on_record)
+    assert len(start) and (start < 0).mean() > 0.9  # output over input: below 1 the gradient grows on its way back
+    back = runs.way_back(on_record)
+    assert back[back.arch == "plain"].log_norm.min() < -10
+    assert 10 ** back[back.arch != "plain"].log_norm.abs().max() < 25  # in the caption of the introduction's figure
+    assert runs.at_the_start([]).empty

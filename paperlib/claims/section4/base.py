@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar
+from collections import Counter
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from paperlib.claims._wording import percent
-from paperlib.claims.claim import Claim, Measured, Outcome
+from paperlib.claims._wording import averaged, percent, spelled
+from paperlib.claims.claim import Claim, Compared, Direction, Measured, Outcome
 from paperlib.config import ResolvedRun
 from paperlib.errors import RecordError
 from paperlib.models import network_name
@@ -47,6 +49,36 @@ def below(low: pd.Series, high: pd.Series) -> bool:
         a.mean(), a.std(), len(a), b.mean(), b.std(), len(b), equal_var=False, alternative="less"
     )
     return bool(test.pvalue <= LEVEL)
+
+
+class Comparison(NamedTuple):
+    """Two groups of seeds, of which the claim says that the first lies below the second."""
+
+    low: pd.Series
+    high: pd.Series
+
+    @property
+    def way(self) -> str:
+        """``passed``, ``order``, ``turned`` or ``against``: which way the means lie, and whether :func:`below` says so.
+
+        Examples
+        --------
+        >>> low, high = pd.Series([1.0, 1.1, 1.2]), pd.Series([1.1, 1.2, 1.9])
+        >>> Comparison(low, high + 9).way, Comparison(low, high).way, Comparison(high, low).way
+        ('passed', 'order', 'turned')
+        >>> Comparison(high + 9, low).way
+        'against'
+        """
+        if below(self.low, self.high):
+            return "passed"
+        if below(self.high, self.low):
+            return "against"
+        return "order" if self.low.mean() < self.high.mean() else "turned"
+
+
+def ordered(groups: list[pd.Series]) -> list[Comparison]:
+    """The comparisons of each group with the next, of which the claim says that each lies below the next."""
+    return [Comparison(a, b) for a, b in pairwise(groups)]
 
 
 class FromRecords(Claim):
@@ -148,6 +180,13 @@ class FromRecords(Claim):
         precision, _, lacks = self._choice(tables)
         return f"in {precision} there is no {', '.join(lacks)}" if lacks else ""
 
+    def briefly(self, tables: Frames) -> str:
+        _, _, lacks = self._choice(tables)
+        asked = len(self.NETWORKS) * len(self.DATASETS)
+        if not 0 < len(lacks) <= asked:
+            return self.missing(tables)
+        return f"{spelled(len(lacks))} of the {spelled(asked)} networks that the rule asks for are not on record"
+
     def smallest(self, tables: Frames) -> int | None:
         _, part, lacks = self._choice(tables)
         runs = part["endings"]
@@ -158,6 +197,56 @@ class FromRecords(Claim):
     def judge(self, tables: Frames) -> Outcome:
         _, part, lacks = self._choice(tables)
         return "undecided" if lacks else self.decide(part)
+
+    # -- beside the outcome ------------------------------------------------------------------------------------
+    def comparisons(self, tables: Frames) -> list[Comparison]:
+        """The comparisons that the rule asks for, of whole tables of one precision; none where it has limits alone."""
+        return []
+
+    def limits(self, tables: Frames) -> bool:
+        """Whether what the rule asks for besides the comparisons holds."""
+        return True
+
+    def shown(self, tables: Frames) -> list[Compared]:
+        """The numbers that the rule compares, of tables of one precision; by default all."""
+        return [Compared(name, averaged(values)) for name, values in self.numbers(tables).items() if len(values)]
+
+    def compared(self, tables: Frames) -> list[Compared]:
+        _, part, lacks = self._choice(tables)
+        return super().compared(tables) if lacks else self.shown(part)
+
+    def _ways(self, tables: Frames) -> Counter[str]:
+        _, part, lacks = self._choice(tables)
+        return Counter() if lacks else Counter(comparison.way for comparison in self.comparisons(part))
+
+    def direction(self, tables: Frames) -> Direction:
+        if self.judge(tables) != "not reproduced":
+            return ""
+        ways = self._ways(tables)
+        if not ways or ways["against"] or not self.limits(self._choice(tables)[1]):
+            return "against"
+        return "mixed" if ways["turned"] else "order"
+
+    def tally(self, tables: Frames) -> str:
+        ways = self._ways(tables)
+        few = self.smallest(tables)
+        if not ways or few is None or few < ENOUGH:
+            return ""
+        parts = {
+            "passed": "as claimed, beyond the scatter",
+            "order": "as claimed, but within the scatter",
+            "turned": "the other way, within the scatter",
+            "against": "the other way, beyond the scatter",
+        }
+        said = "; ".join(f"{ways[way]} {words}" for way, words in parts.items() if ways[way])
+        return f"Of {ways.total()} comparison{'s' * (ways.total() > 1)}: {said}."
+
+    def remark(self, tables: Frames) -> str:
+        _, part, lacks = self._choice(tables)
+        runs = part["endings"]
+        runs = runs[runs.network.isin(self.NETWORKS)] if self.NETWORKS else runs
+        single = not lacks and self.smallest(tables) == 1 == runs.groupby(["network", "dataset"]).seed.nunique().max()
+        return "one run of each network; another seed could turn it" * bool(single)
 
     def quantities(self, tables: Frames) -> dict[str, pd.Series]:
         found = {}

@@ -8,15 +8,29 @@ import numpy as np
 import pandas as pd
 
 from paperlib import mean_field
-from paperlib.claims._wording import percent
-from paperlib.claims.claim import Outcome
-from paperlib.claims.section4.base import DEPTHS, ENOUGH, FromRecords, below, monotone, names, outcome, per_seed, within
-from paperlib.models import TITLES, title
+from paperlib.claims._wording import averaged, counted, percent, row, spelled, written
+from paperlib.claims.claim import Compared, Outcome
+from paperlib.claims.section4.base import (
+    DEPTHS,
+    ENOUGH,
+    Comparison,
+    FromRecords,
+    below,
+    monotone,
+    names,
+    ordered,
+    outcome,
+    per_seed,
+    within,
+)
+from paperlib.models import TITLES, Arch, title
 from paperlib.records import Record
 from paperlib.store import Frames
 from paperlib.studies import section4 as studies
+from paperlib.studies.sentences import titled
 
 DEV = "dev = |ln r|, r the geometric mean of a block's ratio over the steps of an epoch"
+LISTED = ", ".join(map(str, DEPTHS))
 ALL = names("plain", *DEPTHS) + names("resnet", *DEPTHS) + names("procresnet", *DEPTHS)
 
 
@@ -61,10 +75,27 @@ class PlainDiverges(Medians):
         return super().lacking(tables) + [f"{name} before its first update" for name in self.NETWORKS
                                           if name not in begun]  # fmt: skip
 
-    def decide(self, tables: Frames) -> Outcome:
+    def _start_and_later(self, tables: Frames) -> tuple[pd.Series, pd.Series]:
+        """By depth, the median dev before the first update, and its largest value in the first epochs."""
         curves = tables["medians"].groupby(["depth", "epoch"]).residual.mean().unstack("epoch").loc[list(DEPTHS)]
-        start = curves[0]
-        later = curves[[epoch for epoch in curves if 1 <= epoch <= self.EPOCHS]].max(axis=1)
+        return curves[0], curves[[epoch for epoch in curves if 1 <= epoch <= self.EPOCHS]].max(axis=1)
+
+    def shown(self, tables: Frames) -> list[Compared]:
+        table = tables["medians"]
+        n = counted(table[table.depth == depth].seed.nunique() for depth in DEPTHS)
+        return [
+            Compared(f"median |ln r|, Plain-{LISTED}, {when}", f"{', '.join(map(written, values))} {n}")
+            for when, values in zip(
+                (
+                    f"before the first update (at most {math.log(self.NEAR):.3f} asked)",
+                    f"the largest of epochs 1 to {self.EPOCHS} (at least {self.GROWS} times that asked)",
+                ),
+                self._start_and_later(tables), strict=True,
+            )
+        ]  # fmt: skip
+
+    def decide(self, tables: Frames) -> Outcome:
+        start, later = self._start_and_later(tables)
         grows = bool((later >= self.GROWS * start).all())
         return outcome(grows and bool((start <= math.log(self.NEAR)).all()), corrected=grows)
 
@@ -96,8 +127,28 @@ class Deeper(Medians):
             f"diverged counts with the epochs that it lived. {DEV}. {self.COMPARED}"
         )
 
+    def _groups(self, tables: Frames) -> dict[Arch, list[pd.Series]]:
+        return {a: [self.over_epochs(tables, "residual", a, depth) for depth in DEPTHS] for a in TITLES}
+
+    def comparisons(self, tables: Frames) -> list[Comparison]:
+        return [
+            comparison
+            for arch, groups in self._groups(tables).items()
+            for comparison in ordered(groups if arch == "plain" else groups[::-1])
+        ]
+
+    def shown(self, tables: Frames) -> list[Compared]:
+        return [
+            Compared(f"median |ln r| of the blocks of constant width, {TITLES[arch]}, depths {LISTED}", row(groups))
+            for arch, groups in self._groups(tables).items()
+        ]
+
+    def remark(self, tables: Frames) -> str:
+        corrected = self.judge(tables) == "reproduced with a correction"
+        return "the networks with skips alone; Plain does not pass" if corrected else super().remark(tables)
+
     def decide(self, tables: Frames) -> Outcome:
-        groups = {a: [self.over_epochs(tables, "residual", a, depth) for depth in DEPTHS] for a in TITLES}
+        groups = self._groups(tables)
         skips = monotone(groups["resnet"][::-1]) and monotone(groups["procresnet"][::-1])
         return outcome(skips and monotone(groups["plain"]), corrected=skips)
 
@@ -141,11 +192,33 @@ class Unstable(FromRecords):
         lacks = super().lacking(tables)
         return lacks + self.unwatched(tables["ratios"], lacks)
 
-    def decide(self, tables: Frames) -> Outcome:
+    def _ends(self, tables: Frames) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
+        """Plain-164's runs; which stopped in the claim's epochs; and which stopped at some time or never learnt."""
         runs = tables["endings"].query("depth == 164")
-        stopped = runs.divergence_epoch.between(*self.EPOCHS)
-        cause = stopped.mean() >= self.SHARE and self._one_transition(tables["ratios"], runs[stopped])
         stuck = (runs.status == "diverged") | (runs.lowest_test_error >= self.STUCK)
+        return runs, runs.divergence_epoch.between(*self.EPOCHS), stuck
+
+    def shown(self, tables: Frames) -> list[Compared]:
+        runs, stopped, stuck = self._ends(tables)
+        first, last = self.EPOCHS
+        return [
+            Compared(f"runs of Plain-164 that stopped between epochs {first} and {last}",
+                     f"{stopped.sum()} of {len(runs)}"),
+            Compared(f"runs of it that stopped at some time, or stayed at a test error of {self.STUCK:g} % or more",
+                     f"{stuck.sum()} of {len(runs)}"),
+        ]  # fmt: skip
+
+    def remark(self, tables: Frames) -> str:
+        if self.judge(tables) != "reproduced with a correction":
+            return super().remark(tables)
+        runs, _, _ = self._ends(self._choice(tables)[1])
+        ended = (runs.status == "diverged").sum()
+        stopped = f"{spelled(ended)} of {spelled(len(runs))} runs" if ended else "no run"
+        return f"{stopped} stopped; {'the others' if ended else f'all {spelled(len(runs))}'} never learnt"
+
+    def decide(self, tables: Frames) -> Outcome:
+        runs, stopped, stuck = self._ends(tables)
+        cause = stopped.mean() >= self.SHARE and self._one_transition(tables["ratios"], runs[stopped])
         return outcome(cause, corrected=bool(stuck.mean() >= self.SHARE))
 
     def _one_transition(self, ratios: pd.DataFrame, runs: pd.DataFrame) -> bool:
@@ -190,8 +263,31 @@ class Shallow(Medians):
             f"factor {self.ALIKE} of each other, and ProcResNet's below both. {DEV}. {self.COMPARED}"
         )
 
+    def _groups(self, tables: Frames) -> list[pd.Series]:
+        return [self.over_epochs(tables, "all", arch, self.DEPTH) for arch in TITLES]
+
+    def comparisons(self, tables: Frames) -> list[Comparison]:
+        plain, resnet, ours = self._groups(tables)
+        return [Comparison(ours, plain), Comparison(ours, resnet)]
+
+    def _apart(self, tables: Frames) -> float:
+        """Plain's and ResNet's means, the larger over the smaller."""
+        plain, resnet, _ = self._groups(tables)
+        low, high = sorted((plain.mean(), resnet.mean()))
+        return high / low
+
+    def limits(self, tables: Frames) -> bool:
+        return self._apart(tables) <= self.ALIKE
+
+    def shown(self, tables: Frames) -> list[Compared]:
+        return [
+            *(Compared(f"median |ln r| of all blocks, {title(arch, self.DEPTH)}", averaged(group))
+              for arch, group in zip(TITLES, self._groups(tables), strict=True)),
+            Compared("factor between Plain's and ResNet's", f"{self._apart(tables):.2f}"),
+        ]  # fmt: skip
+
     def decide(self, tables: Frames) -> Outcome:
-        plain, resnet, ours = (self.over_epochs(tables, "all", arch, self.DEPTH) for arch in TITLES)
+        plain, resnet, ours = self._groups(tables)
         low, high = sorted((plain.mean(), resnet.mean()))
         return outcome(high <= self.ALIKE * low and below(ours, plain) and below(ours, resnet))
 
@@ -241,12 +337,27 @@ class FirstTransition(Blocks):
     def decide(self, tables: Frames) -> Outcome:
         return outcome(all(self._only_the_first(tables["blocks"].query("depth == @d")) for d in DEPTHS))
 
-    def _only_the_first(self, table: pd.DataFrame) -> bool:
+    def _farthest(self, table: pd.DataFrame) -> tuple[float, float, float]:
+        """The dev of the first transition, of the next, and of the residual-position block that is farthest from 1."""
         dev = table.groupby(["kind", "name"]).dev.mean()
         transitions = dev["transition"]
-        first = transitions[self.FIRST]
-        next_one = transitions.drop(self.FIRST).max()
-        residual = dev["residual"].max() if "residual" in dev else 0.0
+        return (
+            transitions[self.FIRST],
+            transitions.drop(self.FIRST).max(),
+            dev["residual"].max() if "residual" in dev else 0.0,
+        )
+
+    def shown(self, tables: Frames) -> list[Compared]:
+        parts = [tables["blocks"].query("depth == @depth") for depth in DEPTHS]
+        n = counted(part.seed.nunique() for part in parts)
+        rows = zip(*map(self._farthest, parts), strict=True)
+        return [
+            Compared(f"|ln r| of the {which}, ProcResNet, depths {LISTED}", f"{', '.join(map(written, row))} {n}")
+            for which, row in zip(("first transition", "next transition", "farthest other block"), rows, strict=True)
+        ]
+
+    def _only_the_first(self, table: pd.DataFrame) -> bool:
+        first, next_one, residual = self._farthest(table)
         return bool(first >= self.TIMES * next_one and first > next_one and first >= residual)
 
     def numbers(self, tables: Frames) -> dict[str, pd.Series]:
@@ -280,13 +391,30 @@ class TransitionsImprove(Blocks):
         short = ended[ended.epochs < 2 * self.WINDOW].network.unique()
         return lacks + [f"run of {name} over {2 * self.WINDOW} epochs" for name in self.NETWORKS if name in short]
 
-    def decide(self, tables: Frames) -> Outcome:
+    def _changes(self, tables: Frames) -> dict[tuple[int, str], Comparison]:
+        """By depth and transition, the dev in the last epochs and in the first ones."""
         status = tables["endings"].set_index(["network", "seed"]).status
         rows = self.transitions(tables).set_index(["network", "seed"])
         early = rows.early.fillna(rows.dev)
         late = rows.late.where(status.reindex(rows.index) == "finished", early)
         groups = rows.assign(early=early, late=late).groupby(["depth", "name"])
-        return outcome(all(below(part.late, part.early) for _, part in groups))
+        return {key: Comparison(part.late, part.early) for key, part in groups}
+
+    def comparisons(self, tables: Frames) -> list[Comparison]:
+        return list(self._changes(tables).values())
+
+    def shown(self, tables: Frames) -> list[Compared]:
+        changes = self._changes(tables)
+        found = []
+        for depth in DEPTHS:
+            of = [change for (at, _), change in changes.items() if at == depth]
+            said = ", ".join(f"{written(c.high.mean())} → {written(c.low.mean())}" for c in of)
+            name = f"|ln r| of the three transitions, first → last epochs, {title('resnet', depth)}"
+            found.append(Compared(name, f"{said} {counted(len(c.low) for c in of)}"))
+        return found
+
+    def decide(self, tables: Frames) -> Outcome:
+        return outcome(all(below(late, early) for late, early in self.comparisons(tables)))
 
     def numbers(self, tables: Frames) -> dict[str, pd.Series]:
         found = {}
@@ -318,6 +446,15 @@ class Concentrated(Medians):
 
     def decide(self, tables: Frames) -> Outcome:
         return outcome(within(self._finished(tables).mean_log, self.NEAR))
+
+    def shown(self, tables: Frames) -> list[Compared]:
+        found = self.numbers(tables)
+        rows = {arch: [part for name, part in found.items() if f" {TITLES[arch]}-" in name] for arch in TITLES}
+        return [
+            Compared(f"largest factor from 1 in an epoch, {TITLES[arch]}, depths {LISTED}",
+                     f"{', '.join(written(part.max()) for part in parts)}, the worst runs {counted(map(len, parts))}")
+            for arch, parts in rows.items() if parts
+        ]  # fmt: skip
 
     @staticmethod
     def _finished(tables: Frames) -> pd.DataFrame:
@@ -368,6 +505,27 @@ class Beginning(FromRecords):
         off, plain = self._off(tables), self._plain(tables)
         near = (plain / mean_field.PLAIN - 1).abs() <= self.PLAIN_OFF
         return outcome(bool((off <= self.OFF).all() and near.all()))
+
+    def remark(self, tables: Frames) -> str:
+        _, part, lacks = self._choice(tables)
+        seeds = part["initial"].groupby("network").seed.nunique()
+        off = self._off(part).reindex(seeds[seeds >= self.SEEDS].index).dropna()
+        beyond = [f"{titled(network)} ({written(value)})" for network, value in off.items() if value > self.OFF]
+        said = (
+            f"already beyond the rule's limit of {self.OFF} {'is' if len(beyond) == 1 else 'are'} {', '.join(beyond)}"
+        )
+        return said if lacks and beyond else ""
+
+    def compared(self, tables: Frames) -> list[Compared]:
+        _, part, _ = self._choice(tables)
+        found = []
+        for arch in ("procresnet", "resnet", "plain"):
+            values = self._by_seed(part, plain=arch == "plain")
+            groups = {n: values[n] for n in self.NETWORKS if n.startswith(f"{arch}-") and n in values.index.levels[0]}
+            what = "median r" if arch == "plain" else "median |ln r − ln prediction|"
+            if groups:
+                found.append(Compared(f"{what}, {', '.join(map(titled, groups))}", row(groups.values())))
+        return found
 
     def _off(self, tables: Frames) -> pd.Series:
         return self._by_seed(tables, plain=False).groupby("network").mean()

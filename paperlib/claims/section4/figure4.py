@@ -7,10 +7,22 @@ import math
 import pandas as pd
 
 from paperlib import paper
-from paperlib.claims.claim import Outcome
-from paperlib.claims.section4.base import DEPTHS, FromRecords, below, diverged, monotone, names, outcome, per_seed
-from paperlib.claims.section4.figure3 import ALL
-from paperlib.models import TITLES, title
+from paperlib.claims._wording import counted, row
+from paperlib.claims.claim import Compared, Outcome
+from paperlib.claims.section4.base import (
+    DEPTHS,
+    Comparison,
+    FromRecords,
+    below,
+    diverged,
+    monotone,
+    names,
+    ordered,
+    outcome,
+    per_seed,
+)
+from paperlib.claims.section4.figure3 import ALL, LISTED
+from paperlib.models import TITLES, Arch, title
 from paperlib.records import Record
 from paperlib.store import Frames
 from paperlib.studies import section4 as studies
@@ -38,8 +50,24 @@ class TrainingLoss(FromRecords):
     def tables(self, records: list[Record]) -> Frames:
         return {"curves": studies.curves(records)[[*studies.RUN, "epoch", "train_loss"]]}
 
+    def _groups(self, tables: Frames) -> dict[Arch, list[pd.Series]]:
+        return {arch: [self._final(tables, arch, depth) for depth in DEPTHS] for arch in TITLES}
+
+    def comparisons(self, tables: Frames) -> list[Comparison]:
+        return [
+            comparison
+            for arch, groups in self._groups(tables).items()
+            for comparison in ordered(groups if arch == "plain" else groups[::-1])
+        ]
+
+    def shown(self, tables: Frames) -> list[Compared]:
+        return [
+            Compared(f"final training loss, {TITLES[arch]}, depths {LISTED}", row(groups))
+            for arch, groups in self._groups(tables).items()
+        ]
+
     def decide(self, tables: Frames) -> Outcome:
-        groups = {arch: [self._final(tables, arch, depth) for depth in DEPTHS] for arch in TITLES}
+        groups = self._groups(tables)
         better = monotone(groups["resnet"][::-1]) and monotone(groups["procresnet"][::-1])
         return outcome(better and monotone(groups["plain"]))
 
@@ -91,16 +119,37 @@ class Fluctuation(FromRecords):
         epochs = f"with {self.CHANGES + 1} epochs from {self.EPOCHS[0]} on"
         return lacks + [f"{name} {epochs}" for name in self.NETWORKS if name not in {*there, *lacks}]
 
+    def _groups(self, tables: Frames) -> dict[int, list[pd.Series]]:
+        """By depth, the fluctuation of ProcResNet, of ResNet and of Plain."""
+        archs = ("procresnet", "resnet", "plain")
+        return {d: [per_seed(tables["fluctuation"], "sd", arch, d) for arch in archs] for d in self.COMPARED_AT}
+
+    def _growth(self, tables: Frames) -> tuple[float, float]:
+        table = tables["fluctuation"]
+        shallow, deep = (per_seed(table, "sd", "procresnet", d).mean() for d in (self.COMPARED_AT[0], self.DEEPEST))
+        return shallow, deep
+
+    def comparisons(self, tables: Frames) -> list[Comparison]:
+        return [comparison for groups in self._groups(tables).values() for comparison in ordered(groups)]
+
+    def limits(self, tables: Frames) -> bool:
+        shallow, deep = self._growth(tables)
+        return not diverged(tables, "procresnet") and deep <= self.GROWS * shallow
+
+    def shown(self, tables: Frames) -> list[Compared]:
+        shallow, deep = self._growth(tables)
+        return [
+            *(Compared(f"change of the test error from epoch to epoch, sd, points, depth {depth}: "
+                       "ProcResNet, ResNet, Plain", row(groups)) for depth, groups in self._groups(tables).items()),
+            Compared(f"ProcResNet's at {self.DEEPEST} over that at {self.COMPARED_AT[0]}", f"{deep / shallow:.2f}"),
+        ]  # fmt: skip
+
     def decide(self, tables: Frames) -> Outcome:
         if diverged(tables, "procresnet"):
             return "not reproduced"
-        table = tables["fluctuation"]
-        ordered = all(
-            monotone([per_seed(table, "sd", arch, depth) for arch in ("procresnet", "resnet", "plain")])
-            for depth in self.COMPARED_AT
-        )
-        shallow, deep = (per_seed(table, "sd", "procresnet", d).mean() for d in (self.COMPARED_AT[0], self.DEEPEST))
-        return outcome(ordered and deep <= self.GROWS * shallow)
+        in_order = all(map(monotone, self._groups(tables).values()))
+        shallow, deep = self._growth(tables)
+        return outcome(in_order and deep <= self.GROWS * shallow)
 
     def numbers(self, tables: Frames) -> dict[str, pd.Series]:
         table = tables["fluctuation"]
@@ -144,18 +193,40 @@ class Gap(FromRecords):
             if name not in lacks and (name, training) not in there
         ]
 
+    def _compared(self, tables: Frames) -> dict[tuple[str, str], list[Comparison]]:
+        """By training error and number, ProcResNet's and ResNet's at each depth."""
+        table = tables["gaps"]
+        return {
+            (training, column): [
+                Comparison(*(per_seed(table[table.training == training], column, arch, depth)
+                             for arch in ("procresnet", "resnet")))
+                for depth in DEPTHS
+            ]
+            for column in ("mean", "excess")
+            for training in self.TRAINING
+        }  # fmt: skip
+
+    def comparisons(self, tables: Frames) -> list[Comparison]:
+        return [comparison for of in self._compared(tables).values() for comparison in of]
+
+    def limits(self, tables: Frames) -> bool:
+        return not diverged(tables, "procresnet")
+
+    def shown(self, tables: Frames) -> list[Compared]:
+        words = {"mean": "mean gap", "excess": "largest gap minus mean gap"}
+        return [
+            Compared(
+                f"{words[column]}, points, {self.TRAINING[training]}, depths {LISTED}: ProcResNet's and ResNet's",
+                f"{'; '.join(f'{c.low.mean():.1f} and {c.high.mean():.1f}' for c in of)} "
+                f"{counted(min(len(c.low), len(c.high)) for c in of)}",
+            )
+            for (training, column), of in self._compared(tables).items()
+        ]
+
     def decide(self, tables: Frames) -> Outcome:
         if diverged(tables, "procresnet"):
             return "not reproduced"
-        parts = [tables["gaps"][tables["gaps"].training == training] for training in self.TRAINING]
-        return outcome(
-            all(
-                below(per_seed(part, column, "procresnet", depth), per_seed(part, column, "resnet", depth))
-                for part in parts
-                for column in ("mean", "excess")
-                for depth in DEPTHS
-            )
-        )
+        return outcome(all(below(low, high) for low, high in self.comparisons(tables)))
 
     def numbers(self, tables: Frames) -> dict[str, pd.Series]:
         found = {}

@@ -7,12 +7,15 @@ from typing import ClassVar
 import pandas as pd
 
 from paperlib import paper
-from paperlib.claims.claim import Claim, Measured, Outcome
-from paperlib.claims.section4.base import ENOUGH, FromRecords, below, monotone, names, outcome
+from paperlib.claims._wording import written
+from paperlib.claims.claim import Claim, Compared, Measured, Outcome
+from paperlib.claims.section4.base import ENOUGH, Comparison, FromRecords, below, monotone, names, ordered, outcome
 from paperlib.config import ResolvedRun
+from paperlib.models import title
 from paperlib.records import Record
 from paperlib.store import Frames
 from paperlib.studies import section4 as studies
+from paperlib.studies.sentences import titled
 
 CHANCE = {"cifar10": 90.0, "cifar100": 99.0}  # the test error of guessing, per cent
 DIVERGED = "A run that diverged counts with the error of guessing"
@@ -38,6 +41,13 @@ class Errors(FromRecords):
         """A network's final test error, in per cent, by seed."""
         runs = self.errors(tables).query("network == @network and dataset == @dataset")
         return runs.set_index("seed").test_error
+
+    def compared(self, tables: Frames) -> list[Compared]:
+        networks = sorted(tables["endings"].network.unique(), key=len, reverse=True)
+        found = super().compared(tables)
+        for network in networks:
+            found = [Compared(name.replace(f" {network},", f" {titled(network)},"), text) for name, text in found]
+        return found
 
     def numbers(self, tables: Frames) -> dict[str, pd.Series]:
         return {
@@ -70,18 +80,23 @@ class TableII(Errors):
             f"{self.COMPARED}"
         )
 
-    def decide(self, tables: Frames) -> Outcome:
-        ordered = all(
-            below(self.error(tables, ours, dataset), self.error(tables, theirs, dataset))
+    def comparisons(self, tables: Frames) -> list[Comparison]:
+        return [
+            Comparison(self.error(tables, ours, dataset), self.error(tables, theirs, dataset))
             for ours, theirs in self.PAIRS
             for dataset in self.DATASETS
-        )
-        near = all(
+        ]
+
+    def limits(self, tables: Frames) -> bool:
+        return all(
             abs(self.error(tables, network, dataset).mean() - self._printed(network, dataset)) <= self.TOLERANCE
             for network in self.NETWORKS
             for dataset in self.DATASETS
         )
-        return outcome(ordered and near)
+
+    def decide(self, tables: Frames) -> Outcome:
+        in_order = all(below(low, high) for low, high in self.comparisons(tables))
+        return outcome(in_order and self.limits(tables))
 
     @staticmethod
     def _printed(network: str, dataset: str) -> float:
@@ -124,6 +139,12 @@ class Parameters(Claim):
             for row, share in zip(shown.itertuples(), self._more(shown), strict=True)
         }
 
+    def compared(self, tables: Frames) -> list[Compared]:
+        more = self._more(tables["sizes"])
+        return [
+            Compared("more parameters, the largest share", f"{more.max():.2f} % (of {len(more)} pairs of networks)")
+        ]
+
     def judge(self, tables: Frames) -> Outcome:
         more = self._more(tables["sizes"])
         return "undecided" if more.empty else outcome(bool((more < self.PER_CENT).all()))
@@ -159,8 +180,14 @@ class TableIII(Errors):
         asked = config.network in self.NETWORKS and config.dataset in (*self.DATASETS, self.EXTENSION)
         return asked and all(getattr(config, name) == value for name, value in self.PROTOCOL.items())
 
+    def _groups(self, tables: Frames) -> list[pd.Series]:
+        return [self.error(tables, network, "cifar100") for network in self.ORDER]
+
+    def comparisons(self, tables: Frames) -> list[Comparison]:
+        return ordered(self._groups(tables))
+
     def decide(self, tables: Frames) -> Outcome:
-        return outcome(monotone([self.error(tables, network, "cifar100") for network in self.ORDER]))
+        return outcome(monotone(self._groups(tables)))
 
     def smallest(self, tables: Frames) -> int | None:
         judged = tables["endings"].query("dataset in @self.DATASETS")
@@ -179,6 +206,10 @@ class Figure5(Errors):
     def rule(self) -> str:
         ours, theirs = self.NETWORKS
         return f"final test error on CIFAR-10: {ours} < {theirs}. {DIVERGED}. {self.COMPARED}"
+
+    def comparisons(self, tables: Frames) -> list[Comparison]:
+        ours, theirs = (self.error(tables, network) for network in self.NETWORKS)
+        return [Comparison(ours, theirs)]
 
     def decide(self, tables: Frames) -> Outcome:
         ours, theirs = (self.error(tables, network) for network in self.NETWORKS)
@@ -224,23 +255,43 @@ class Seldom(Errors):
     def smallest(self, tables: Frames) -> int | None:
         return None  # fewer than SEEDS decide nothing
 
-    def _whole(self, tables: Frames) -> list[pd.DataFrame]:
+    def _whole(self, tables: Frames) -> dict[tuple[int, str], pd.DataFrame]:
         """Mean, standard deviation and number of seeds by how often, of the settings in which none is missing."""
         if tables["endings"].empty:
-            return []
-        found = []
-        for _, runs in self.errors(tables).groupby(["depth", "schedule"]):
+            return {}
+        found = {}
+        for setting, runs in self.errors(tables).groupby(["depth", "schedule"]):
             groups = runs.groupby("project_every").test_error.agg(["mean", "std", "count"]).reindex(list(self.EVERY))
             if (groups["count"] >= self.SEEDS).all():
-                found.append(groups)
+                found[setting] = groups
         return found
 
-    def decide(self, tables: Frames) -> Outcome:
-        def close(groups: pd.DataFrame) -> bool:
-            spread = groups["mean"].max() - groups["mean"].min()
-            return bool(spread <= self.DEVIATIONS * (groups["std"] ** 2).mean() ** 0.5)
+    def _spread(self, groups: pd.DataFrame) -> tuple[float, float]:
+        """The largest difference of two means, and the largest that the rule allows."""
+        allowed = self.DEVIATIONS * (groups["std"] ** 2).mean() ** 0.5
+        return groups["mean"].max() - groups["mean"].min(), allowed
 
-        return outcome(all(map(close, self._whole(tables))))
+    def decide(self, tables: Frames) -> Outcome:
+        spreads = map(self._spread, self._whole(tables).values())
+        return outcome(all(bool(spread <= allowed) for spread, allowed in spreads))
+
+    def shown(self, tables: Frames) -> list[Compared]:
+        found = []
+        for (depth, schedule), groups in self._whole(tables).items():
+            n, (spread, allowed) = f"(n = {int(groups['count'].min())} each)", self._spread(groups)
+            where = f"{title('procresnet', depth)}, {schedule}"
+            means = ", ".join(written(*row) for row in zip(groups["mean"], groups["std"], strict=True))
+            every = ", ".join(map(str, self.EVERY))
+            found += [
+                Compared(f"test error, %, {where}, projected every {every} steps", f"{means} {n}"),
+                Compared("largest difference of the means, points", f"{spread:.2f}, and {allowed:.2f} is allowed"),
+            ]
+        return found
+
+    def remark(self, tables: Frames) -> str:
+        settings = self._whole(self._choice(tables)[1])
+        said = "a difference within the scatter passes; a harm as small as that would not be seen"
+        return said if settings and self.judge(tables) == "reproduced" else ""
 
     def numbers(self, tables: Frames) -> dict[str, pd.Series]:
         groups = self.errors(tables).groupby(["network", "schedule", "project_every"])

@@ -9,10 +9,11 @@ import tiny
 
 from paperlib import claims
 from paperlib.claims import CLAIMS
-from paperlib.claims.section4.base import below, names
+from paperlib.claims.section4.base import at_precision, below, names
 from paperlib.config import RunConfig
 from paperlib.errors import RecordError
 from paperlib.records import Divergence
+from paperlib.store import results_root
 
 
 def test_names_are_the_paper_s():
@@ -130,3 +131,84 @@ def test_at_the_paper_s_scale_precision_and_seeds_are_in_the_verdict():
     assert claims.spoken(tiny.finding("F3b", "paper", one)) == "reproduced, in bfloat16 (n = 1)"
     empty = {name: table[table.network == "plain-20"] for name, table in tables.items()}
     assert claims.verdict(tiny.finding("F3b", "paper", empty)) == "undecided"
+
+
+# -- why a rule is not met ---------------------------------------------------------------------------------------
+def losses(shift):
+    """Tables for F4a in the paper's order, with the losses of each network's seeds ``shift`` apart."""
+    rows = [
+        made.run(arch, depth, seed) | {"epoch": 1, "train_loss": level + shift * seed}
+        for arch, levels in (("plain", (1.0, 1.1, 1.2)), ("resnet", (1.2, 1.1, 1.0)), ("procresnet", (1.2, 1.1, 1.0)))
+        for depth, level in zip(made.DEPTHS, levels, strict=True)
+        for seed in (0, 1, 2)
+    ]
+    return {"curves": pd.DataFrame(rows), "endings": made.endings()}
+
+
+def spoilt(**changes):
+    """The same with the losses of some networks at another level: in the order, but within the scatter of the rest."""
+    tables = losses(0.3)
+    for network, level in changes.items():
+        arch, depth = network.rsplit("_", 1)
+        mine = (tables["curves"].arch == arch) & (tables["curves"].depth == int(depth))
+        tables["curves"].loc[mine, "train_loss"] = [level, level + 0.01, level + 0.02]
+    return tables
+
+
+@pytest.mark.parametrize(
+    ("tables", "direction", "tally"),
+    [
+        (losses(0.001), "", "Of 6 comparisons: 6 as claimed, beyond the scatter."),
+        (spoilt(), "order", "Of 6 comparisons: 6 as claimed, but within the scatter."),
+        (spoilt(plain_20=1.45), "mixed", "Of 6 comparisons: 5 as claimed, but within the scatter; 1 the other way, wi"),
+        (
+            spoilt(plain_20=9.0),
+            "against",
+            "Of 6 comparisons: 5 as claimed, but within the scatter; 1 the other way, be",
+        ),
+    ],
+)
+def test_a_rule_that_is_not_met_says_which_way_the_numbers_lie(tables, direction, tally):
+    claim = CLAIMS["F4a"]
+    assert claim.direction(tables) == direction
+    assert claim.tally(tables).startswith(tally)
+
+
+def committed(claim, preset="desk"):
+    return claims.read(claims.place(results_root(), claim, preset)).frames
+
+
+def test_a_limit_that_is_missed_is_against_the_claim():
+    assert [CLAIMS[name].direction(committed(name)) for name in ("F3a", "F3e", "F3g", "F2a", "P3")] == ["against"] * 5
+    assert CLAIMS["F3g"].tally(committed("F3g")) == ""
+
+
+@pytest.mark.parametrize(
+    ("claim", "direction"),
+    [("F3b", ""), ("F3f", "against"), ("F4a", "order"), ("F4b", "against"), ("TI", "mixed")],
+)
+def test_the_comparisons_are_those_of_the_rule(claim, direction):
+    """On record: the rule of a claim that has comparisons alone is met where all of them pass, and only there."""
+    tables = committed(claim)
+    part = at_precision(tables, CLAIMS[claim].precision(tables))
+    passed = [comparison.way == "passed" for comparison in CLAIMS[claim].comparisons(part)]
+    assert CLAIMS[claim].direction(tables) == direction
+    assert (all(passed) and CLAIMS[claim].limits(part)) == (CLAIMS[claim].judge(tables) == "reproduced")
+
+
+def test_one_run_of_each_network_is_said():
+    assert CLAIMS["F3d"].remark(committed("F3d", "paper")) == "one run of each network; another seed could turn it"
+    assert CLAIMS["F3d"].remark(committed("F3d")) == ""
+
+
+def test_what_is_beside_the_outcomes_on_record():
+    """The numbers that the rules of these compare, and what is to be said of them."""
+    remarks = {name: CLAIMS[name].remark(committed(name)) for name in ("S0", "O2", "F3b", "F3c")}
+    assert remarks["S0"] == "already beyond the rule's limit of 0.03 is ProcResNet-22 (0.079)"
+    assert remarks["O2"].startswith("a difference within the scatter passes")
+    assert remarks["F3b"] == "the networks with skips alone; Plain does not pass"
+    assert remarks["F3c"] == "no run stopped; all three never learnt"
+    (every, spread) = CLAIMS["O2"].compared(committed("O2"))
+    assert every.name.endswith("ProcResNet-22, steps, projected every 1, 2, 4, 8 steps") and every.text.count("±") == 4
+    assert spread.text.endswith("0.52 is allowed")
+    assert CLAIMS["TII"].briefly(committed("TII")) == "12 of the 16 networks that the rule asks for are not on record"
