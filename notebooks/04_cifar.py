@@ -22,7 +22,7 @@
 # :class-card: chapter-card
 #
 # - **Shows:** one run of a network that you choose, and the runs of that kind on record beside it
-# - **Decides:** no claim; the verdicts on trained networks are in [chapter 5](05_results.ipynb)
+# - **Claims:** none; those on trained networks are in [chapter 5](05_results.ipynb)
 # - **Needs:** two CPU cores, 3 GB of memory; with a CUDA device the same page runs the paper's protocol
 # - **Fetches:** CIFAR-10 or CIFAR-100, 170 MB, once; nothing at `smoke`, and nothing for a run whose record is there
 # - **Takes:** about 15 seconds for a run that is on record; for a new one seconds (`smoke`), up to 40 minutes for 164 layers (`desk`), or hours on a GPU (`paper`) ([measured](reproducibility.ipynb))
@@ -39,6 +39,31 @@ if importlib.util.find_spec("paperlib") is None:
         "Package Index), or `make run` in a checkout of the book's "
         "repository, which creates an environment with it, `.venv`."
     )
+
+# %% tags=["hide-input"]
+# %matplotlib inline
+import pandas as pd
+from IPython.display import HTML, Markdown
+
+from paperlib import figures, models, paper, records
+from paperlib.store import results_root
+from paperlib.studies import runs
+from paperlib.studies.sentences import titled
+from paperlib.studies.tables import fitted
+from paperlib.training import RunConfig, make_network, train
+
+# %% tags=["remove-input"]
+shown = ("plain-164", "resnet-164", "procresnet-166")
+shown += ("procresnet-166-published",)
+kept = [
+    r
+    for r in records.read_all(results_root())
+    if r.network in shown
+    and r.config.preset == "desk"
+    and (r.config.schedule, r.config.dataset) == ("steps", "cifar10")
+]
+near = runs.by_network(kept).sort_values("network", kind="stable")
+Markdown(runs.found(near))
 
 # %% tags=["parameters"]
 preset = "auto"
@@ -72,32 +97,7 @@ probe_every = 1
 project_every = 2
 
 # %% tags=["hide-input"]
-from paperlib.training import RunConfig, make_network, train
-
 config = RunConfig.from_namespace().resolve()
-
-# %matplotlib inline
-import pandas as pd
-from IPython.display import HTML, Markdown
-
-from paperlib import figures, models, paper, records
-from paperlib.store import results_root
-from paperlib.studies import runs
-from paperlib.studies.sentences import titled
-from paperlib.studies.tables import fitted
-
-# %% tags=["remove-input"]
-shown = ("plain-164", "resnet-164", "procresnet-166")
-shown += ("procresnet-166-published",)
-kept = [
-    r
-    for r in records.read_all(results_root())
-    if r.network in shown
-    and r.config.preset == "desk"
-    and (r.config.schedule, r.config.dataset) == ("steps", "cifar10")
-]
-near = runs.by_network(kept).sort_values("network", kind="stable")
-Markdown(runs.found(near))
 
 # %% [markdown]
 # ## What this run is
@@ -177,7 +177,7 @@ print("\n".join(lines), end="")
 # %% [markdown]
 # ## Loss and error
 #
-# {numref}`fig-curves` has loss and error after each epoch. The training figures are means over the epoch, while the weights change, so that they lag behind the test figures.
+# {numref}`fig-curves` shows loss and error after each epoch. The training figures are means over the epoch, while the weights change, so that they lag behind the test figures.
 
 # %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "Training and test loss and error after each epoch. Dotted lines mark where the learning rate falls.", "name": "fig-curves"}, "image": {"alt": "Two panels over the epochs: loss and classification error, training dashed, test solid."}}
 figures.learning_curves(
@@ -210,13 +210,13 @@ if probe_every:
 # %% [markdown]
 # ## Beside the paper's figures for this network
 #
-# {numref}`tab-compared` has what the paper prints for the same network, if anything. The verdict in it follows from a rule, and a run that is smaller than the paper's protocol has none.
+# {numref}`tab-compared` shows what the paper prints for the same network, if anything. The verdict in it follows from a rule, and a run that is smaller than the paper's protocol has none.
 
 # %% tags=["remove-input"]
 Markdown(
     "A run at the full scale agrees with the paper's Table II if its "
     f"test error lies within {paper.TOLERANCE} points of the paper's. "
-    "The table also has the generalisation gap, the test error less "
+    "The table also gives the generalisation gap, the test error minus "
     "the training error, as the paper's Table I has it. The gaps are "
     "compared and not judged. Which of Table I's rows belongs to which "
     "depth is inferred from the paper's text."
@@ -272,7 +272,7 @@ Markdown(
 )
 
 # %% [markdown]
-# {numref}`fig-distances` has one run of each network, epoch by epoch. Several seeds of a longer training, and what there is of the paper's scale, are in [chapter 5](05_results.ipynb).
+# {numref}`fig-distances` shows one run of each network, epoch by epoch. Figures 3 and 4 in [chapter 5](05_results.ipynb) are of other runs: several seeds of each network, trained for more epochs on fewer images at a constant rate. Their Plain networks end otherwise than these.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "How far the blocks of these runs are from preserving the gradient's norm, one run of each network: median over blocks, band from the 10th to the 90th percentile.", "name": "fig-distances"}, "image": {"alt": "Two panels, blocks of constant width and transitions: the distance from norm preservation over the epochs, on a logarithmic scale, a line and a band for each run."}}
 once = [r for r in kept if r.config.seed == 0]

@@ -185,9 +185,11 @@ def _groups(ax: Axes, table: pd.DataFrame, titles: dict[str, str]) -> None:
     for (variant, name), (colour, marker, filled) in zip(titles.items(), LOOKS, strict=False):
         rows = table[table.variant == variant]
         x = [place[cell] for cell in zip(rows.c, rows.d, strict=True)]
-        # White under a hollow mark, lest the line shine through.
-        ax.plot(x, rows.ratio, marker, color=colour, mfc=colour if filled else "white", mew=1.6, ms=6.5, zorder=3,
-                label=name)  # fmt: skip
+        if not filled:  # white under a hollow mark, lest the line shine through
+            ax.plot(x, rows.ratio, marker, color="white", ms=6.5, zorder=3)
+        # A hollow mark lies on top, and is the larger one: two marks at one place are both seen.
+        look = {"zorder": 4} if filled else {"zorder": 5, "mfc": "none"}
+        ax.plot(x, rows.ratio, marker, color=colour, mew=1.6, ms=6.0 if filled else 7.5, label=name, **look)
         for at, row in zip(x, rows.itertuples(), strict=True):
             if getattr(row, "dead", 0) and np.isfinite(row.ratio):
                 ax.annotate("†", (at, row.ratio), (5, -3), textcoords="offset points", fontsize=11)

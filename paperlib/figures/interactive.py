@@ -197,7 +197,12 @@ def ratios_by_channels(table: pd.DataFrame, titles: dict[str, str]) -> dict[str,
 
 def _cell(row: Any) -> list[float | None]:
     """What the script needs of a cell, given as a named tuple of its row, or None."""
-    return [] if row is None else [_digits(row.ratio), _digits(row.spread), int(row.alive), int(row.dead)]
+    return [] if row is None else [_as_shown(row.ratio), _as_shown(row.spread), int(row.alive), int(row.dead)]
+
+
+def _as_shown(value: float) -> float | None:
+    """The number as the heat maps write it: rounded once, so that the grid never shows another one."""
+    return float(f"{value:.{2 if value < 10 else 0}f}") if 0.1 <= value < math.inf else _digits(value)
 
 
 def _farthest(known: pd.DataFrame) -> list[int | float | str | None]:

@@ -82,7 +82,7 @@ def _dress(dose: Axes, other: Axes, factors: list[float], labels: list[str]) -> 
     dose.xaxis.set_minor_locator(NullLocator())
     dose.set_xlabel("factor on the target (diamond: the baseline)")
     for ax in (dose, other):
-        ax.set_ylabel("test error less\nthe baseline's, points")
+        ax.set_ylabel("test error minus\nthe baseline's, points")
     dose.set_title("All three transitions at a factor", loc="left")
     other.set_xlim(-0.5, max(len(labels), 1) - 0.3)
     other.set_xticks(range(len(labels)), [_broken(label) for label in labels], fontsize=9)

@@ -6,11 +6,10 @@ Each function returns Markdown.  What a table does not have is said to be missin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations, pairwise
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from paperlib._text import markdown
@@ -18,28 +17,25 @@ from paperlib.config import RunConfig
 from paperlib.models import TITLES, Arch, network_name, title
 from paperlib.records import Record
 from paperlib.studies.interventions import all_held
-from paperlib.studies.section4 import by_block, failed, spread
+from paperlib.studies.section4 import GRID_DEPTHS, by_block, failed, spread
 
 BLOCKS = {"residual": "block of constant width", "transition": "transition"}
 CHOICES = ("schedule", "dataset", "erase_relu", "project", "projector", "project_every")
 GRID = "the nine networks of Figures 3 and 4 at a constant rate"
 """What most of the chapter is about. Records of other networks and schedules may be there without one of these."""
+RATES = {"steps": "falling", "constant": "constant"}
 FEW = 4
 SUFFIXES = {"eraserelu": "EraseReLU", "noproject": "free", "published": "as published"}
+ASKED = "the rule asks for a higher error on both sides of the target"
 ANSWERS = {
-    "reproduced": "held away from the target on either side, the networks do worse, as they should if norm "
-    "preservation is what helps",
-    "reproduced with a correction": "held away from the target, the networks do worse on one side alone, which is not "
-    "what norm preservation alone would do",
-    "not reproduced": "if it did, both sides of the target would do harm, which is not seen in all settings",
+    "reproduced": f"supported at this scale: {ASKED}, and it is there",
+    "reproduced with a correction": f"supported in part at this scale: {ASKED}, and it is there on one side alone",
+    "not reproduced": f"not confirmed at this scale: {ASKED}, which is not seen in all settings",
 }
-"""What each outcome of the rule of I1 says of the interventions."""
-WORDS = {
-    "reproduced": "answered at this scale",
-    "reproduced with a correction": "answered in part at this scale",
-    "not reproduced": "not confirmed at this scale",
-}
-"""What becomes of the question behind I1 by each outcome; any other leaves it open."""
+"""What each outcome of the rule of I1 says of the question behind it; any other leaves it open."""
+CAVEAT = "A factor also changes how near to 1 the other blocks are, so that it does not test norm preservation alone."
+Below = Callable[[pd.Series, pd.Series], bool]
+"""Whether a first group of seeds lies below a second one beyond the scatter: the test of the claims' rules."""
 
 
 def titled(network: str) -> str:
@@ -93,34 +89,40 @@ def _and(names: Sequence[str]) -> str:
     return ", ".join(names[:-1]) + (" and " if names[:-1] else "") + "".join(names[-1:])
 
 
-def nearer(ratios: pd.DataFrame, preset: str) -> str:
-    """How the distance from 1 of the median block of constant width changes from the smallest depth to the largest."""
-    factors = _factors(ratios, "residual")
-    parts: dict[str, list[str]] = {"nearer to": [], "farther from": []}
-    for arch, values in factors.items():
-        if len(values) > 1:
-            way = "nearer to" if values.iloc[-1] < values.iloc[0] else "farther from"
-            parts[way].append(f"{TITLES[arch]} ({values.iloc[0]:.2f} → {values.iloc[-1]:.2f})")
-    if not any(parts.values()):
+def nearer(ratios: pd.DataFrame, preset: str, below: Below) -> str:
+    """How the distance from 1 of the median block of constant width goes with depth."""
+    found = _distances(ratios, "residual")
+    parts: dict[str, list[str]] = {}
+    for arch, groups in found.items():
+        if len(groups) > 1:
+            factors = ", ".join(f"{_factor(group):.2f}" for group in groups.values())
+            parts.setdefault(trend(list(groups.values()), below), []).append(f"{TITLES[arch]} ({factors})")
+    if not parts:
         return f"How the ratios go with depth cannot be said yet: there is no ratio of {GRID} on record."
-    depths = sorted({depth for values in factors.values() for depth in values.index})
-    moved = [f"moves {way} 1 in {_and(names)}" for way, names in parts.items() if names]
+    depths = sorted({depth for groups in found.values() for depth in groups})
+    moved = [f"in {_and(names)} it {way}" for way, names in parts.items()]
     return (
-        f"At the `{preset}` preset, from depth {depths[0]} to {depths[-1]}, the median block of constant width "
-        f"{' and '.join(moved)} (factors away from 1, means over the epochs)."
+        f"At the `{preset}` preset, the median block of constant width has these factors away from 1 at the depths "
+        f"{_and([str(depth) for depth in depths])} (means over the epochs): {'; '.join(moved)}."
     )
 
 
-def _factors(ratios: pd.DataFrame, kind: str) -> dict[Arch, pd.Series]:
-    """By architecture, and then by depth, the factor by which the median block is away from 1, as F3b takes it."""
+def _distances(ratios: pd.DataFrame, kind: str) -> dict[Arch, dict[int, pd.Series]]:
+    """By architecture and depth, how far the median block is from 1: the size of its log, by seed, as F3b takes it."""
     table = ratios[(ratios.epoch > 0) & (ratios.kind == kind)]
     table = table.assign(dev=table.log_ratio.astype(float).abs())
     medians = table.groupby(["arch", "depth", "seed", "epoch"]).dev.median()
+    means = medians.groupby(["arch", "depth", "seed"]).mean()
     return {
-        arch: np.exp(medians[arch].groupby(["depth", "seed"]).mean().groupby("depth").mean())
+        arch: {depth: group.droplevel("depth") for depth, group in means[arch].groupby("depth")}
         for arch in TITLES
         if arch in set(table.arch)
     }
+
+
+def _factor(group: pd.Series) -> float:
+    """The mean of some logarithms, as a factor."""
+    return math.exp(group.mean())
 
 
 def command(preset: str, **parameters: object) -> str:
@@ -163,6 +165,36 @@ def size(preset: str, records: Sequence[Record]) -> str:
     return preset + (f", {' or '.join(map(str, counts))} epochs" if counts else "")
 
 
+def extent(records: Sequence[Record]) -> str:
+    """How long runs were trained: ``6 epochs of 3,500 images``; each size once."""
+    sizes = [f"{c.epochs} epochs of {c.train_images:,} images" for c in (record.config for record in records)]
+    return " or ".join(dict.fromkeys(sizes))
+
+
+def by_size(parts: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
+    """How large the runs behind some parts of a page are: one row for each part and size.
+
+    Returns
+    -------
+    DataFrame
+        Columns: ``shown in`` (the part), ``depths``, ``epochs``, ``training images``, ``test images``, ``rate`` (the
+        schedule) and ``n`` (seeds of a network).
+    """
+    rows = []
+    for part, records in parts.items():
+        groups: dict[tuple[Any, ...], list[Record]] = {}
+        for record in records:
+            c = record.config
+            groups.setdefault((c.epochs, c.train_images, c.test_images, RATES.get(c.schedule, c.schedule)), []).append(
+                record
+            )
+        for size, of_one in sorted(groups.items()):
+            depths = ", ".join(map(str, sorted({record.config.depth for record in of_one})))
+            rows.append((part, depths, *size, seeds(of_one).removeprefix("n = ")))
+    columns = ["shown in", "depths", "epochs", "training images", "test images", "rate", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def made(records: Sequence[Record]) -> str:
     """What some runs are, and the commands that make them again."""
     c, default = records[0].config, RunConfig()
@@ -182,35 +214,97 @@ def origin(record: Record) -> str:
     return f"{titled(record.network)}: seed {c.seed}, {c.precision}, {device}, commit {record.commit}"
 
 
-def trend(values: Sequence[float]) -> str:
-    """Whether values fall, rise, or do neither, as a verb.
+def trend(groups: Sequence[pd.Series], below: Below) -> str:
+    """Whether groups of seeds fall or rise, and whether beyond their scatter, as a verb.
 
     Examples
     --------
-    >>> trend([3, 2, 1]), trend([1, 2]), trend([1, 2, 1])
-    ('falls', 'rises', 'neither falls nor rises throughout')
+    >>> groups = [pd.Series([mean - 0.1, mean + 0.1]) for mean in (3, 2, 1)]
+    >>> def below(a, b):
+    ...     return a.max() < b.min()
+    >>> trend(groups, below), trend(groups[::-1], below), trend([groups[0]] * 2, below)
+    ('falls', 'rises', 'does not change beyond the scatter')
     """
-    pairs = list(pairwise(values))
-    if pairs and all(b < a for a, b in pairs):
-        return "falls"
-    return "rises" if pairs and all(b > a for a, b in pairs) else "neither falls nor rises throughout"
+    for verb, ordered in (("falls", groups[::-1]), ("rises", groups)):
+        means = [float(group.mean()) for group in ordered]
+        if all(below(a, b) for a, b in pairwise(ordered)):
+            return verb
+        if means == sorted(means) and below(ordered[0], ordered[-1]):
+            return f"{verb}, though not in every step beyond the scatter"
+    apart = any(below(a, b) or below(b, a) for a, b in combinations(groups, 2))
+    return "neither falls nor rises throughout" if apart else "does not change beyond the scatter"
 
 
-def norms(ratios: pd.DataFrame, kind: str = "residual") -> str:
+def norms(ratios: pd.DataFrame, below: Below, kind: str = "residual") -> str:
     """How the distance from 1 of the median block goes with depth, from ``section4.ratios``.
 
     It is the mean over the epochs from 1 on and over the seeds, as in the rule of F3b.  ``kind`` chooses the blocks.
     """
-    table = ratios[(ratios.epoch > 0) & (ratios.kind == kind)]
+    found = _distances(ratios, kind)
     parts = []
-    for arch, factors in _factors(ratios, kind).items():
-        steps = ", ".join(f"{factor:.2f} at depth {depth}" for depth, factor in factors.items())
-        way = f" it {trend(list(factors))}" if len(factors) > 1 else ""
+    for arch, groups in found.items():
+        steps = ", ".join(f"{_factor(group):.2f} at depth {depth}" for depth, group in groups.items())
+        way = f" it {trend(list(groups.values()), below)}" if len(groups) > 1 else ""
         parts.append(f"in {TITLES[arch]}{way} ({steps})")
     if not parts:
         return f"How the ratios go with depth cannot be said yet: there is no ratio of {GRID} on record."
-    runs = _n(table.groupby(["arch", "depth"]).seed.nunique())
-    return f"**How far the median {BLOCKS[kind]} is from 1**, as a factor ({runs}): " + "; ".join(parts) + "."
+    few = "; a network has three transitions, so that this is the middle one" if kind == "transition" else ""
+    runs = _n(pd.Series([len(group) for groups in found.values() for group in groups.values()]))
+    return f"**How far the median {BLOCKS[kind]} is from 1**, as a factor ({runs}{few}): " + "; ".join(parts) + "."
+
+
+def with_depth(what: str, groups: Mapping[Arch, Mapping[int, pd.Series]], below: Below) -> str:
+    """How a number goes with depth in each architecture, from its groups of seeds by depth."""
+    parts = []
+    for arch, by_depth in groups.items():
+        means = ", ".join(f"{group.mean():.2f}" for group in by_depth.values())
+        parts.append(f"{means} in {TITLES[arch]}, where it {trend(list(by_depth.values()), below)}")
+    depths = dict.fromkeys(str(depth) for by_depth in groups.values() for depth in by_depth)
+    return f"In these runs {what} at the depths {_and(list(depths))} is {'; '.join(parts)}." if parts else ""
+
+
+def beside(table: pd.DataFrame, value: str, pairs: Iterable[tuple[str, str]], below: Below) -> pd.DataFrame:
+    """The first network of each pair beside the second, from the columns ``network``, ``seed`` and ``value``.
+
+    Returns
+    -------
+    DataFrame
+        One row per pair of which both networks are there.  Columns: ``first``, ``second``, ``difference`` (of the
+        means, first minus second) and ``beyond`` (whether it is one beyond the scatter).
+    """
+    groups = {network: part.set_index("seed")[value].astype(float) for network, part in table.groupby("network")}
+    rows = []
+    for first, second in pairs:
+        if {first, second} <= {*groups}:
+            a, b = groups[first], groups[second]
+            rows.append((first, second, a.mean() - b.mean(), below(a, b) or below(b, a)))
+    return pd.DataFrame(rows, columns=["first", "second", "difference", "beyond"])
+
+
+def differences(table: pd.DataFrame) -> str:
+    """The rows of :func:`beside`, in points, as a list; empty without a row."""
+    lines = [
+        f"* {titled(row.first)} against {titled(row.second)}: {row.difference:+.1f} points, "
+        f"{'beyond' if row.beyond else 'within'} the scatter"
+        for row in table.itertuples()
+    ]
+    return "In these runs the mean errors differ:\n\n" + ";\n".join(lines) + "." if lines else ""
+
+
+def gaps(table: pd.DataFrame, below: Below) -> str:
+    """How often ProcResNet's gap is smaller than its ResNet's, from ``section4.gaps``; empty without both."""
+    pairs = [(network_name("procresnet", depth), network_name("resnet", depth)) for depth in GRID_DEPTHS]
+    table = table.assign(excess=table.largest - table["mean"]).dropna(subset="mean")
+    parts = []
+    for column, words in (("mean", "mean gap"), ("excess", "largest gap minus its mean")):
+        found = [beside(part, column, pairs, below) for _, part in table.groupby("training", sort=False)]
+        rows = pd.concat(found) if found else pd.DataFrame()
+        if len(rows):
+            less = rows[rows.difference < 0]
+            beyond = int(less.beyond.sum())
+            parts.append(f"ProcResNet's {words} lies below its ResNet's in {len(less)} of {len(rows)} comparisons, "
+                         f"beyond the scatter in {beyond}")  # fmt: skip
+    return f"In these runs {'; '.join(parts)}." if parts else ""
 
 
 def first_transitions(ratios: pd.DataFrame, arch: Arch = "plain") -> str:
@@ -277,25 +371,40 @@ def _epochs(diverged: pd.DataFrame) -> list[str]:
     return [f"{epoch:.0f}" for epoch in sorted(set(diverged.divergence_epoch))]
 
 
-def seldom(table: pd.DataFrame) -> str:
-    """The final test error by how often a network was projected, from ``section4.summed_up``."""
+def seldom(table: pd.DataFrame, sizes: str) -> str:
+    """The final test error by how often a network was projected, from ``section4.summed_up``, and what could be seen.
+
+    ``sizes`` says how large the runs are.
+    """
     parts = []
     for network, rows in table.groupby("network", sort=False):
         if len(rows) > 1:
-            said = ", ".join(
-                f"{spread(row.mean, row.sd)} at {row.project_every} (n = {row.n})"
-                for row in rows.itertuples(index=False)
+            errors = ", ".join(spread(row.mean, row.sd) for row in rows.itertuples(index=False))
+            steps = _and([str(every) for every in rows.project_every])
+            parts.append(
+                f"{titled(str(network))} ({sizes}; {_n(rows.n)}) has test errors of {errors} % if it is projected "
+                f"every {steps} steps. {_seen(rows)}"
             )
-            parts.append(f"{titled(str(network))}, in per cent by the number of steps between projections: {said}.")
     return " ".join(parts)
+
+
+def _seen(rows: pd.DataFrame) -> str:
+    """How large a difference between two of some groups would be seen by a t-test at 5 %; empty where n is 1."""
+    from scipy.stats import t  # here, because it would take a quarter of every command's start
+
+    n, sd = rows.n.min(), math.sqrt((rows.sd**2).mean())
+    if n < 2 or not math.isfinite(sd):
+        return ""
+    least = t.ppf(0.975, 2 * (n - 1)) * sd * math.sqrt(2 / n)
+    return f"With this scatter two of them differ beyond chance only if they are {least:.1f} points apart."
 
 
 def overhead(theirs: tuple[float, float], ours: tuple[float, float], rounds: int, device: str) -> str:
     """What projecting after every second step costs, in per cent of the training time, mean and standard deviation."""
     return (
         f"On {markdown(device)} projecting after every second step takes {spread(*theirs)} % of the training time with "
-        f"the paper's iteration, where the paper has less than 8 % on a GPU, and {spread(*ours, digits=2)} % with this "
-        f"library's ({rounds} rounds; `python -m paperlib measure O1a O1d`). A CPU decides nothing about this claim."
+        f"the paper's iteration and {spread(*ours, digits=2)} % with this library's ({rounds} rounds; "
+        "`python -m paperlib measure O1a O1d`). The paper says less than 8 % on a GPU; a CPU decides nothing about it."
     )
 
 
@@ -306,11 +415,14 @@ def left(table: pd.DataFrame, depth: int) -> str:
         rows = table[table.network == network_name(arch, depth)] if len(table) else table
         if len(rows):
             first, last = (float(rows.iloc[0][name]) for name in (table.columns[2], table.columns[-1]))
-            parts.append(f"{title(arch, depth)} {math.exp(first):.2f} → {math.exp(last):.2f}")
+            parts.append(f"from {math.exp(first):.2f} to {math.exp(last):.2f} in {title(arch, depth)}")
     if not parts:
         return ""
     names = f"{table.columns[2]} to {table.columns[-1]}"
-    return f"From {names} the median block of constant width leaves it, as a factor: {', '.join(parts)}."
+    return (
+        f"From {names} the median distance of a block of constant width from its prediction goes, as a factor, "
+        f"{_and(parts)}."
+    )
 
 
 def cause(correlations: pd.DataFrame) -> str:
@@ -318,7 +430,7 @@ def cause(correlations: pd.DataFrame) -> str:
     rows = correlations[correlations.runs.str.startswith("within")] if len(correlations) else correlations
     if rows.empty:
         return f"Whether the error goes with the distance from 1 cannot be said yet: there are too few runs of {GRID}."
-    said = " and ".join(f"{row.rho:+.2f} for the {row.blocks} (p = {row.p:.2g})" for row in rows.itertuples())
+    said = " and ".join(f"{row.rho:+.2f} for the {row.blocks} (p = {row.p:.2f})" for row in rows.itertuples())
     return (
         "Among runs that differ in their seed alone, the rank correlation of the test error with the distance from 1 "
         f"is {said}, {_n(rows.n)}."
@@ -327,20 +439,25 @@ def cause(correlations: pd.DataFrame) -> str:
 
 def answer(outcome: str, effects: pd.DataFrame) -> str:
     """What the interventions say by the rule of I1: does norm preservation explain the accuracy?"""
-    found = ANSWERS.get(outcome, "the interventions that could decide it are not on record in full")
-    sides = f" ({said})" if outcome in ANSWERS and (said := _sides(effects)) else ""
-    return f"Whether norm preservation explains the accuracy is {WORDS.get(outcome, 'open')}: {found}{sides}."
+    if outcome not in ANSWERS:
+        return (
+            "Whether norm preservation explains the accuracy is open: the interventions that could decide it are not "
+            "on record in full."
+        )
+    sides = "; ".join(_sides(effects))
+    seen = f" Compared with the target, by the factor: {sides}." if sides else ""
+    return f"That norm preservation explains the accuracy is {ANSWERS[outcome]}.{seen} {CAVEAT}"
 
 
-def _sides(effects: pd.DataFrame) -> str:
+def _sides(effects: pd.DataFrame) -> list[str]:
     """Whether the error is higher or lower at the smallest and the largest factor, for each setting."""
     words = {"harm": "higher", "help": "lower", "may be none": "within chance"}
     parts = []
     for setting, rows in all_held(effects).groupby("setting", sort=False):
         ends = rows.sort_values("factor").iloc[[0, -1]].itertuples(index=False)
-        said = " and ".join(f"{words[_says(row)]} at {row.factor:g}" for row in ends)
-        parts.append(f"{_short(setting)}: the error is {said} times the target, {_n(rows.n)}")
-    return "; ".join(parts)
+        said = " and ".join(f"{words[says(row)]} at {row.factor:g} ({row.mean:+.1f} points)" for row in ends)
+        parts.append(f"the error of {_short(setting)} is {said}, {_n(rows.n)}")
+    return parts
 
 
 def _short(setting: str) -> str:
@@ -348,36 +465,12 @@ def _short(setting: str) -> str:
     return setting.partition(",")[0]
 
 
-def intervened(effects: pd.DataFrame) -> str:
-    """The change of the test error where all transitions are held at a factor, from ``interventions.effects``."""
-    parts = []
-    for setting, part in all_held(effects).groupby("setting", sort=False):
-        said = ", ".join(f"{row.mean:+.1f} at {row.factor:g} {_interval(row)}" for row in part.itertuples(index=False))
-        parts.append(f"{setting}: {said}")
-    if not parts:
-        return ""
-    return "**Test error less that at the target**, in points by the factor on the target: " + "; ".join(parts) + "."
-
-
-def others(effects: pd.DataFrame) -> str:
-    """The other interventions whose interval does not hold 0; empty where there is none."""
-    rest = effects.drop(all_held(effects).index)
-    parts = [
-        f"{row.label} {row.mean:+.1f} {_interval(row)} in {_short(row.setting)}"
-        for row in rest.itertuples(index=False)
-        if _says(row) in ("harm", "help")
-    ]
-    return (
-        f"Of the other interventions these differ from the target beyond chance: {'; '.join(parts)}." if parts else ""
-    )
-
-
 def rising(effects: pd.DataFrame) -> list[str]:
     """The settings in which every factor below 1 lowers the error and every one above 1 raises it, beyond chance."""
     return [
         setting
         for setting, rows in all_held(effects).groupby("setting", sort=False)
-        if len(rows) > 1 and all(_says(row) == ("harm" if row.factor > 1 else "help") for row in rows.itertuples())
+        if len(rows) > 1 and all(says(row) == ("harm" if row.factor > 1 else "help") for row in rows.itertuples())
     ]
 
 
@@ -389,9 +482,10 @@ def dose(doses: pd.DataFrame, effects: pd.DataFrame) -> str:
         errors, losses = (", ".join(f"{x:.{k}f}" for x in rows[c]) for c, k in (("test_error", 1), ("train_loss", 3)))
         blocks = ", ".join(f"{math.exp(x):.2f}" for x in rows.residual)
         noise = "" if setting in rises else ", whose order may be chance"
+        size = setting.split(", ")[2]
         parts.append(
-            f"* {setting}, at {factors} times the target ({_n(rows.n)}): test errors of {errors} %{noise}; training "
-            f"losses of {losses}; the median block of constant width is off 1 by the factors {blocks}."
+            f"* {_short(setting)} ({size}), at {factors} times the target ({_n(rows.n)}): test errors of {errors} "
+            f"%{noise}; training losses of {losses}; the median block of constant width is off by factors of {blocks}."
         )
     if not parts:
         return ""
@@ -411,15 +505,10 @@ def left_out(records: Sequence[Record]) -> str:
     return " ".join(dict.fromkeys(f"{title(c.arch, c.depth)}: {c.left_out()}" for c in baselines if c.left_out()))
 
 
-def _interval(row: Any) -> str:
-    """In brackets: the interval, what it says, and the number of seeds; of one seed that there is none."""
+def says(row: Any) -> str:
+    """What an interval says of an effect on the error; empty of one seed, which has none."""
     if not math.isfinite(row.low):
-        return f"(n = {row.n}, hence no interval)"
-    return f"({row.low:+.1f} to {row.high:+.1f}, n = {row.n}: {_says(row)})"
-
-
-def _says(row: Any) -> str:
-    """What an interval says of an effect on the error."""
+        return ""
     return "harm" if row.low > 0 else "help" if row.high < 0 else "may be none"
 
 
@@ -437,7 +526,32 @@ def guessing(errors: pd.DataFrame) -> str:
     """Whose ratios are those of networks that guess, from ``section4.final_errors``; empty where all learnt."""
     lost = errors[failed(errors)]
     names = _and([titled(n) for n in lost.network.unique()])
-    return f"Runs of {names} did not learn, and have the ratios of networks that guess." if len(lost) else ""
+    whole = len(lost) == errors.network.isin(lost.network).sum()
+    runs = f"No run of {names} learnt" if whole else f"Runs of {names} did not learn"
+    return f"{runs}: these are the ratios of networks that guess." if len(lost) else ""
+
+
+def uncertain(errors: pd.DataFrame, images: int) -> str:
+    """What the number of test images alone does to an error, from ``section4.final_errors``; empty without a run."""
+    learnt = errors[~failed(errors)].test_error.astype(float)
+    if learnt.empty:
+        return ""
+    share = learnt.median() / 100
+    sd = 100 * math.sqrt(share * (1 - share) / images)
+    return (
+        f"The test set has {images:,} images here. On so many an error of {100 * share:.0f} % has a standard deviation "
+        f"of {sd:.1f} points from the choice of the images alone."
+    )
+
+
+def shallow(distances: Mapping[str, float], n: int) -> str:
+    """What F3d compares: how far a network's median block is from 1, by the network's name, nearest first."""
+    ordered = sorted(distances.items(), key=lambda item: item[1])
+    said = _and([f"{math.exp(value):.2f} in {name}" for name, value in ordered])
+    return (
+        f"**At depth 20 the median block is off 1 by a factor of {said}** (mean over the epochs, n = {n}). The paper "
+        "says that Plain and ResNet behave alike there, and that ProcResNet is nearest to 1."
+    )
 
 
 def at_full_scale(ratios: pd.DataFrame) -> list[str]:

@@ -106,6 +106,10 @@ def test_held_against_free():
     free, held = (lines(figure)[name] for name in ("it is free", "it is held"))
     assert sorted(zip(*free, strict=True)) == [(0, 3), (1, 1.1), (3, 3), (4, 3)]
     assert sorted(zip(*held, strict=True)) == [(0, 0.5), (1, 0.5), (3, 0.5), (4, 0.5)]
+    marks = {line.get_label(): line for line in ax.lines}
+    assert marks["it is free"].get_zorder() > marks["it is held"].get_zorder()  # a hollow mark on a filled one
+    assert marks["it is free"].get_ms() > marks["it is held"].get_ms()
+    assert marks["it is free"].get_mfc() == "none"
     bars = {line.get_xdata()[0]: line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_lw() == 2}
     colours = {line.get_label(): line.get_color() for line in ax.lines}
     # ln 3 is more than ln 2, and 1.1 is nearer to 1 than 0.5 is.

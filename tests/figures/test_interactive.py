@@ -129,6 +129,14 @@ def test_cells_stand_under_variant_rate_and_step():
     assert found["told"] == {"0,1,0": [4, 2.0, "2 → 2", 0.5], "0,0,0": []}
 
 
+def test_a_cell_shows_the_number_of_the_heat_map():
+    """Rounded once: 1.2854 is 1.29, and not 1.285 and then 1.28."""
+    shown = {1.28546: 1.29, 12.4996: 12.0, 0.01234: 0.01234, 0.5: 0.5}
+    rows = pd.concat(grid_rows()[:1].assign(c=i, ratio=ratio) for i, ratio in enumerate(shown))
+    found = interactive.ratios_by_channels(rows, {"free": "f"})["cells"]["0,0,0"]
+    assert [cell[0] for cell in found] == list(shown.values())
+
+
 # -- the HTML ----------------------------------------------------------------------------------------------------
 def test_what_a_record_names_stays_within_the_data():
     bad = "</script><b>&amp;<!--\u2028\"'"

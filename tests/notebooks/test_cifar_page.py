@@ -34,3 +34,9 @@ def test_the_chain_without_skips_loses_the_gradient_and_its_first_transition_win
     norm = plain.log_norm.tolist()
     assert plain.kind.iloc[-1] == "transition" and min(norm) == norm[-3]
     assert norm[-1] - norm[-2] > 0.5 * (norm[-1] - min(norm)) and norm[-1] < -5
+
+
+def test_most_blocks_with_skips_keep_the_norm_as_the_finding_says():
+    kept = [r for r in records.read_all(results_root()) if r.config.labelled_preset() == "desk"]
+    table = runs.close([r for r in kept if r.network in ("resnet-164", "procresnet-166")])
+    assert len(table) >= 6 and (table.close > 0.5 * table.blocks).all()

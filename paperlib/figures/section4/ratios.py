@@ -179,8 +179,9 @@ def _begun_legend(figure: Figure) -> None:
 def profiles(table: pd.DataFrame, depth: int, epochs: Sequence[int], title: str = "") -> Figure:
     """Each block's ratio at some epochs, perhaps with the prediction for epoch 0: how training leaves it.
 
-    One panel per architecture.  Columns: ``arch``, ``depth``, ``epoch``, ``block``, ``kind``, ``log_ratio``, and
-    perhaps ``prediction`` (of the rows with epoch 0; else NaN); the geometric mean over the seeds is drawn.
+    One panel per architecture; the prediction is dashed, and lies on top.  Columns: ``arch``, ``depth``, ``epoch``,
+    ``block``, ``kind``, ``log_ratio``, and perhaps ``prediction`` (of the rows with epoch 0; else NaN); the geometric
+    mean over the seeds is drawn.
     """
     table = table[table.depth == depth]
     logs = table[[column for column in ("log_ratio", "prediction") if column in table]].astype(float)
@@ -197,7 +198,10 @@ def profiles(table: pd.DataFrame, depth: int, epochs: Sequence[int], title: str 
         figure.supylabel(RATIO, fontsize=10)
         labels = {label: line for ax in axes[:, 0] for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         if labels:
-            figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=5, fontsize=9)
+            legend = figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=5, fontsize=9)
+            for line in legend.get_lines():  # each panel has the theory in its own colour
+                if line.get_linestyle() == "--":
+                    line.set_color(".4")
     return figure
 
 
@@ -209,6 +213,8 @@ def _profile(ax: Axes, rows: pd.DataFrame, epochs: Sequence[int], colour: object
         ax.plot(part.block, clipped(part.log_ratio), color=str(shade), lw=1.3, marker=".", ms=4, label=label)
     if "prediction" in rows:
         start = rows[rows.epoch == 0]
-        ax.plot(start.block, clipped(start.prediction), color=colour, lw=2.2, alpha=0.6, zorder=1, label="theory")
+        if start.prediction.notna().any():
+            label = "theory, before training"
+            ax.plot(start.block, clipped(start.prediction), "--", color=colour, lw=1.8, zorder=3, label=label)
     for block in rows[rows.kind == "transition"].block.unique():
         ax.axvline(block, color=".6", lw=0.8, ls="--", zorder=0)

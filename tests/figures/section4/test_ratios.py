@@ -72,7 +72,7 @@ def test_beginnings_show_what_was_measured_and_what_was_predicted():
 
 def test_profiles_show_the_epochs_that_are_there():
     figure = drawn(draw.profiles(tables.ratios(archs=("plain", "resnet")), 164, (0, 1, 3), "title"))
-    assert list(lines(figure, 0)) == ["before training", "epoch 1", "epoch 3", "theory"]
+    assert list(lines(figure, 0)) == ["before training", "epoch 1", "epoch 3", "theory, before training"]
     assert texts(figure.axes[2]) == ["no record yet"]
 
 
