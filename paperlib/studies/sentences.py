@@ -34,8 +34,8 @@ ANSWERS = {
 }
 """What each outcome of the rule of I1 says of the question behind it; any other leaves it open."""
 CAVEAT = "A factor also changes how near to 1 the other blocks are, so that it does not test norm preservation alone."
+# Whether a first group of seeds lies below a second one beyond the scatter: the test of the claims' rules.
 Below = Callable[[pd.Series, pd.Series], bool]
-"""Whether a first group of seeds lies below a second one beyond the scatter: the test of the claims' rules."""
 
 
 def titled(network: str) -> str:
