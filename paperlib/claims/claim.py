@@ -32,9 +32,9 @@ class Compared(NamedTuple):
     text: str
 
 
+# Why a rule is not met: the numbers go against the claim; they lie in its order, but scatter too much; or some lie in
+# its order and some the other way, none of them by more than the scatter.  Empty where the rule is met.
 Direction = Literal["", "against", "order", "mixed"]
-"""Why a rule is not met: the numbers go against the claim; they lie in its order, but scatter too much; or some lie in
-its order and some the other way, none of them by more than the scatter.  Empty where the rule is met."""
 
 
 class Details(NamedTuple):

@@ -98,8 +98,8 @@ class Evidence(BaseModel):
     brief, remark : str
         The outcome in fewer words; and what is to be said beside it, as the correction.
     direction : str
-        Of a rule that is not met: ``"against"``, ``"order"`` or ``"mixed"``
-        (:data:`paperlib.claims.claim.Direction`); else empty.
+        Why a rule is not met: the numbers go ``"against"`` the claim, lie in its ``"order"`` but scatter too much, or
+        lie both ways within the scatter, ``"mixed"``; else empty.
     tally : str
         The comparisons behind it, counted.
     decides : bool
