@@ -69,7 +69,7 @@ LENGTH = 500  # of a sentence that somebody reads
 HERE = str(Path(paperlib.__file__).parent)
 ROOT = Path(paperlib.__file__).parent.parent
 MADE = {
-    "Block", "Cifar", "Data", "Divergence", "Evidence", "Explanation", "Finding", "GridRecord", "Job",
+    "Block", "Cifar", "Compared", "Data", "Divergence", "Evidence", "Explanation", "Finding", "GridRecord", "Job",
     "Network", "Number", "PathStep", "Projections", "Quantity", "Record", "ResolvedGrid", "ResolvedRun", "Row",
     "Ruled", "Ruling", "Scorecard", "TrunkConv", "Variant",
 }  # fmt: skip
