@@ -49,11 +49,10 @@ def why_not(conv: nn.Module) -> str | None:
 
 def named(model: nn.Module, item: Any) -> TrunkConv:
     """The entry that an item of ``convs`` stands for; ValueError for what is not a convolution of ``model`` to hold."""
-    if not isinstance(item, tuple) or len(item) not in (2, 3):
+    # Three are an entry of NormPreserving.convs, with its name in front.
+    if not (isinstance(item, tuple) and len(item) in (2, 3) and isinstance(item[-2], str | nn.Module)):
         raise ValueError(f"convs must hold pairs (convolution or its name, side of its output), not {shown(item)}")
     conv, size = item[-2:]
-    if not isinstance(conv, str | nn.Module):
-        raise ValueError(f"convs must hold pairs (convolution or its name, side of its output), not {shown(item)}")
     if isinstance(conv, str):
         try:
             conv = model.get_submodule(conv)

@@ -15,7 +15,7 @@ from paperlib.claims._wording import averaged, percent, spelled
 from paperlib.claims.claim import Claim, Compared, Direction, Measured, Outcome
 from paperlib.config import ResolvedRun
 from paperlib.errors import RecordError
-from paperlib.models import network_name
+from paperlib.models import Arch, network_name
 from paperlib.records import Record
 from paperlib.store import Frames, Provenance
 from paperlib.store.provenance import merged
@@ -79,6 +79,11 @@ class Comparison(NamedTuple):
 def ordered(groups: list[pd.Series]) -> list[Comparison]:
     """The comparisons of each group with the next, of which the claim says that each lies below the next."""
     return [Comparison(a, b) for a, b in pairwise(groups)]
+
+
+def over_depths(groups: dict[Arch, list[pd.Series]]) -> list[Comparison]:
+    """Those of a claim that numbers rise with the depth for Plain, and fall for the networks with skips."""
+    return [c for arch, of in groups.items() for c in ordered(of if arch == "plain" else of[::-1])]
 
 
 class FromRecords(Claim):
@@ -280,7 +285,7 @@ def per_seed(table: pd.DataFrame, column: str, arch: str, depth: int) -> pd.Seri
 
 def monotone(groups: list[pd.Series]) -> bool:
     """Whether each group lies below the next."""
-    return all(below(a, b) for a, b in zip(groups, groups[1:], strict=False))
+    return all(below(low, high) for low, high in ordered(groups))
 
 
 def outcome(holds: bool, corrected: bool = False) -> Outcome:

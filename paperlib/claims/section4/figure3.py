@@ -18,8 +18,8 @@ from paperlib.claims.section4.base import (
     below,
     monotone,
     names,
-    ordered,
     outcome,
+    over_depths,
     per_seed,
     within,
 )
@@ -131,11 +131,7 @@ class Deeper(Medians):
         return {a: [self.over_epochs(tables, "residual", a, depth) for depth in DEPTHS] for a in TITLES}
 
     def comparisons(self, tables: Frames) -> list[Comparison]:
-        return [
-            comparison
-            for arch, groups in self._groups(tables).items()
-            for comparison in ordered(groups if arch == "plain" else groups[::-1])
-        ]
+        return over_depths(self._groups(tables))
 
     def shown(self, tables: Frames) -> list[Compared]:
         return [

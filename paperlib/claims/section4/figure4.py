@@ -19,6 +19,7 @@ from paperlib.claims.section4.base import (
     names,
     ordered,
     outcome,
+    over_depths,
     per_seed,
 )
 from paperlib.claims.section4.figure3 import ALL, LISTED
@@ -54,11 +55,7 @@ class TrainingLoss(FromRecords):
         return {arch: [self._final(tables, arch, depth) for depth in DEPTHS] for arch in TITLES}
 
     def comparisons(self, tables: Frames) -> list[Comparison]:
-        return [
-            comparison
-            for arch, groups in self._groups(tables).items()
-            for comparison in ordered(groups if arch == "plain" else groups[::-1])
-        ]
+        return over_depths(self._groups(tables))
 
     def shown(self, tables: Frames) -> list[Compared]:
         return [
@@ -67,9 +64,7 @@ class TrainingLoss(FromRecords):
         ]
 
     def decide(self, tables: Frames) -> Outcome:
-        groups = self._groups(tables)
-        better = monotone(groups["resnet"][::-1]) and monotone(groups["procresnet"][::-1])
-        return outcome(better and monotone(groups["plain"]))
+        return outcome(all(below(low, high) for low, high in self.comparisons(tables)))
 
     def _final(self, tables: Frames, arch: str, depth: int) -> pd.Series:
         runs = tables["endings"].query("arch == @arch and depth == @depth").set_index("seed").status
@@ -145,11 +140,7 @@ class Fluctuation(FromRecords):
         ]  # fmt: skip
 
     def decide(self, tables: Frames) -> Outcome:
-        if diverged(tables, "procresnet"):
-            return "not reproduced"
-        in_order = all(map(monotone, self._groups(tables).values()))
-        shallow, deep = self._growth(tables)
-        return outcome(in_order and deep <= self.GROWS * shallow)
+        return outcome(self.limits(tables) and all(map(monotone, self._groups(tables).values())))
 
     def numbers(self, tables: Frames) -> dict[str, pd.Series]:
         table = tables["fluctuation"]
@@ -224,9 +215,7 @@ class Gap(FromRecords):
         ]
 
     def decide(self, tables: Frames) -> Outcome:
-        if diverged(tables, "procresnet"):
-            return "not reproduced"
-        return outcome(all(below(low, high) for low, high in self.comparisons(tables)))
+        return outcome(self.limits(tables) and all(below(low, high) for low, high in self.comparisons(tables)))
 
     def numbers(self, tables: Frames) -> dict[str, pd.Series]:
         found = {}
