@@ -155,7 +155,9 @@ workers = None
 stored = True
 
 # %% tags=["hide-input"]
-config = channel_grid.GridConfig.from_namespace().resolve()
+from paperlib.channel_grid import GridConfig
+
+config = GridConfig.from_namespace().resolve()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Holding helps nearly every pair at the lower learning rate, and little more than half of the pairs at the higher one. Each pair of channel numbers has two marks, the ratio in its free networks and in its held ones after the last step. The line between them has the colour of the one that is nearer to 1. The grey band is what the claim's rule calls near 1. A † marks a mean without the networks that have died.", "name": "fig-answer"}, "image": {"alt": "Two panels, one a learning rate. Each has five groups of five pairs, by output channels. With two outputs the free ratios are far above 1 and the held ones nearer. With more outputs, at the higher rate, free ratios lie on both sides of 1 and held ones mostly above; at the lower rate all free ratios lie above 1, and the held ones on the line or near it, below it for many outputs and few inputs."}}
 draw.against(

@@ -50,7 +50,7 @@ from paperlib.store import results_root
 from paperlib.studies import runs
 from paperlib.studies.sentences import titled
 from paperlib.studies.tables import fitted
-from paperlib.training import RunConfig, make_network, train
+from paperlib.training import make_network, train
 
 # %% tags=["remove-input"]
 shown = ("plain-164", "resnet-164", "procresnet-166")
@@ -97,6 +97,8 @@ probe_every = 1
 project_every = 2
 
 # %% tags=["hide-input"]
+from paperlib.training import RunConfig
+
 config = RunConfig.from_namespace().resolve()
 
 # %% [markdown]

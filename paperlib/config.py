@@ -32,6 +32,9 @@ from paperlib.sources import Source
 
 Precision = Literal["float32", "bfloat16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
+# A preset's own precision: that of a machine that is fast in it.  A run is named by what differs from its preset, and
+# must have one name everywhere: on a slower machine "auto" is float32, and the name says so.
+PRESET_PRECISION: Precision = "bfloat16"
 LEAST_BYTES = 0.3e9  # torch and the images alone
 LAYER_PARAMETERS = 10.4e3
 RECOMPUTED = 0.15  # of the activations are kept where a block computes its own again; a fifth was measured
@@ -191,7 +194,7 @@ class ResolvedRun(RunConfig, Resolved):
         return self
 
     def unchanged(self) -> ResolvedRun:
-        names = {name: getattr(self, name) for name in self.NAMED}
+        names: dict[str, Any] = {name: getattr(self, name) for name in self.NAMED} | {"precision": PRESET_PRECISION}
         # The smoke preset's own source has no other data set.
         source = {} if self.dataset == "cifar10" else {"source": self.source}
         return RunConfig(**names | source, checkpoint_activations=False).resolve_on(self.device)

@@ -147,7 +147,7 @@ def test_desk_shrinks_with_the_network_and_says_so():
 
 def test_folders():
     def where(**values):
-        return RunConfig(device="cpu", **values).resolve().folder("r").as_posix()
+        return RunConfig(**{"device": "cpu", "precision": "bfloat16"} | values).resolve().folder("r").as_posix()
 
     assert where(preset="desk") == "r/desk/cifar10/resnet-164/seed0"
     assert where(preset="desk", arch="procresnet", seed=3) == "r/desk/cifar10/procresnet-166/seed3"
@@ -163,6 +163,20 @@ def test_folders():
     assert len(names) == 7
     assert where(preset="desk", threads=1) == where(preset="desk")
     assert where(preset="desk", lr=0.1) == where(preset="desk")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("preset", ["smoke", "desk", "paper"])
+def test_a_run_has_one_name_on_every_machine_and_two_runs_never_share_one(preset, device, monkeypatch):
+    """A sweep's head names the runs, and other machines make them; records are moved."""
+    named = {}
+    for fast in (True, False):
+        monkeypatch.setattr(configuration, "_fast_bfloat16", lambda device, fast=fast: fast)
+        for precision in ("auto", "float32", "bfloat16"):
+            run = RunConfig(preset=preset, depth=20, precision=precision).resolve_on(device)
+            named.setdefault(run.place(), set()).add(run.digest())
+            assert run.place().parts[0] == preset if run.precision == "bfloat16" else run.place().parts[0] != preset
+    assert len(named) == 2 and all(len(digests) == 1 for digests in named.values())
 
 
 def test_digest_tells_runs_apart():
@@ -245,7 +259,8 @@ def test_other_protocols_are_named():
 
 def test_the_published_projector_names_a_run_of_its_own():
     exact, published = (
-        RunConfig(preset="desk", arch="procresnet", projector=p).resolve() for p in ("exact", "published")
+        RunConfig(preset="desk", arch="procresnet", projector=p, precision="bfloat16").resolve()
+        for p in ("exact", "published")
     )
     assert published.network == "procresnet-166-published"
     assert published.digest() != exact.digest()
@@ -259,7 +274,7 @@ def test_committed_runs_lie_where_their_parameters_say():
     records = read_all(results_root())
     assert len(records) >= 5
     for record in records:
-        assert record.config.folder(results_root()).parts[-3:] == record.folder.parts[-3:]
+        assert record.folder.parts[-4:] == record.config.place().parts
         assert all(session.commit and not session.dirty for session in record.provenance.sessions)
 
 
@@ -301,7 +316,7 @@ def test_the_command_names_a_source_that_the_preset_would_not_choose():
 
 # -- what the transitions are held at ------------------------------------------------------------------------------
 def held(**values):
-    return RunConfig(**{"preset": "desk", "arch": "procresnet", "depth": 20, "device": "cpu"} | values).resolve()
+    return RunConfig(**{"preset": "desk", "arch": "procresnet", "depth": 20, "device": "cpu", "precision": "bfloat16"} | values).resolve()
 
 
 @pytest.mark.parametrize("other", [{"arch": "resnet"}, {"project": False}, {"projector": "published"}])

@@ -61,7 +61,7 @@ def median(values: pd.Series, unit: str = "") -> str:
     Examples
     --------
     >>> median(pd.Series([8.0, 9.0, 12.0]), " %")
-    'median 9.0 %, from 8.0 to 12.0 (n = 3 rounds)'
+    'median 9 %, from 8 to 12 (n = 3 rounds)'
     """
     return (
         f"median {values.median():.3g}{unit}, from {values.min():.3g} to {values.max():.3g} (n = {len(values)} rounds)"
