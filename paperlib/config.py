@@ -21,9 +21,9 @@ from paperlib.parameters import (
     Momentum,
     Parameters,
     Preset,
-    Rate,
     Resolved,
     Seed,
+    WeightDecay,
     check_device,
     resolve_device,
     resolve_preset,
@@ -75,17 +75,25 @@ class RunConfig(Parameters):
     hold_at: Factors = Field(
         1.0, description="what to hold them at, over the norm-preserving target: a number, or three, as '0.5 1 1'"
     )
-    dataset: Literal["cifar10", "cifar100"] = "cifar10"
+    dataset: Literal["cifar10", "cifar100"] = Field("cifar10", description="what to train on")
     source: Source | None = Field(None, description="where the images come from")
     seed: Seed = 0
     # A run of the paper has 300; one of 10,000 takes a GPU over a month.
-    epochs: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = None
-    train_images: Count | None = None
-    test_images: Count | None = None
-    batch_size: Annotated[int, Field(strict=True, ge=1, le=50_000)] = 128  # all of the training images at once
+    epochs: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = Field(
+        None, description="how many; the preset's number by default"
+    )
+    train_images: Count | None = Field(
+        None, description="train on a subset of so many, as many of each class; the preset's number by default"
+    )
+    test_images: Count | None = Field(
+        None, description="test on a subset of so many, as many of each class; the preset's number by default"
+    )
+    batch_size: Annotated[int, Field(strict=True, ge=1, le=50_000)] = Field(  # all of the training images at once
+        128, description="images of a training step"
+    )
     lr: Lr = Field(0.1, description="initial learning rate")
     momentum: Momentum = 0.9
-    weight_decay: Rate = 1e-4
+    weight_decay: WeightDecay = 1e-4
     schedule: Literal["steps", "constant"] = Field(
         "steps",
         description="steps: a tenth after 1/2 and 3/4 of the epochs (Table II); constant (Figures 3, 4, Table I)",
@@ -93,7 +101,9 @@ class RunConfig(Parameters):
     augment: Flag = Field(True, description="random flips and 4-pixel shifts")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["auto", Precision] = Field("auto", description="of activations; weights stay float32")
-    memory_format: Literal["auto", MemoryFormat] = "auto"
+    memory_format: Literal["auto", MemoryFormat] = Field(
+        "auto", description="how feature maps lie in memory; auto is channels_last"
+    )
     checkpoint_activations: Flag | None = Field(None, description="recompute activations to save memory")
     fused: Flag = Field(True, description="on CUDA: batch normalisation and ReLU in one (:mod:`paperlib.fused`)")
     cuda_graphs: Flag = Field(True, description="on CUDA: replay whole steps (:mod:`paperlib.captured`)")

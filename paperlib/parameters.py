@@ -40,11 +40,13 @@ Preset = Literal["smoke", "desk", "paper"]
 
 # -- the types of parameters -------------------------------------------------------------------------------------
 Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
-Rate = Annotated[float, Field(strict=True, ge=0, le=1e38, allow_inf_nan=False)]
+WeightDecay = Annotated[
+    float, Field(strict=True, ge=0, le=1e38, allow_inf_nan=False, description="added to the gradient, times the weight")
+]
 Flag = Annotated[bool, Field(strict=True)]
 Lr = Annotated[float, Field(strict=True, gt=0, le=1e38, allow_inf_nan=False)]  # float32 ends there
-Momentum = Annotated[float, Field(strict=True, ge=0, lt=1)]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Momentum = Annotated[float, Field(strict=True, ge=0, lt=1, description="of stochastic gradient descent")]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31, description="of weights, shuffling and augmentation")]
 Channel = Annotated[int, Field(strict=True, ge=1, le=4096)]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from paperlib import _checks
 from paperlib.config import ResolvedRun
@@ -32,11 +32,11 @@ class Data(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    dataset: str
-    source: str
-    checksum: str
-    train_images: int
-    test_images: int
+    dataset: str = Field(description="its name")
+    source: str = Field(description="where the images came from")
+    checksum: str = Field(description="of all images and labels that were used")
+    train_images: int = Field(description="how many")
+    test_images: int = Field(description="how many")
 
     @classmethod
     def of(cls, data: Cifar) -> Data:
@@ -55,10 +55,10 @@ class Divergence(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    epoch: int
-    step: int
-    what: Literal["loss", "gradient", "projection", "evaluation"]
-    block: str
+    epoch: int = Field(description="in which it happened, from 1 on")
+    step: int = Field(description="in that epoch, from 1 on; the last one for an evaluation")
+    what: Literal["loss", "gradient", "projection", "evaluation"] = Field(description="what was not finite")
+    block: str = Field(description="the block or the buffer; empty where none can be named")
 
 
 class Projections(BaseModel):
@@ -66,19 +66,17 @@ class Projections(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    done: int
-    refused: int
+    done: int = Field(description="how many kernels were projected")
+    refused: int = Field(description="how many were left as they were")
 
 
 class Record(Stored):
     """One run: its parameters, where and how it was made, and what came out.
 
     Times are in seconds, memory in bytes, errors in per cent; times and memory are the first process's, where several
-    made the run.  ``parameters`` is the network's number of trainable
-    parameters; ``epoch_seconds`` has the time of each epoch with its evaluation.  ``spent`` says where the time of all
-    epochs went: ``data`` (batches prepared), ``step`` (forward, backward, update), ``probe``, ``projection``,
-    ``evaluation``, and ``initial`` (the ratios before the first update), on the host's clock.  Records from before
-    these were kept have none, and no ``projections``.
+    made the run.  ``spent`` has ``data`` (batches prepared), ``step`` (forward, backward, update), ``probe``,
+    ``projection``, ``evaluation``, and ``initial`` (the ratios before the first update), on the host's clock.  Records
+    from before these were kept have none, and no ``projections``.
     """
 
     FILE: ClassVar[str] = "record.json"
@@ -87,15 +85,15 @@ class Record(Stored):
     TABLES: ClassVar[tuple[str, ...]] = ("epochs", "blocks")
 
     kind: Literal["run"] = "run"
-    status: Literal["finished", "diverged"]
-    config: ResolvedRun
-    data: Data
-    parameters: int
-    epoch_seconds: list[float]
-    peak_memory_bytes: int
-    divergence: Divergence | None = None
-    spent: dict[str, float] = {}
-    projections: Projections | None = None
+    status: Literal["finished", "diverged"] = Field(description="how it ended")
+    config: ResolvedRun = Field(description="its parameters")
+    data: Data = Field(description="the images that were used")
+    parameters: int = Field(description="the network's trainable parameters")
+    epoch_seconds: list[float] = Field(description="the time of each epoch, with its evaluation")
+    peak_memory_bytes: int = Field(description="the most memory that it took")
+    divergence: Divergence | None = Field(None, description="where it diverged, if it did")
+    spent: dict[str, float] = Field({}, description="where the time of all epochs went")
+    projections: Projections | None = Field(None, description="how many kernels were projected")
 
     @property
     def epochs(self) -> pd.DataFrame:

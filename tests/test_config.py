@@ -317,7 +317,9 @@ def test_the_command_names_a_source_that_the_preset_would_not_choose():
 
 # -- what the transitions are held at ------------------------------------------------------------------------------
 def held(**values):
-    return RunConfig(**{"preset": "desk", "arch": "procresnet", "depth": 20, "device": "cpu", "precision": "bfloat16"} | values).resolve()
+    return RunConfig(
+        **{"preset": "desk", "arch": "procresnet", "depth": 20, "device": "cpu", "precision": "bfloat16"} | values
+    ).resolve()
 
 
 @pytest.mark.parametrize("other", [{"arch": "resnet"}, {"project": False}, {"projector": "published"}])

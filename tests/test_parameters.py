@@ -9,12 +9,12 @@ from pydantic import Field
 
 from paperlib import parameters
 from paperlib.errors import ConfigError
-from paperlib.parameters import Channels, Count, Factors, Flag, Parameters, Rate, words
+from paperlib.parameters import Channels, Count, Factors, Flag, Parameters, WeightDecay, words
 
 
 class Some(Parameters):
     count: Count = 1
-    rate: Rate = 0.5
+    rate: WeightDecay = 0.5
     flag: Flag = False
     kind: Literal["a", "b"] = "a"
     text: str = Field("x", description="words")

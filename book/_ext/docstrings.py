@@ -36,8 +36,14 @@ def fields(model: Any) -> list[str]:
             kind.append("required")
         else:
             kind.append("optional" if info.default_factory else f"default {info.default!r}")
-        lines += [f"{name} : ``{', '.join(kind)}``", f"    {info.description or ''}"]
+        lines += [f"{name} : ``{', '.join(kind)}``", f"    {description(model, name)}"]
     return [*lines, ""]
+
+
+def description(model: Any, name: str) -> str:
+    """What a field is: a subclass that narrows its type need not say it again."""
+    found = (base.model_fields[name].description for base in model.__mro__ if name in getattr(base, "model_fields", {}))
+    return next(filter(None, found), "")
 
 
 def typeset(text: str) -> str:

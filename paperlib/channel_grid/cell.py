@@ -17,7 +17,7 @@ from paperlib.channel_grid.networks import VARIANTS, Head, Networks, check_varia
 from paperlib.cifar import Cifar
 from paperlib.errors import ConfigError
 from paperlib.machine import full_float32, settings
-from paperlib.parameters import Channel, Count, Lr, Momentum, Parameters, Rate, Seeds, Stages, resolve_device
+from paperlib.parameters import Channel, Count, Lr, Momentum, Parameters, Seeds, Stages, WeightDecay, resolve_device
 
 EVERY = 2  # steps from one projection to the next, as in the paper
 
@@ -27,7 +27,7 @@ class Recipe(Parameters):
 
     lr: Lr = Field(0.01, description="constant")
     momentum: Momentum = 0.9
-    weight_decay: Rate = 1e-4
+    weight_decay: WeightDecay = 1e-4
     head: Head = Field("mean", description="the logits are the mean over the feature map, or a linear function of it")
 
 
@@ -45,7 +45,7 @@ class Cell(Recipe):
     variant: str = Field("conv-relu", description="a key of ``VARIANTS``")
     seeds: Seeds = Field((0,), description="one or several; weights and order of the images depend on it alone")
     stages: Stages = Field((0, 100), description="numbers of steps after which to measure; the largest ends a run")
-    batch_size: Count = 128
+    batch_size: Count = Field(128, description="images of a training step")
     probe_images: Count = Field(128, description="measure on the first so many training images")
     device: str = Field("cpu", description="auto, cpu, cuda or cuda:N; in float32, on CUDA without TF32")
 

@@ -79,7 +79,7 @@ class GridConfig(Recipe):
     )
     seeds: Annotated[int, Field(strict=True, ge=1, le=MOST_ITEMS)] | None = Field(None, description="how many: 0, 1, …")
     stages: Stages | None = Field(None, description="numbers of steps after which to measure; the largest ends a run")
-    batch_size: Count | None = None
+    batch_size: Count | None = Field(None, description="images of a training step; the preset's number by default")
     probe_images: Count | None = Field(None, description="measure on the first so many training images")
     source: Source | None = Field(None, description="where the images come from")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
@@ -203,8 +203,8 @@ class GridRecord(Stored):
     TABLES: ClassVar[tuple[str, ...]] = ("measurements",)
 
     kind: Literal["channel grid"] = "channel grid"
-    config: ResolvedGrid
-    data: Data
+    config: ResolvedGrid = Field(description="its parameters")
+    data: Data = Field(description="the images that were used")
 
     @property
     def measurements(self) -> pd.DataFrame:

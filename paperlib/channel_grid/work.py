@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from paperlib import _checks, cifar
 from paperlib.channel_grid.cell import train_cell
@@ -161,8 +161,8 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    config: dict[str, Any]
-    sessions: list[Session]
+    config: dict[str, Any] = Field(description="the grid's parameters")
+    sessions: list[Session] = Field(description="in their order")
 
     def save(self, folder: Path) -> None:
         files.write_atomically(folder / PLAN, json.dumps(sealed(self.model_dump(mode="json")), indent=2).encode())

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from paperlib import _checks
 from paperlib.errors import RecordError
@@ -20,9 +20,9 @@ class Quantity(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    mean: float
-    sd: float | None
-    n: int
+    mean: float = Field(description="over the seeds")
+    sd: float | None = Field(description="over the seeds, with n − 1")
+    n: int = Field(description="how many seeds")
 
     def __str__(self) -> str:
         style = ".3f" if abs(self.mean) >= 5e-4 or self.mean == 0 else ".0e"
@@ -34,9 +34,9 @@ class Ruling(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    digest: str
-    sentence: str
-    outcome: str
+    digest: str = Field(description="of the rule, its thresholds among it")
+    sentence: str = Field(description="the rule in words")
+    outcome: str = Field(description="what it said")
 
 
 class Finding(Stored):
@@ -50,11 +50,11 @@ class Finding(Stored):
     REMEDY: ClassVar[str] = "measure the claim again"
 
     kind: Literal["finding"] = "finding"
-    claim: str
-    preset: str
-    seeds: list[int]
-    quantities: dict[str, Quantity]
-    rule: Ruling | None = None
+    claim: str = Field(description="the claim's name")
+    preset: str = Field(description="the size at which it was measured")
+    seeds: list[int] = Field(description="those that were measured")
+    quantities: dict[str, Quantity] = Field(description="the numbers, by what they are")
+    rule: Ruling | None = Field(None, description="the rule of that time")
 
     def contradictions(self) -> dict[str, bool]:
         doubled = len(set(self.seeds)) < len(self.seeds)

@@ -25,8 +25,8 @@ class Device(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    type: str
-    name: str
+    type: str = Field(description="of device")
+    name: str = Field(description="its own")
 
 
 class Session(BaseModel):
@@ -40,14 +40,14 @@ class Session(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    commit: str | None
-    dirty: bool | None
-    versions: dict[str, str]
-    device: Device
-    threads: int
-    settings: dict[str, str] = {}
-    started: str
-    seconds: float = 0.0
+    commit: str | None = Field(description="that of the checkout")
+    dirty: bool | None = Field(description="whether the checkout had uncommitted changes")
+    versions: dict[str, str] = Field(description="of Python and of each package that matters")
+    device: Device = Field(description="what computed")
+    threads: int = Field(description="on the CPU")
+    settings: dict[str, str] = Field({}, description="what was chosen of torch's arithmetic")
+    started: str = Field(description="when, UTC in ISO 8601")
+    seconds: float = Field(0.0, description="how long it took")
 
     _began: float = PrivateAttr(default_factory=time.monotonic)
 
@@ -89,8 +89,8 @@ class Provenance(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    command: str
-    sessions: Annotated[list[Session], Field(min_length=1)]
+    command: str = Field(description="what makes it again")
+    sessions: Annotated[list[Session], Field(min_length=1, description="in their order")]
 
     @classmethod
     def here(cls, command: str, device: torch.device | str = "cpu", threads: int | None = None) -> Provenance:

@@ -89,13 +89,6 @@ class Stored(BaseModel):
     """Something that was made and is kept: its fields, its provenance, and its tables.
 
     Subclasses add fields, give ``kind`` a value of its own, and name their file and what to do where it is damaged.
-
-    Attributes
-    ----------
-    frames : dict of str to DataFrame
-        The tables, by their names.
-    provenance : Provenance
-        Where and how it was made.
     """
 
     # A test loss can be infinite or NaN and must survive the way through JSON.
@@ -107,9 +100,9 @@ class Stored(BaseModel):
     TABLES: ClassVar[tuple[str, ...]] = ()  # tables that there must be
     SCHEMA: ClassVar[int] = 2  # of this kind's fields
 
-    kind: str
-    provenance: Provenance
-    frames: Frames = Field(default_factory=dict, exclude=True, repr=False)
+    kind: str = Field(description="what it is")
+    provenance: Provenance = Field(description="where and how it was made")
+    frames: Frames = Field(default_factory=dict, exclude=True, repr=False, description="the tables, by their names")
 
     _folder: Path | None = PrivateAttr(default=None)
 

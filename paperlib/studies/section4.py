@@ -16,6 +16,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import Field
 
 from paperlib import mean_field, paper
 from paperlib.config import ResolvedRun, RunConfig
@@ -43,8 +44,8 @@ STUCK = 80.0
 class Choice(Parameters):
     """What chapter 5 shows: the records of a preset, and perhaps those of a folder besides the committed ones."""
 
-    preset: Preset = "desk"
-    runs: str | None = None
+    preset: Preset = Field("desk", description="the size of the runs to show")
+    runs: str | None = Field(None, description="a folder with further records")
 
 
 # -- which records -----------------------------------------------------------------------------------------------

@@ -35,8 +35,8 @@ LAST = 10  # steps of a training that count as its end
 class Choice(Parameters):
     """How long chapter 6 trains its small networks: so many of each kind, for so many steps."""
 
-    seeds: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
-    steps: Annotated[int, Field(strict=True, ge=LAST, le=10_000)] = 30
+    seeds: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(3, description="how many networks of each kind")
+    steps: Annotated[int, Field(strict=True, ge=LAST, le=10_000)] = Field(30, description="of each training")
 
 
 def small_images(data: Cifar) -> Tensor:
