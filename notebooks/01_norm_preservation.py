@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Why skips keep the gradient's norm
 #
-# On its way back from the loss, the gradient passes every {term}`block` of a network, and each block multiplies its norm by some factor. Over many blocks the factors multiply, so that the gradient vanishes or explodes unless nearly all of them are close to 1. A plain chain of layers does not have such factors by itself; with a skip around every few layers it does.
+# On its way back from the loss, the gradient passes every {term}`block` of a network, and each block multiplies its norm by some factor. Over many blocks the factors multiply, so that the gradient vanishes or explodes unless nearly all of them are close to 1. A plain chain of layers does not have such factors by itself; with a skip around every few layers it mostly does.
 #
 # The paper {cite}`zaeemzadeh2020` explains this by two theorems and a corollary about residual blocks $x_{l+1} = x_l + F_l(x_l)$. Whatever a network is to represent, it can do so in small steps, the more blocks the smaller, and a block that takes a small step hardly changes the gradient's norm. The theorems say that such blocks *exist*. So this chapter builds them, measures them, and looks for the point where each statement breaks.
 #
@@ -89,8 +89,9 @@ Markdown(
     "> **Found.** By Theorem 1 any smooth, invertible map that is no "
     "mirror image can be cut into $L$ blocks that change the "
     "gradient's norm by at most $\\delta$ "
-    f"(T1: {verdict['T1']}). In the two maps built here $\\delta$ "
-    f"falls like $1/L$ (slope −{-slope:.2f} on logarithmic scales), "
+    f"(T1: {verdict['T1']}). Cut in equal steps, the two maps built "
+    "here have a $\\delta$ that falls like $1/L$ (for one of them with "
+    f"a slope of −{-slope:.2f} on logarithmic scales), "
     "faster than the $\\log(2L)/L$ of the paper. "
     "For linear blocks the paper leaves out a condition: gradient "
     f"descent reached {(positive.excess <= limit).sum()} of "
@@ -98,19 +99,19 @@ Markdown(
     f"a positive determinant and {(negative.excess <= limit).sum()} of "
     f"their {len(negative)} mirror images (T2: {verdict['T2']}). "
     "A block's weights bound its $\\delta$ in every case that was "
-    f"measured (C1: {verdict['C1']}), but training can make the "
-    f"bound useless: in {late:,} steps without weight decay it went "
+    f"measured (C1: {verdict['C1']}), but training can loosen "
+    f"the bound: in {late:,} steps without weight decay it went "
     f"from {bound[none, start]:.2f} to {bound[none, late]:.2f}, and "
     f"the measured $\\delta$ from {state.delta[none, start]:.2f} to "
     f"{state.delta[none, late]:.2f}."
 )
 
 # %% [markdown]
-# ## Without skips the gradient explodes, then vanishes
+# ## Without skips the gradient explodes before training and vanishes after it
 #
 # In {numref}`fig-question` the gradient's norm falls by many powers of ten on its way back through a chain without skips, and changes little where there are skips. Three networks of 164 layers (166 with the {term}`transitions <transition>` of the third) were trained on part of CIFAR-10, as [chapter 4](04_cifar.ipynb) does it: one without skips, one with skips, and a ProcResNet, in which three convolutions of their own change the number of channels and are {term}`held` {term}`norm-preserving`. In the last epoch the gradient of the loss was measured at the input of every block.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient's norm on its way back through three trained networks, from the loss on the right to the input on the left: without skips most of it is lost.", "name": "fig-question"}, "image": {"alt": "On a logarithmic scale the two residual networks stay near 1. Without skips the norm falls steeply and steadily on its way to the input, and rises again in the first two blocks."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient's norm on its way back through three networks after a short training, from the loss on the right to the input on the left: without skips most of it is lost. Plain-164 has not learnt.", "name": "fig-question"}, "image": {"alt": "On a logarithmic scale the two residual networks stay near 1. Without skips the norm falls steeply and steadily on its way to the input, and rises again in the first two blocks."}}
 on_record = records.read_all(results_root())
 back = runs.way_back(on_record)
 draw.real_gradients(back)
@@ -138,7 +139,7 @@ Markdown(
 # %% [markdown]
 # A factor that is harmless in one block is not in fifty. So in a deep network each factor has to be close to 1, and the closer the more blocks there are. When does a block with a skip have such a factor?
 #
-# (This is one run of each network, short and on little data. The plain chain was trained in float32, because in bfloat16 it diverged. How it fares depends on its start: plain chains of ten thousand layers, begun as isometries, have been trained {cite}`xiao2018`.)
+# (This is one run of each network, short and on little data. The plain chain was trained in float32, because in bfloat16 it diverged. It learnt nothing, so the picture does not tell cause from consequence. How it fares depends on its start: plain chains of ten thousand layers, begun as isometries, have been trained {cite}`xiao2018`.)
 #
 # ## A block near the identity keeps the norm
 #
@@ -213,7 +214,7 @@ bool((y - maps["twist"](x)).abs().max() < 1e-12)
 # %% [markdown]
 # ## How near to 1: like 1/L, without the logarithm
 #
-# How near to the identity the blocks are depends on where the path is cut, and the paper's way is not the best. Let $\tilde\alpha$ and $\tilde\beta$ be the constants $\alpha$ and $\beta$ of $\kappa$, and cut it at the radii $a_1 < a_2 < \dots < a_m = 1$.
+# How near to the identity the blocks are depends on where the path is cut, and the paper's way is not the best. Let $\tilde\alpha$ and $\tilde\beta$ be the constants $\alpha$ and $\beta$ of $\kappa$, and cut the path from the identity to $\kappa$ at the radii $a_1 < a_2 < \dots < a_m = 1$. This gives $m$ of the $L$ blocks.
 #
 # :::{prf:lemma} The length of a step
 # :label: lemma-step
@@ -239,7 +240,7 @@ Markdown(
 #
 # * **Geometric** radii $a_i = \big(1 - \tfrac{\log 2m}{m}\big)^{m-i}$ for one half of the blocks, $m = L/2$, and the linear part in the other. This is the decomposition that the paper refers to {cite}`bartlett2018`. Its largest step is $\tilde\alpha\tilde\beta \log(2m)/m$: the rate of the theorem.
 # * **Uniform** radii $a_i = i/m$, with the linear part as before. By {prf:ref}`lemma-step` no step is longer than $\tilde\alpha\tilde\beta/m$, so the logarithm is gone.
-# * **Equal arcs** follow {eq}`eq-path`, where bending, turning and stretching go together, in steps of equal length.
+# * **Equal arcs** follow {eq}`eq-path`, where bending, turning and stretching go together, in steps of equal length. The length of a short step is about the largest $\lVert J - I \rVert$ of its block.
 #
 # {numref}`fig-rates` has the result: the geometric cuts follow the dashed curve of the theorem, and the two others fall faster.
 
@@ -316,7 +317,7 @@ Markdown(
 # %% [markdown]
 # ### Where Theorem 1 breaks
 #
-# **The constant.** The paper writes $\delta = C \log(2L)/L$ with a constant that is "independent of network size and architecture". Could $C$ depend on $\alpha$ and $\beta$ alone, and the bound hold for every $L$? No. The map $F(x) = Kx$ has $\alpha = 0$ and $\beta = 1/K$, both small when $K$ is large, and by {eq}`eq-lower` each of $L$ blocks has to stretch by $K^{1/L}$.
+# **The constant.** The theorem's rate is taken to be $\delta = C \log(2L)/L$. (*Inferred*: the formula is lost in the text that the authors of the book had.) The paper calls the constants of its assumptions, $\alpha$ and $\beta$, "independent of network size and architecture". Could $C$ depend on these alone, and the bound hold for every $L$? No. The map $F(x) = Kx$ has $\alpha = 0$ and $\beta = 1/K$, both small when $K$ is large, and by {eq}`eq-lower` each of $L$ blocks has to stretch by $K^{1/L}$.
 
 # %% tags=["remove-input"]
 scaling = studies.pure_scaling().iloc[-1]
@@ -398,7 +399,7 @@ Markdown(
 # %% [markdown]
 # ### Where the corollary breaks
 #
-# **Training may leave the neighbourhood.** The paper says that the corollary holds "as long as the norm of the weights are small", and goes on: "This is the case in practice, since the weights of the network are regularized either explicitly", by weight decay, "or implicitly by the optimization algorithm". That is a statement about trainings.
+# **Training may leave the neighbourhood.** The paper says that norm preservation "is enforced throughout the training process, as long as the norm of the weights are small", and goes on: "This is the case in practice, since the weights of the network are regularized either explicitly", by weight decay, "or implicitly by the optimization algorithm". That is a statement about trainings.
 #
 # It can be tried. Eight blocks $x + W_2\,\mathrm{ReLU}(W_1 x + b)$ learn a twist in 16 dimensions: without weight decay, with the paper's, and with a hundred times the paper's. {numref}`fig-training` shows that only the strongest weight decay keeps the bound near its start.
 
@@ -501,7 +502,8 @@ Markdown(
     "from zero on 4,000 noisy points of a map in eight dimensions, "
     f"for {descent.L.min()} to {descent.L.max()} blocks, ends with "
     f"blocks that are at most {far:.1%} larger than the explicit ones "
-    "in this run ({numref}`tab-theory` has five), "
+    "in this run (on average over five seeds they are larger still, "
+    "{numref}`tab-theory`), "
     f"and with a $\\delta$ at most {worse:.1%} "
     "above the best, without being told to. The reason is that descent "
     "keeps neighbouring blocks *balanced* {cite}`du2018`, $(I + "
@@ -562,7 +564,7 @@ Markdown(
 # %% [markdown]
 # ## What holds
 #
-# The theorems hold, with one condition added. They say that norm-preserving blocks exist, so what the verdicts judge are the constructions, their constants and the code. Whether trained networks are like that is a question for runs, which [chapter 5](05_results.ipynb) asks. {numref}`tab-theory` has what was measured with more seeds; the rules behind the verdicts are on the [scorecard](00_scorecard.ipynb).
+# The theorems hold once Theorem 2 has its condition, and once the constant of Theorem 1 may depend on more than $\alpha$ and $\beta$. They say that norm-preserving blocks exist, so what the verdicts judge are the constructions, their constants and the code. Whether trained networks are like that is a question for runs, which [chapter 5](05_results.ipynb) asks. {numref}`tab-theory` has what was measured with more seeds; the rules behind the verdicts are on the [scorecard](00_scorecard.ipynb).
 
 # %% tags=["hide-input", "hide-output"] mystnb={"figure": {"caption": "What was measured for the three claims, over five seeds each.", "name": "tab-theory"}}
 table = claims.overview(found.values())
@@ -584,9 +586,9 @@ Markdown(
     f"5. {{prf:ref}}`cor-weights` describes a neighbourhood of the "
     "identity. Training may leave it: here the bound went to "
     f"{bound[none, late]:.2f}.\n"
-    "6. “Any critical point is a global minimizer” holds for linear "
-    "blocks near the identity and for arbitrary functions as blocks, "
-    "but not for blocks of a fixed size."
+    "6. That “any critical point” is “a global minimizer” holds for "
+    "linear blocks near the identity and for arbitrary functions as "
+    "blocks, but not for blocks of a fixed size."
 )
 
 # %% [markdown]
@@ -676,4 +678,4 @@ Markdown(
 #
 # ## What follows
 #
-# So a skip alone does not make a block norm-preserving: its branch must be small, too. That it is so in a ResNet before training, where the weights are not small, is derived in [chapter 5](05_results.ipynb). And where the number of channels changes there is no identity to add. [Chapter 2](02_projection.ipynb) builds what the paper puts there: a convolution whose singular values are held at the one value that keeps the gradient's norm.
+# So a skip alone does not make a block norm-preserving: its branch must be small, too. [Chapter 5](05_results.ipynb) derives how small the branches of a ResNet are before training, although its weights are not small. And where the number of channels changes there is no identity to add. [Chapter 2](02_projection.ipynb) builds what the paper puts there: a convolution whose singular values are held at the one value that keeps the gradient's norm.

@@ -89,13 +89,13 @@ Markdown(
     "after 100; from 8 to 8 channels it is still "
     f"{off[square, most]:.0%} off after {most:,} (on average "
     f"{mean_off[square, most]:.0%}) (P1: {verdict['P1']}). "
-    "On a CPU the paper's iteration, as it is written, takes "
-    f"{share['iteration']:.0f}% of the training time, and where both "
+    "On a CPU the paper's iteration, as it is written, adds "
+    f"{share['iteration']:.0f}% to the training time. Where both "
     "have the same shortcuts it takes "
     f"{over_svd.median():.1f} times as long as an SVD (a singular "
     f"value decomposition): medians of {len(seconds)} rounds. "
-    "The paper's statements about time are about "
-    f"a GPU (O1a to O1d: {', '.join(sorted(decided))})."
+    "The paper's times are taken to be a GPU's (*inferred*), so that a "
+    f"CPU decides nothing of O1a to O1d ({', '.join(sorted(decided))})."
 )
 
 # %% [markdown]
@@ -164,7 +164,7 @@ Markdown(
 # \sigma^2 = \frac{d}{r}, \qquad r = \min(d, c) ,
 # $$ (eq-target)
 #
-# the {term}`target`. This is the paper's (7). With a stride $s \le k$, where $k$ is the side of the kernel, $r = \min(d, s^2 c)$ as above. A ReLU right after the convolution takes half of the gradient's energy, and $\sigma^2$ becomes $2d/r$. That gradients have no preference is an assumption, and it is tested [below](gradient-energy).
+# the {term}`target`. This is the paper's (7) with its approximation put in. With a stride $s \le k$, where $k$ is the side of the kernel, $r = \min(d, s^2 c)$ as above. A ReLU right after the convolution takes half of the gradient's energy, and $\sigma^2$ becomes $2d/r$. That gradients have no preference is an assumption, and it is tested [below](gradient-energy).
 
 # %%
 for shape, stride in [((64, 3, 3, 3), 1), ((128, 64, 1, 1), 2)]:
@@ -237,7 +237,7 @@ Markdown(
 #
 # One projection is not exact for a kernel of more than one tap. When every frequency has its polar factor, the transform back gives a kernel that is exactly norm-preserving, but it is as large as the image. Algorithm 1 of the paper crops it to 3 × 3, and then it is no longer exact ({numref}`fig-spectra`).
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of a convolution from 3 to 64 channels: one projection makes them more equal, and ten make them nearly so. The kernel as initialised is scaled to the same mean.", "name": "fig-spectra"}, "image": {"alt": "Sorted singular values: those of the initialised kernel fall off from left to right, those projected once fall less, and those projected ten times are flat at σ."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The singular values of a convolution from 3 to 64 channels: one projection makes them more equal, and ten make them nearly equal. The kernel as initialised is scaled to the same mean.", "name": "fig-spectra"}, "image": {"alt": "Sorted singular values: those of the initialised kernel fall off from left to right, those projected once fall less, and those projected ten times are flat at σ."}}
 unit = target(kernel.shape)
 kernels = {
     "initialised": kernel * unit / values.mean(),
@@ -247,9 +247,9 @@ kernels = {
 draw.spectra(studies.sorted_spectra(kernels, 32, unit))
 
 # %% [markdown]
-# The way out is to go on: transform, replace by the polar factor, crop, and again. Each step goes to the nearest point of a set, either of the kernels with nine taps or of the operators whose singular values are all $\sigma$. Alternating between the two comes closer to both. It does so faster if each round but the first and the last goes 1.8 times as far as the projection says (*over-relaxation*), which is what `project(kernel, 32, passes=n)` does. {numref}`fig-alternating` shows how fast: the larger $d$ is against $c$, the faster, and not at all for a random square kernel.
+# The way out is to go on: transform, replace by the polar factor, crop, and again. Each step goes to the nearest point of a set, either of the kernels with nine taps or of the operators whose singular values are all $\sigma$. Alternating between the two comes closer to both. It does so faster if each round but the first and the last goes 1.8 times as far as the projection says (*over-relaxation*), which is what `project(kernel, 32, passes=n)` does. {numref}`fig-alternating` shows how fast: the more $c$ and $d$ differ, the faster. For a random square kernel it does not converge at all.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Alternating projections converge where a kernel has more output than input channels, the faster the more. A random square kernel stalls, and one near a delta-orthogonal kernel is close at once.", "name": "fig-alternating"}, "image": {"alt": "Distance from the target against the number of projections, both logarithmic: 3 → 64 falls fast, 16 → 32 slowly, 16 → 16 stays near 1; started near a delta-orthogonal kernel it is small at once, and stays there."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Alternating projections converge where a kernel's numbers of input and output channels differ, the faster the more they do. A random square kernel stalls, and one near a delta-orthogonal kernel is close at once.", "name": "fig-alternating"}, "image": {"alt": "Distance from the target against the number of projections, both logarithmic: 3 → 64 falls fast, 16 → 32 slowly, 16 → 16 stays near 1; started near a delta-orthogonal kernel it is small at once, and stays there."}}
 generator = torch.Generator().manual_seed(0)
 delta = delta_orthogonal(
     (16, 16, 3, 3), generator=generator, dtype=torch.float64
@@ -334,7 +334,7 @@ Markdown(
 # %% [markdown]
 # In a real training the gradient's norm is what counts. {numref}`fig-transitions` is from six trainings of ProcResNet-166 on a part of CIFAR-10: three in which the transitions were {term}`held`, and three in which they were {term}`free`.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Held, the three transitions of ProcResNet-166 end nearer to norm preservation than free, and the first one also begins there. Above 1 the gradient shrinks on its way back. Lines: medians over the seeds, with all of them in the band.", "name": "fig-transitions"}, "image": {"alt": "Three panels, one a transition. At the first one the free kernel begins far above 1 and falls below it, while the held one begins at 1 and falls less. At the two others both begin at 1, and the free one falls further."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Held, the three transitions of ProcResNet-166 end nearer to norm preservation than free. The first one also begins nearer; the two others begin near 1 either way. Above 1 the gradient shrinks on its way back. Lines: medians over the seeds, with all of them in the band.", "name": "fig-transitions"}, "image": {"alt": "Three panels, one a transition. At the first one the free kernel begins far above 1 and falls below it, while the held one begins at 1 and falls less. At the two others both begin at 1, and the free one falls further."}}
 runs = [
     r
     for r in records.read_all(results_root())
@@ -372,15 +372,15 @@ Markdown(
     f"But held kernels do not stay at 1 either: after {last} epochs "
     f"the first transition is at {ratio[True, last]:.2f} (free: "
     f"{ratio[False, last]:.2f}), so the gradient grows there. Its "
-    "kernel still has singular values near the target. So the other "
-    "assumption has to be looked at."
+    "kernel is still projected onto the target. So the assumption about "
+    "the gradients has to be looked at."
 )
 
 # %% [markdown]
 # (gradient-energy)=
 # ## Do gradients have no preference?
 #
-# Not in a trained network: training turns a kernel towards its gradients, which then lose less than {eq}`eq-target` assumes. The equation needs the surviving directions to carry $r/d$ of the gradient's energy. The paper says that this holds "if the energy [of the gradient] is distributed uniformly among the directions", and that it "is not a strict assumption in high dimensional spaces". Where there are few channels it expects trouble "due to the smaller size of the space".
+# In a trained network they do have one. Training turns a kernel towards its gradients, so that these lose less than {eq}`eq-target` assumes. The equation needs the surviving directions to carry $r/d$ of the gradient's energy. The paper says that this holds "if the energy [of the gradient] is distributed uniformly among the directions", and that it "is not a strict assumption in high dimensional spaces". Where there are few channels it expects trouble "due to the smaller size of the space".
 #
 # How much the share varies by chance can be computed. For a random row space of $r$ dimensions, and gradients whose second moment has the effective rank $m$ (the squared sum of its eigenvalues over the sum of their squares), its relative standard deviation is
 #
@@ -388,9 +388,9 @@ Markdown(
 # \sqrt{\frac{2\,(d-r)\,(d-m)}{r\,m\,(d-1)(d+2)}} .
 # $$ (eq-spread)
 #
-# It is zero for $m = d$, however small $r$ is. So a small space does no harm by itself. It does when gradients are *correlated* and use few of their $d$ directions. {numref}`fig-energy` takes three sets of gradients with 64 channels, and for each number of input channels 100 random kernels.
+# It is zero for $m = d$, however small $r$ is. So a small space does no harm by itself. It does when gradients are *correlated* and use few of their $d$ directions. {numref}`fig-energy` takes three sets of gradients with 64 channels (the real ones are from a ProcResNet-13 before training), and for each number of input channels 100 random kernels.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "What decides is the gradients' rank, and not the number of channels: how much the energy that a random kernel passes on varies from kernel to kernel. Dots: measured. Lines: the formula, without a free parameter.", "name": "fig-energy"}, "image": {"alt": "Standard deviation falls with the number of channels; highest for gradients along one direction, near zero for isotropic ones, in between for real ones. Dots lie on the lines."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How much the energy that a random kernel passes on varies from kernel to kernel. Few channels make it vary only where the gradients use few directions. Dots: measured. Lines: the formula, without a free parameter.", "name": "fig-energy"}, "image": {"alt": "Standard deviation falls with the number of channels; highest for gradients along one direction, near zero for isotropic ones, in between for real ones. Dots lie on the lines."}}
 torch.manual_seed(0)
 network = models.build("procresnet", 11)
 data = cifar.load("cifar10", "sample").subset(200, 50)
@@ -439,7 +439,7 @@ Markdown(
 # (what-it-costs)=
 # ## What it costs
 #
-# On the CPU that was measured, the paper's iteration is no faster than a singular value decomposition, and what saves time are two shortcuts. The paper makes three statements: that projecting "increases the training time by less than 8%" when it follows every second step of ResNet-164 (O1a), that "as the network becomes deeper the computational overhead becomes less significant" (O1b), and that "this is significantly less computation compared to regularization using SVD" (O1c). A fourth line, O1d, is about this library's projection, which is another program than the paper's.
+# On the CPU that was measured, the paper's iteration is no faster than a singular value decomposition, and what saves time is a pair of shortcuts. The paper makes three statements: that projecting "increases the training time by less than 8%" when it follows every second step of ResNet-164 (O1a), that "as the network becomes deeper the computational overhead becomes less significant" (O1b), and that "this is significantly less computation compared to regularization using SVD" (O1c). A fourth line, O1d, is about this library's projection, which is a different program from the paper's.
 #
 # Two programs can be compared only if both have the same shortcuts: one matrix for all frequencies of a 1 × 1 kernel, and half of the spectrum. Neither belongs to the iteration or to the SVD, so each is timed with both shortcuts and with neither. "The paper's iteration" in {numref}`fig-overhead` is its (8) and (9) as they are written, at all $n^2$ frequencies. Ten steps are assumed, which is what the published code takes; the paper gives no number.
 
@@ -487,9 +487,9 @@ decides = (
     else "This was measured on a GPU, and decides the claims."
 )
 Markdown(
-    f"In the median of {len(times)} rounds the paper's iteration takes "
-    f"{share['iteration']:.2g}% of the training time, and an SVD at every frequency {share['svd']:.2g} "
-    f"%. The iteration takes {of_svd['']:.1f} times as long as the SVD "
+    f"In the median of {len(times)} rounds the paper's iteration adds "
+    f"{share['iteration']:.2g}% to the training time, and an SVD at "
+    f"every frequency adds {share['svd']:.2g}%. The iteration takes {of_svd['']:.1f} times as long as the SVD "
     f"where neither has a shortcut, and {of_svd[', shortcuts']:.1f} "
     "times where both have them. "
     f"The shortcuts make the SVD {saved:.0f} times as fast. This "
@@ -526,7 +526,7 @@ Markdown(
     f"on a CPU ({root['eigh']:.1f} milliseconds for the first "
     f"transition's {count} matrices, where Newton–Schulz takes "
     f"{root['newton-schulz']:.1f}). On CUDA the library takes the "
-    "quintic, which never has to wait for an answer. "
+    "quintic, for which the CPU never waits for the GPU's result. "
     "With more channels the time grows, in the end, with nearly their "
     f"third power: the exponent is {slope:.1f} from {before} to "
     f"{widest}."
@@ -587,7 +587,7 @@ table.set_index(["claim", "measured"])[["mean ± sd", "seeds"]]
 #
 # :::{admonition} Solution
 # :class: dropdown
-# (a) $|P|^2$ is the Fourier transform of the autocorrelation $\sum_a K_a K_{a+j}$. If $|P|$ is constant, the autocorrelation is zero for every lag $j \ne 0$. At the lag between the first and the last tap that are not zero, it is the product of these two, which is not zero unless they are the same tap. (b) $P/|P|$ has modulus 1 at each frequency. Its phase is not linear in $u$, so its kernel is no single tap, so it must have taps beyond the two places. In fact it has them everywhere, and the crop takes them away.
+# (a) $|P|^2$ is the Fourier transform of the autocorrelation $\sum_a K_a K_{a+j}$. If $|P|$ is constant, the autocorrelation is zero for every lag $j \ne 0$. At the lag between the first and the last tap that are not zero, it is the product of these two, which is not zero unless they are the same tap. (b) $P/|P|$ has modulus 1 at each frequency. Its phase is not linear in $u$, so its kernel is not a single tap. By (a), a kernel on the two places alone would have to be one. So there are taps beyond them. In fact it has them everywhere, and the crop takes them away.
 #
 # ```python
 # P = torch.fft.fft(torch.tensor([2.0, 1.0], dtype=torch.float64), n=16)

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Use it in your own network
 #
-# A few lines around your training loop show how every {term}`block` of your network changes the norm of the gradient, hold the convolutions that the gradient cannot get around, or make them {term}`norm-preserving` exactly. They also say when that does nothing.
+# A few lines around your training loop show how every {term}`block` of your network changes the norm of the gradient, hold the convolutions on the gradient's shortest path, or make them {term}`norm-preserving` exactly. They also say when that does nothing.
 #
 # The training in this page is short and its networks are small, so that you can change everything and run it again. What training the paper's own networks shows, so far in short runs, is in [chapter 5](05_results.ipynb).
 #
@@ -190,8 +190,8 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# The last column of {numref}`tab-attention`, one over the ratio of the attention alone, is how much of the gradient's norm the attention sends back. It is the paper's $\delta$, measured along the one gradient that there is, and by the triangle inequality the ratio of the whole block lies between the two
-# columns beside it. So the first use tells *how* the gradient changes, the second one *what* in a block could change it. Attention gets its input three times, as query, key and value; all three paths count.
+# The last column of {numref}`tab-attention`, one over the ratio of the attention alone, is how much of the gradient's norm the attention sends back. For the gradient $g$ that arrives at the block it is $\lVert (J-I)^\top g \rVert / \lVert g \rVert$, where $J$ is the block's derivative. It takes the place of the paper's $\delta$: by the triangle inequality
+# the ratio of the whole block lies between the first and the third column. So the default tells *how* a block changes the gradient, and `"vjp"` *which part* of the block could change it. Attention gets its input three times, as query, key and value; all three paths count.
 #
 # **In a real loop.** A forward pass without a backward pass, such as validation, is no step and does no harm. With gradient accumulation each part of the batch is a step of its own:
 
@@ -249,7 +249,7 @@ with held.attach(optimizer), GradientNorms(resnet) as probe:
 print(held)
 
 # %% [markdown]
-# The three 1 × 1 convolutions are exact: from the smallest to the largest, their singular values over the target (`now / target`) are `1.00 to 1.00`. The first convolution is not, because its kernel has several taps, and one projection of those is no exact one. It comes nearer with each projection.
+# The three 1 × 1 convolutions are exact: from the smallest to the largest, their singular values over the target (`now / target`) are `1.00 to 1.00`. The first convolution is not, because its kernel has several taps, and one projection of such a kernel is not exact. It comes nearer with each projection.
 # `start="projected"` brings it there at once, as {numref}`tab-projected` shows:
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The smallest and the largest singular value of each held convolution, over its target, after the projected start.", "name": "tab-projected"}}
@@ -399,14 +399,14 @@ Markdown(
 # What is held in front of a normalisation is therefore the *shape* of the spectrum, all singular values equal, and the kernel's learning rate, but neither the size of what goes forward nor that of the gradient. In evaluation mode the normalisation divides by stored averages. These were collected
 # at the scale of the training, which they cancel in the same way. A scale that is changed afterwards does count, since the averages do not know of it.
 #
-# The paper's transitions are built differently. The convolution's output goes on two ways: into the next residual block, which begins with a normalisation, and along that block's skip past it. The skip carries the scale on, to the next block and
+# The paper's transitions are built differently. The convolution's output takes two paths: into the next residual block, which begins with a normalisation, and along that block's skip past it. The skip carries the scale on, to the next block and
 # up to the last normalisation in front of the classifier. If your network has normalisations, check `held.normalised` first. If it lists all that is held, and the norm is what you want, spend your time elsewhere.
 
 # %% [markdown]
 # (your-network-exactly)=
 # ## Exactly, for any shape
 #
-# `project` returns the nearest norm-preserving kernel, cropped to its few taps, and repeating it comes closer. Where a kernel of several taps has as many output as input channels it stalls far from the target; so it often does with a stride $s$ and $s^2$ times as many. `orthogonal` builds the kernel from
+# `project` returns the nearest norm-preserving kernel, cropped to its few taps, and repeating it comes closer. Where a kernel of several taps has as many output as input channels it stalls far from the target. The same often happens with a stride $s$ where there are $s^2$ times as many output channels. `orthogonal` builds the kernel from
 # free parameters that can be nothing but norm-preserving, for every number of channels, size and stride. {numref}`tab-exactly` has the range of the singular values over the target:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The smallest to the largest singular value of a kernel over its target: as PyTorch makes it, projected, and orthogonal.", "name": "tab-exactly"}}
@@ -464,7 +464,7 @@ for conv in convs:
     print(f"{low:.4f} to {high:.4f}")
 
 # %% [markdown]
-# What a layer's weight was is given up, because a trained kernel cannot be written in this form: it is for training from the beginning. `torch.nn.utils.parametrize.remove_parametrizations(conv, "weight")` leaves an ordinary convolution afterwards.
+# The layer's old weight is discarded, because a trained kernel cannot be written in this form. So `orthogonal` is for training from the beginning. `torch.nn.utils.parametrize.remove_parametrizations(conv, "weight")` leaves an ordinary convolution afterwards.
 
 # %% [markdown]
 # ## The spectrum of any layer
@@ -505,7 +505,7 @@ heads = {"values": "singular values", "dense": "norm, dense"}
 HTML(fitted(beside.rename(columns=heads), "dense", index=False))
 
 # %% [markdown]
-# The last column is the largest difference found, among all singular values and the norm, relative to the norm. The bound needs no iteration and is never below the norm. A dense decomposition is possible for small inputs only; `operator_norm` is not bound to them:
+# The last column is the largest difference found, among all singular values and the norm, relative to the norm. The bound needs no iteration and is never below the norm. A dense decomposition is possible for small inputs only; `operator_norm` has no such limit:
 
 # %% tags=["nbval-ignore-output"]
 conv = nn.Conv2d(32, 32, 3, padding=1)
@@ -573,7 +573,7 @@ print(singular_values(conv, input_size=28, padding="circular").shape)
 # With `"vjp"` the numerator of one block and the denominator of the next are different gradients, at different places: between two attention layers the skip's part is added.
 # :::
 #
-# **2. Targets.** All non-zero singular values are to be $\sigma$ with $\sigma^2 = d/r$, where $r$ is the rank of the map at one frequency; a ReLU doubles it. Find $\sigma$ for a 3 × 3 convolution from 16 to 16 channels with stride 2 and a ReLU, and for a 1 × 1
+# **2. Targets.** All non-zero singular values are to be $\sigma$ with $\sigma^2 = d/r$, where $r$ is the rank of the map at one frequency ([chapter 2](02_projection.ipynb) says how a stride changes it). A ReLU doubles $\sigma^2$. Find $\sigma$ for a 3 × 3 convolution from 16 to 16 channels with stride 2 and a ReLU, and for a 1 × 1
 # convolution from 16 to 64 channels with stride 2 without one.
 #
 # :::{admonition} Solution
@@ -593,7 +593,7 @@ print(singular_values(conv, input_size=28, padding="circular").shape)
 #
 # :::{admonition} Solution
 # :class: dropdown
-# By $a$: a step of size $\eta$ in a direction $U$ leads from $aW$ to $a\,(W - \tfrac{\eta}{a}\,U)$. Weight decay multiplies the kernel by a number a little below 1. A free kernel becomes smaller by it, and relative to the kernel the next steps become larger. A held kernel comes back to its scale with the next projection, which does not depend on the
+# By $a$: a step of size $\eta$ in a direction $U$ leads from $aW$ to $a\,(W - \tfrac{\eta}{a}\,U)$. Weight decay, in SGD and AdamW, multiplies the kernel by a number a little below 1. A free kernel becomes smaller by it, and relative to the kernel the next steps become larger. A held kernel comes back to its scale with the next projection, which does not depend on the
 # size of what it projects.
 #
 # ```python

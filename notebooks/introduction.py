@@ -14,13 +14,13 @@
 # # Why residual networks can become extremely deep
 #
 # A network of a thousand layers trains when each of its blocks adds what it computes to its input {cite}`he2016b`. Take these skips away, start the
-# same layers in the usual way, and a network of a hundred layers already fails. {cite:t}`zaeemzadeh2020` explain the difference by
+# same layers in the usual way, and a network of 164 layers already fails. {cite:t}`zaeemzadeh2020` explain the difference by
 # the norm of the gradient ([arXiv 1805.07477](https://arxiv.org/abs/1805.07477)). On its way back from the loss the gradient passes every block.
 # If each block changes its norm by some factor, the factors multiply, and the gradient vanishes or explodes. A block with an identity
 # skip, they say, is nearly *norm-preserving*, the more so the deeper the network is.
 #
 # This book builds what the paper describes, measures it, and says of each claim whether it holds. Every page runs. The authors of the book had the
-# paper as plain text, without its figures, without some of its formulas, and with one column of a table missing. Where a page says *assumed* or
+# paper as plain text, without its figures and formulas, without many of the numbers in its sentences, and with one column of a table missing. Where a page says *assumed* or
 # *inferred*, a reader with the paper can check it, and should.
 
 # %% tags=["remove-cell"]
@@ -34,7 +34,7 @@ if importlib.util.find_spec("paperlib") is None:
         "repository, which creates an environment with it, `.venv`."
     )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After a short training the gradient's norm stays within a factor of 25 from the loss (right) to the image (left) where there are skips. Without them nearly all of it is lost, and in the first blocks, above all the first transition, what is left grows again. Plain-164, ResNet-164 and ProcResNet-166 on a part of CIFAR-10, one seed each; Plain-164 has not learnt.", "name": "fig-front"}, "image": {"alt": "The norm of the gradient on a logarithmic scale, block by block. The two residual networks stay near 1. Without skips the norm falls steeply, and rises again at the first two blocks."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After a short training the gradient's norm stays within a factor of 100 from the loss (right) to the image (left) where there are skips. Without them nearly all of it is lost, and in the first blocks, above all the first transition, what is left grows again. Plain-164, ResNet-164 and ProcResNet-166 on a part of CIFAR-10, one seed each; Plain-164 has not learnt.", "name": "fig-front"}, "image": {"alt": "The norm of the gradient on a logarithmic scale, block by block. The two residual networks stay near 1. Without skips the norm falls steeply, and rises again at the first two blocks."}}
 # %matplotlib inline
 import math
 
@@ -52,6 +52,9 @@ draw.real_gradients(back)
 
 # %% [markdown]
 # ## Four findings
+#
+# A *Plain* network is a ResNet without its skips. A *ProcResNet* is the paper's network: where a ResNet changes its number of channels (a {term}`transition`), it
+# has a convolution that is kept norm-preserving. A block's *ratio* is the gradient's norm at its output over the norm at its input.
 
 # %% tags=["remove-input"]
 card = scorecard.build(results_root())
@@ -103,16 +106,16 @@ slopes = [
 Markdown(
     f"""
 1. **Skips keep the gradient. Without them it explodes before training and vanishes after it.** Before the first update the gradient of Plain-164, which has
-   no skips, grows {grows:.1f}-fold in the median block on its way back, and to about $10^{{{arrives:.0f}}}$ of what it was over all of them. After a short training, in which the network
+   no skips, grows {grows:.1f}-fold in the median block on its way back, and about $10^{{{arrives:.0f}}}$-fold over all of them. After a short training, in which the network
    learns nothing, it falls to $10^{{{lost.min():.0f}}}$, and grows again near the image, to $10^{{{lost.iloc[-1]:.0f}}}$ ({{numref}}`fig-front`). With skips it stays within a
    factor of {10**furthest:.0f} after training. Since Plain-164 does not learn, the picture alone does not tell cause from consequence.
 2. **The theorem's bound is met by the maps that were built, and can be improved** (T1: *{rows["T1"].verdict}*). Two smooth maps were cut into $L$ blocks, each of which changes the norm
-   by a factor between $1 - \\delta$ and $1 + \\delta$. With the paper's cuts $\\delta$ falls like $(\\log(2L)/L)^{{{slopes[0].mean:.2f}}}$ in a fit, where the theorem has
-   the exponent 1. Cut in equal steps, the same maps have $\\delta$ in proportion to $1/L$ ({-slopes[1].mean:.2f} in the fit), and no construction
+   by a factor between $1 - \\delta$ and $1 + \\delta$. With the paper's cuts the $\\delta$ of one of them falls like $(\\log(2L)/L)^{{{slopes[0].mean:.2f}}}$ in a fit, where the theorem has
+   the exponent 1. Cut in equal steps, it has a $\\delta$ in proportion to $1/L$ ({-slopes[1].mean:.2f} in the fit), and no construction
    falls faster. The theorem is about blocks that exist, not about those that training finds.
-3. **Before the first update a formula without a free parameter predicts the median block's ratio** to within {most("resnet")} in ResNets, {most("procresnet")} in ProcResNets and
-   {most("plain")} in Plain networks, at depths 20 to 164 and without any measurement. The book's own rule, with the variance measured and put in, asks for more
-   (S0: *{rows["S0"].evidence[0].outcome}*): {rows["S0"].evidence[0].remark}. The formula fails for a ResNet's first transition. [Chapter 5](05_results.ipynb) derives it.
+3. **Before the first update a formula without a free parameter predicts the ratios of the residual blocks.** At depths 20 to 164, and without any measurement, the median error over a
+   network's blocks is at most {most("resnet")} in ResNets, {most("procresnet")} in ProcResNets and {most("plain")} in Plain networks. The book's own rule (S0: *{rows["S0"].evidence[0].outcome}*) is
+   stricter and puts in the measured variance of each block's input: {rows["S0"].evidence[0].remark}. The formula fails for a ResNet's first transition. [Chapter 5](05_results.ipynb) derives it.
 4. **Short trainings cannot decide what the paper says of trained networks.** What they show is a {{term}}`finding` at a small size and no {{term}}`verdict`.
    Of the paper's own trainings this book has three networks of depth 20, for the 100 epochs at a constant rate that the paper's
    Figures 3 and 4 are taken to show. They decide one claim ({decided}). Of the 300 epochs of Tables II and III it has none.

@@ -86,10 +86,10 @@ def _open(rows: list[Row], hours: str) -> str:
 def _titled(row: Row) -> str:
     """What a claim is about, with its place in the paper, its name, and what must be said beside it.
 
-    A claim that is not reproduced is quoted: what it is about does not tell what is denied.
+    A claim that is not reproduced is spelt out: what it is about does not tell what is denied.
     """
-    quoted = row.verdict == "not reproduced"
-    title, _, place = (f"“{row.statement}” ({row.where})" if quoted else row.title).partition(" (")
+    denied = row.verdict == "not reproduced"
+    title, _, place = (f"that {row.statement} ({row.where})" if denied else row.title).partition(" (")
     remark = row.evidence[0].remark if row.evidence and row.verdict != "reproduced" else ""
     named = "; ".join(filter(None, [place.removesuffix(")"), row.claim]))
     return f"{title} ({named}{': ' * bool(remark)}{remark})"

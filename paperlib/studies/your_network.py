@@ -220,13 +220,13 @@ def found(layers: pd.DataFrame, table: pd.DataFrame, scaled: pd.DataFrame) -> st
     low, high = scaled.scale.min(), scaled.scale.max()
     plain, normed = (ratio[behind, low] / ratio[behind, high] for behind in BEHIND[:2])
     return (
-        f"> **Found.** A layer of a plain network changes the gradient's norm by a factor of {free.off_before:.1f}, "
-        f"and all {layers.layer.nunique()} of them by about {_round(shrunk(layers)):,.0f}, if the weights start as "
-        f"PyTorch draws them. From He's start it is {he.off_before:.2f} a layer, with the kernels held at the target "
-        f"by projections {held.off_before:.2f}, and with kernels orthogonal at any time {exact.off_before:.2f} "
-        f"(n = {layers.seed.nunique()}). Where a batch normalisation stands directly after a convolution, holding does "
-        f"nothing to the norm: a kernel {high / low:g} times as large {_divided(normed)}; without the normalisation "
-        f"it divides it by {plain:.1f}."
+        f"> **Found.** In the first step a layer of a plain network changes the gradient's norm by a factor of "
+        f"{free.off_before:.1f}, and all {layers.layer.nunique()} of them by about {_round(shrunk(layers)):,.0f}, if "
+        f"the weights start as PyTorch draws them. From He's start it is {he.off_before:.2f} a layer, from the "
+        f"delta-orthogonal start of the held kernels {held.off_before:.2f}, and with `orthogonal` kernels "
+        f"{exact.off_before:.2f} (n = {layers.seed.nunique()}). Where a batch normalisation stands directly after a "
+        f"convolution, the scale of a held kernel does nothing to the norm: a kernel {high / low:g} times as large "
+        f"{_divided(normed)}. Without the normalisation it divides the ratio by {plain:.1f}."
     )
 
 

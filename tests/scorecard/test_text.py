@@ -47,11 +47,11 @@ def test_the_summary_tells_contradiction_from_scatter():
     ) in left
 
 
-def test_what_is_not_reproduced_is_quoted_with_what_must_be_said_beside_it():
+def test_what_is_not_reproduced_is_spelt_out_with_what_must_be_said_beside_it():
     one = row("A", "not reproduced", title="it", where="Figure 9")
     one = one.model_copy(update={"evidence": [evidence("not reproduced", remark="one run")]})
     _, named, left = scorecard.sentences(card([one]))
-    assert named == "Not reproduced: “A is so” (Figure 9; A: one run)."
+    assert named == "Not reproduced: that A is so (Figure 9; A: one run)."
     assert left == "No claim is left to be tested."
 
 
