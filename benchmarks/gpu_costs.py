@@ -15,11 +15,11 @@ import json
 from pathlib import Path
 
 from paperlib.records import Record, read_all
+from paperlib.studies.reproducibility import benchmark
 from paperlib.sweep import cost
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "results" / "h200"
-STEPS = ROOT / "benchmarks" / "results" / "gpu_step.json"
 COSTS = ROOT / "results" / "costs" / "h200.json"
 PRECISION, DEPTH = "bfloat16", 164
 RATE = f"{PRECISION}, 4 side by side: images per second"
@@ -37,7 +37,7 @@ def costs() -> cost.Costs:
     """The line, as the costs of one worker that has the device to itself."""
     records = [r for r in read_all(RUNS) if r.config.precision == PRECISION]
     depth, at_first = of_records(records)
-    at_second = 1 / json.loads(STEPS.read_text(encoding="utf-8"))[f"depth {DEPTH}"][RATE]
+    at_second = 1 / benchmark("gpu_step")[f"depth {DEPTH}"][RATE]
     slope = (at_second - at_first) / (DEPTH - depth)
     return cost.Costs(
         host="a machine with one GPU",

@@ -19,6 +19,7 @@ from torch import multiprocessing
 
 from paperlib.store import Provenance
 from paperlib.store.files import write_atomically
+from paperlib.store.stored import sealed
 from paperlib.studies.overhead import seconds
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -107,7 +108,7 @@ def report(name: str, measured: dict[str, Any], save: bool, suffix: str = "", ou
         "git": {"commit": made.last.commit, "dirty": made.last.dirty},
         **measured,
     }
-    text = json.dumps(content, indent=2)
+    text = json.dumps(sealed(content), indent=2)
     print(text)
     if save:
         write_atomically(RESULTS / f"{name}{suffix}.json", (text + "\n").encode())

@@ -41,7 +41,6 @@ if importlib.util.find_spec("paperlib") is None:
 
 # %% tags=["hide-input"]
 # %matplotlib inline
-import json
 import math
 
 import pandas as pd
@@ -55,6 +54,7 @@ from paperlib.projection import delta_orthogonal, project, target
 from paperlib.spectrum import singular_values
 from paperlib.store import results_root
 from paperlib.studies import projection as studies
+from paperlib.studies.reproducibility import benchmark
 from paperlib.studies.sentences import short
 
 # %% tags=["remove-input"]
@@ -507,8 +507,7 @@ Markdown(
 )
 
 # %% tags=["remove-input"]
-folder = results_root().parent / "benchmarks" / "results"
-measured = json.loads((folder / "projection.json").read_text())
+measured = benchmark("projection")
 slope = measured["growth_exponents"]["ours"][-1]
 *_, before, widest = (row["channels"] for row in measured["growth"])
 grams, root = next(iter(measured["inverse_sqrt_milliseconds"].items()))

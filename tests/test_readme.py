@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import json
 import pkgutil
 import re
 from pathlib import Path
@@ -14,6 +13,7 @@ from paperlib import cifar, claims
 from paperlib.__main__ import main
 from paperlib.config import RunConfig
 from paperlib.records import read_all
+from paperlib.studies.reproducibility import benchmark as stored
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,10 +22,6 @@ PAGES = {
     for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "book/contributing.md")
 }
 NUMBER = re.compile(r"-?\d+\.\d+")
-
-
-def stored(name):
-    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
 
 
 def test_benchmark_numbers_are_the_stored_ones():

@@ -1,17 +1,18 @@
-"""The page on reproducibility: what the trainings on record took, and which faults were tried, as tables."""
+"""The page on reproducibility: what the trainings on record took, which faults were tried, what benchmarks measured."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from paperlib._text import code, markdown
 from paperlib.errors import RecordError
 from paperlib.records import Record
-from paperlib.store import Provenance
+from paperlib.store import Provenance, results_root
 from paperlib.store.stored import unsealed
 from paperlib.studies.section4 import spread
 from paperlib.studies.sentences import titled
@@ -98,3 +99,22 @@ def faults(path: str | Path) -> tuple[pd.DataFrame, str]:
         raise RecordError(f"{path} cannot be read ({e.strerror or e}): make torture makes it") from e
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise RecordError(f"{path} is not what make torture made, or was changed: make it again") from e
+
+
+def benchmark(name: str, folder: Path | None = None) -> dict[str, Any]:
+    """What ``benchmarks/<name>.py --save`` measured, with the machine and the commit; read in ``folder``, if given.
+
+    Raises
+    ------
+    RecordError
+        The record is missing, or was changed.
+    """
+    path = (folder or results_root().parent / "benchmarks" / "results") / f"{name}.json"
+    try:
+        return unsealed(path.read_bytes())
+    except OSError as e:
+        raise RecordError(
+            f"{path} cannot be read ({e.strerror or e}): python benchmarks/{name}.py --save makes it"
+        ) from e
+    except ValueError as e:
+        raise RecordError(f"{path} is damaged ({e}): make it again with python benchmarks/{name}.py --save") from e

@@ -1,4 +1,4 @@
-"""The tables of the trainings on record, and of the faults that were tried."""
+"""The tables of the trainings on record and of the faults that were tried, and what benchmarks measured."""
 
 import time
 
@@ -7,7 +7,8 @@ import tiny
 from faults.tally import Tally
 
 from paperlib.errors import RecordError
-from paperlib.studies.reproducibility import faults, trainings
+from paperlib.store import results_root
+from paperlib.studies.reproducibility import benchmark, faults, trainings
 
 
 def test_runs_of_one_kind_share_a_row():
@@ -52,3 +53,22 @@ def test_a_changed_file_of_tries_is_refused(tmp_path, damage):
     path.unlink()
     with pytest.raises(RecordError, match=r"torture.json cannot be read .*: make torture makes it"):
         faults(path)
+
+
+RESULTS = results_root().parent / "benchmarks" / "results"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RESULTS.glob("*.json")))
+def test_a_changed_record_of_a_benchmark_is_refused(name, tmp_path):
+    assert benchmark(name)["benchmark"] == name
+    path = tmp_path / f"{name}.json"
+    text = (RESULTS / path.name).read_text()
+    at = text.index(".", text.index('"git"'))  # of some measured number
+    path.write_text(f"{text[: at + 1]}{9 - int(text[at + 1])}{text[at + 2 :]}")
+    with pytest.raises(
+        RecordError, match=rf"{name}.json is damaged .*: make it again with python benchmarks/{name}.py"
+    ):
+        benchmark(name, tmp_path)
+    path.unlink()
+    with pytest.raises(RecordError, match=rf"{name}.json cannot be read .*: python benchmarks/{name}.py --save makes"):
+        benchmark(name, tmp_path)

@@ -1,16 +1,16 @@
 """The predicted hours that workflow/README.md shows are those of the record, and the prediction holds at smoke."""
 
-import json
 from pathlib import Path
 
 import pytest
 from scripts import script
 
 from paperlib.store.provenance import device_here
+from paperlib.studies.reproducibility import benchmark
 from paperlib.sweep import cost, read
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORD = json.loads((ROOT / "benchmarks" / "results" / "plan.json").read_text(encoding="utf-8"))
+RECORD = benchmark("plan")
 
 
 @pytest.fixture(scope="module")
