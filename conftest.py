@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 import tempfile
+import threading
 
 import pytest
 
@@ -14,6 +16,9 @@ def pytest_configure(config):
     os.environ.setdefault("PAPERLIB_PRESET", "smoke")  # an explicit preset wins: PAPERLIB_PRESET=desk pytest --nbval
     os.environ["PAPERLIB_RUNS"] = _RUNS
     config.option.nbval_sanitize_with = str(config.rootpath / "tests" / "nbval.cfg")
+    # A shell starts what it puts into the background with Ctrl-C ignored, and so would all be that tests start and end.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     if workers > 1:  # pytest -n: more threads than cores would wait for one another
         os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
