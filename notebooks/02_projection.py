@@ -480,22 +480,23 @@ again = (
 load = times.groupby("round").load.mean().median()
 device = found["O1a"].provenance.device
 decides = (
-    "A CPU decides nothing of this: the paper's statements are about a "
-    "GPU, which is made for many small matrix products, and none has "
-    "been measured here yet."
+    "A CPU decides nothing of this. The paper's times are taken to be "
+    "those of a GPU, which is made for many small matrix products, and "
+    "none has been measured here yet."
     if device.type != "cuda"
     else "This was measured on a GPU, and decides the claims."
 )
 Markdown(
     f"In the median of {len(times)} rounds the paper's iteration adds "
     f"{share['iteration']:.2g}% to the training time, and an SVD at "
-    f"every frequency adds {share['svd']:.2g}%. The iteration takes {of_svd['']:.1f} times as long as the SVD "
+    f"every frequency adds {share['svd']:.2g}%. The iteration takes "
+    f"{of_svd['']:.1f} times as long as the SVD "
     f"where neither has a shortcut, and {of_svd[', shortcuts']:.1f} "
     "times where both have them. "
     f"The shortcuts make the SVD {saved:.0f} times as fast. This "
-    f"library's projection takes {share['library']:.2g}%.\n\n"
+    f"library's projection adds {share['library']:.2g}%.\n\n"
     f"**A deeper network (O1b).** At depth {deep.depth.max()} the "
-    f"paper's iteration takes {deeper.iloc[-1]:.2g}% of the training "
+    f"paper's iteration adds {deeper.iloc[-1]:.2g}% to the training "
     f"time, and at depth {deep.depth.min()}, measured beside it, "
     f"{deeper.iloc[0]:.2g}%. The work of the projection is the same, "
     "since a network of any depth has three transitions, while a "
