@@ -634,8 +634,8 @@ Markdown(
 #
 # The ratio grows with the square root of $q$, and so with about the square root of the number of blocks in the stage before. A deeper ResNet's later transitions keep the norm less, while its other blocks keep it better. This is the weakness that the paper's changed transitions remove.
 #
-# :::{dropdown} Where {eq}`eq-transition` comes from
-# On its way back the gradient reaches the first ReLU by two ways.
+# :::{dropdown} Where a transition's ratio comes from
+# This derives {eq}`eq-transition`. On its way back the gradient reaches the first ReLU by two ways.
 #
 # * The branch has two whole layers and the first one's convolution. The third layer, from $n$ to $4n$ channels with $v = 1/\rho$, gives $\rho/4$. The second one, from $n$ to $n$, sees the variance $c/(n\rho)$ of {eq}`eq-forwards`, and gives $\rho n/c$. The first convolution, from $c$ to $n$, gives $2c/n$. The product is $\rho^2/2$.
 # * The skip is a convolution from $c$ to $4n$ channels, and gives $2c/4n$.

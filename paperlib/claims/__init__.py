@@ -318,7 +318,10 @@ def spoken(finding: Finding) -> str:
 
 def qualified(finding: Finding) -> str:
     """The finding's :func:`outcome` in words, at whatever scale: with its precision, and what is missing or few."""
-    found = outcome(finding)
+    return _qualified(finding, outcome(finding))
+
+
+def _qualified(finding: Finding, found: Outcome) -> str:
     rules = CLAIMS[finding.claim]
     with _tables_of(finding):
         if found == "undecided":
@@ -330,7 +333,7 @@ def qualified(finding: Finding) -> str:
 
 
 def details(finding: Finding) -> Details:
-    """What the scorecard says of a finding beside its outcome: what was compared, which way it points, and a remark.
+    """What the scorecard says of a finding: its outcome, what was compared, which way it points, and a remark.
 
     Raises ``RecordError`` as :func:`outcome` does.
 
@@ -352,7 +355,16 @@ def details(finding: Finding) -> Details:
                 else ""
             )
             brief = found + (f", in {precision}" if precision not in ("", "float32") else "") + few
-        return Details(rules.compared(tables), rules.direction(tables), rules.tally(tables), brief, remark)
+        return Details(
+            outcome=found,
+            said=_qualified(finding, found),
+            decides=found != "undecided" and not _elsewhere(finding),
+            compared=rules.compared(tables),
+            direction=rules.direction(tables),
+            tally=rules.tally(tables),
+            brief=brief,
+            remark=remark,
+        )
 
 
 def report(findings: Iterable[Finding]) -> str:

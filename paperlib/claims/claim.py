@@ -38,8 +38,13 @@ Direction = Literal["", "against", "order", "mixed"]
 
 
 class Details(NamedTuple):
-    """What the scorecard says of a finding beside its outcome."""
+    """What the scorecard says of a finding."""
 
+    outcome: Outcome
+    said: str
+    """The outcome in words."""
+    decides: bool
+    """Whether it was made where its outcome decides the claim."""
     compared: list[Compared]
     direction: Direction
     tally: str

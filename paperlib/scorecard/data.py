@@ -282,9 +282,9 @@ def _evidence(finding: Finding) -> Evidence:
     younger = then is not None and claims.judged_by_another_rule(finding)
     return Evidence(
         preset=finding.preset,
-        outcome=claims.outcome(finding),
-        said=claims.qualified(finding),
-        decides=claims.verdict(finding) not in (UNTESTED, "undecided"),
+        outcome=told.outcome,
+        said=told.said,
+        decides=told.decides,
         brief=told.brief,
         remark=told.remark,
         direction=told.direction,

@@ -1,6 +1,5 @@
 """What a claim costs at the paper's scale."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from paperlib.config import RunConfig
 from paperlib.records import read_all
 from paperlib.scorecard.price import COSTS, GPU_COSTS, SWEEP, Prices, here
 from paperlib.store import Device, results_root
+from paperlib.studies.reproducibility import benchmark
 from paperlib.sweep import plan
 from paperlib.sweep.cost import Costs, images, in_words, rounded, stored
 from paperlib.sweep.file import Job
@@ -62,9 +62,7 @@ def test_the_gpu_s_costs_follow_from_the_records():
     base, slope = found.per_image["bfloat16"]
     together = sum(images(r.config) for r in runs) * (base + slope * 20)
     assert together == pytest.approx(max(r.provenance.seconds for r in runs))
-    assert 1 / (base + slope * 164) == pytest.approx(
-        json.loads(gpu_costs.STEPS.read_text())["depth 164"][gpu_costs.RATE]
-    )
+    assert 1 / (base + slope * 164) == pytest.approx(benchmark("gpu_step")["depth 164"][gpu_costs.RATE])
 
 
 def test_what_was_not_timed_is_not_estimated():
