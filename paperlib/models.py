@@ -352,15 +352,14 @@ def initialise(model: nn.Module) -> None:
     """He et al.'s (2015) initialisation, in place: convolutions N(0, 2/fan_out), as in their own residual networks.
 
     fan_out (k²·c_out) is the form that preserves the *gradient's* variance, which is what the paper is about.  Weights
-    on the meta device have no numbers, and nothing is drawn.
+    on the meta device have no numbers, and nothing is drawn for them.
     """
-    weights = next(_with_weights(model).parameters(), None)
-    if weights is not None and weights.is_meta:  # for a thousand layers this saves seconds
-        return
-    for m in model.modules():
+    for m in _with_weights(model).modules():
+        if not isinstance(m, nn.Conv2d | nn.Linear) or m.weight.is_meta:  # for a thousand layers this saves seconds
+            continue
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(m, nn.Linear):
+        else:
             nn.init.kaiming_normal_(m.weight, nonlinearity="linear")
             nn.init.zeros_(m.bias)
 
