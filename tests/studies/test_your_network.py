@@ -203,8 +203,10 @@ def test_what_was_found_is_that_of_the_tables():
     scaled = pd.DataFrame(rows, columns=["behind", "scale"]).assign(ratio=[2.0, 0.5, 0.4, 0.4, 0.7, 0.5])
     said = studies.found(layers, table, scaled)
     assert said.startswith("> **Found.**") and "by a factor of 2.0, and all 2 of them by about 4, if" in said
-    told = ("From He's start it is 1.20 a layer", "held at the target by projections 1.10", "at any time 1.05 (n = 2)")
-    assert all(words in said for words in told)
+    assert (
+        "From He's start it is 1.20 a layer, from the delta-orthogonal start of the held kernels 1.10, and with "
+        "`orthogonal` kernels 1.05 (n = 2)." in said
+    )
     assert (
         "a kernel 4 times as large does not change the ratio; without the normalisation it divides it by 4.0." in said
     )
