@@ -35,6 +35,7 @@ from paperlib.claims.finding import (
     read_below,
     save,
 )
+from paperlib.claims.reading import Reading
 from paperlib.claims.section4.base import ENOUGH, EVERY_SEED
 from paperlib.errors import ConfigError, RecordError
 from paperlib.store import Provenance
@@ -342,6 +343,7 @@ def details(finding: Finding) -> Details:
     >>> details(measure("C1", preset="smoke", seeds=2)).direction
     ''
     """
+    finding = finding.model_copy(update={"frames": Reading(finding.frames)})
     found = outcome(finding)
     rules, tables = CLAIMS[finding.claim], finding.frames
     with _tables_of(finding):

@@ -21,6 +21,7 @@ import pandas as pd
 
 from paperlib.claims._wording import percent, row
 from paperlib.claims.claim import Compared, Outcome
+from paperlib.claims.reading import once
 from paperlib.claims.section4.base import ENOUGH, LEVEL
 from paperlib.claims.section4.tables import DIVERGED, Errors
 from paperlib.config import ResolvedRun
@@ -72,10 +73,12 @@ class Interventions(Errors):
         """What the rule says of records, without a finding on record; ``"undecided"`` where there are none."""
         return self.judge(self.gathered(records)) if records else "undecided"
 
+    @once
     def effects(self, tables: Frames) -> pd.DataFrame:
         """The paired differences' means, tests and intervals: see :func:`paperlib.studies.interventions.effects`."""
         return studies.effects(studies.differences(tables["interventions"]))
 
+    @once
     def _judged(self, tables: Frames) -> list[pd.DataFrame]:
         """The two effects of each setting that has both, with seeds enough, and with ratios that moved."""
         table = self.effects(tables)

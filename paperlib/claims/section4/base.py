@@ -13,6 +13,7 @@ import pandas as pd
 
 from paperlib.claims._wording import averaged, percent, spelled
 from paperlib.claims.claim import Claim, Compared, Direction, Measured, Outcome
+from paperlib.claims.reading import Reading, once
 from paperlib.config import ResolvedRun
 from paperlib.errors import RecordError
 from paperlib.models import Arch, network_name
@@ -167,6 +168,7 @@ class FromRecords(Claim):
         return [f"epoch of {name} with ratios" for name in self.NETWORKS if name not in known]
 
     # -- by precision ------------------------------------------------------------------------------------------
+    @once
     def _choice(self, tables: Frames) -> tuple[str, Frames, list[str]]:
         """The precision that lacks least, its tables, and what they lack.
 
@@ -192,6 +194,7 @@ class FromRecords(Claim):
             return self.missing(tables)
         return f"{spelled(len(lacks))} of the {spelled(asked)} networks that the rule asks for are not on record"
 
+    @once
     def smallest(self, tables: Frames) -> int | None:
         _, part, lacks = self._choice(tables)
         runs = part["endings"]
@@ -199,6 +202,7 @@ class FromRecords(Claim):
         counts = runs.groupby(["network", "dataset", "schedule", "project_every"]).seed.nunique()
         return None if lacks or counts.empty else int(counts.min())
 
+    @once
     def judge(self, tables: Frames) -> Outcome:
         _, part, lacks = self._choice(tables)
         return "undecided" if lacks else self.decide(part)
@@ -220,6 +224,7 @@ class FromRecords(Claim):
         _, part, lacks = self._choice(tables)
         return super().compared(tables) if lacks else self.shown(part)
 
+    @once
     def _ways(self, tables: Frames) -> Counter[str]:
         _, part, lacks = self._choice(tables)
         return Counter() if lacks else Counter(comparison.way for comparison in self.comparisons(part))
@@ -268,7 +273,13 @@ class FromRecords(Claim):
 
 def at_precision(tables: Frames, precision: str) -> Frames:
     """The rows of one precision."""
-    return {name: table[table.precision == precision] for name, table in tables.items()}
+
+    def part() -> Frames:
+        return {name: table[table.precision == precision] for name, table in tables.items()}
+
+    if isinstance(tables, Reading):
+        return tables.answer(("at_precision", precision), lambda: Reading(part()))
+    return part()
 
 
 def diverged(tables: Frames, arch: str) -> bool:

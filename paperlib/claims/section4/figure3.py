@@ -10,6 +10,7 @@ import pandas as pd
 from paperlib import mean_field
 from paperlib.claims._wording import averaged, counted, percent, row, spelled, written
 from paperlib.claims.claim import Compared, Outcome
+from paperlib.claims.reading import once
 from paperlib.claims.section4.base import (
     DEPTHS,
     ENOUGH,
@@ -34,6 +35,12 @@ LISTED = ", ".join(map(str, DEPTHS))
 ALL = names("plain", *DEPTHS) + names("resnet", *DEPTHS) + names("procresnet", *DEPTHS)
 
 
+def trained(tables: Frames) -> pd.DataFrame:
+    """The medians of the epochs from 1 on; epoch 0 is before the first update."""
+    medians = tables["medians"]
+    return medians[medians.epoch > 0]
+
+
 class Medians(FromRecords):
     """A claim about the medians over blocks in each epoch."""
 
@@ -42,12 +49,12 @@ class Medians(FromRecords):
 
     def lacking(self, tables: Frames) -> list[str]:
         lacks = super().lacking(tables)
-        return lacks + self.unwatched(tables["medians"].query("epoch > 0"), lacks)
+        return lacks + self.unwatched(trained(tables), lacks)
 
     @staticmethod
     def over_epochs(tables: Frames, column: str, arch: str, depth: int) -> pd.Series:
         """A column's mean over the epochs from 1 on, by seed."""
-        return per_seed(tables["medians"].query("epoch > 0"), column, arch, depth)
+        return per_seed(trained(tables), column, arch, depth)
 
 
 class PlainDiverges(Medians):
@@ -75,6 +82,7 @@ class PlainDiverges(Medians):
         return super().lacking(tables) + [f"{name} before its first update" for name in self.NETWORKS
                                           if name not in begun]  # fmt: skip
 
+    @once
     def _start_and_later(self, tables: Frames) -> tuple[pd.Series, pd.Series]:
         """By depth, the median dev before the first update, and its largest value in the first epochs."""
         curves = tables["medians"].groupby(["depth", "epoch"]).residual.mean().unstack("epoch").loc[list(DEPTHS)]
@@ -127,6 +135,7 @@ class Deeper(Medians):
             f"diverged counts with the epochs that it lived. {DEV}. {self.COMPARED}"
         )
 
+    @once
     def _groups(self, tables: Frames) -> dict[Arch, list[pd.Series]]:
         return {a: [self.over_epochs(tables, "residual", a, depth) for depth in DEPTHS] for a in TITLES}
 
@@ -188,6 +197,7 @@ class Unstable(FromRecords):
         lacks = super().lacking(tables)
         return lacks + self.unwatched(tables["ratios"], lacks)
 
+    @once
     def _ends(self, tables: Frames) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
         """Plain-164's runs; which stopped in the claim's epochs; and which stopped at some time or never learnt."""
         runs = tables["endings"].query("depth == 164")
@@ -259,6 +269,7 @@ class Shallow(Medians):
             f"factor {self.ALIKE} of each other, and ProcResNet's below both. {DEV}. {self.COMPARED}"
         )
 
+    @once
     def _groups(self, tables: Frames) -> list[pd.Series]:
         return [self.over_epochs(tables, "all", arch, self.DEPTH) for arch in TITLES]
 
@@ -266,6 +277,7 @@ class Shallow(Medians):
         plain, resnet, ours = self._groups(tables)
         return [Comparison(ours, plain), Comparison(ours, resnet)]
 
+    @once
     def _apart(self, tables: Frames) -> float:
         """Plain's and ResNet's means, the larger over the smaller."""
         plain, resnet, _ = self._groups(tables)
@@ -387,6 +399,7 @@ class TransitionsImprove(Blocks):
         short = ended[ended.epochs < 2 * self.WINDOW].network.unique()
         return lacks + [f"run of {name} over {2 * self.WINDOW} epochs" for name in self.NETWORKS if name in short]
 
+    @once
     def _changes(self, tables: Frames) -> dict[tuple[int, str], Comparison]:
         """By depth and transition, the dev in the last epochs and in the first ones."""
         status = tables["endings"].set_index(["network", "seed"]).status
@@ -455,7 +468,7 @@ class Concentrated(Medians):
     @staticmethod
     def _finished(tables: Frames) -> pd.DataFrame:
         ended = tables["endings"].query("status == 'finished'")[["network", "seed"]]
-        return tables["medians"].query("epoch > 0").merge(ended, on=["network", "seed"])
+        return trained(tables).merge(ended, on=["network", "seed"])
 
     def numbers(self, tables: Frames) -> dict[str, pd.Series]:
         table = self._finished(tables)
@@ -523,9 +536,11 @@ class Beginning(FromRecords):
                 found.append(Compared(f"{what}, {', '.join(map(titled, groups))}", row(groups.values())))
         return found
 
+    @once
     def _off(self, tables: Frames) -> pd.Series:
         return self._by_seed(tables, plain=False).groupby("network").mean()
 
+    @once
     def _plain(self, tables: Frames) -> pd.Series:
         return self._by_seed(tables, plain=True).groupby("network").mean()
 

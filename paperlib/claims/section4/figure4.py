@@ -9,6 +9,7 @@ import pandas as pd
 from paperlib import paper
 from paperlib.claims._wording import counted, row
 from paperlib.claims.claim import Compared, Outcome
+from paperlib.claims.reading import once
 from paperlib.claims.section4.base import (
     DEPTHS,
     Comparison,
@@ -51,6 +52,7 @@ class TrainingLoss(FromRecords):
     def tables(self, records: list[Record]) -> Frames:
         return {"curves": studies.curves(records)[[*studies.RUN, "epoch", "train_loss"]]}
 
+    @once
     def _groups(self, tables: Frames) -> dict[Arch, list[pd.Series]]:
         return {arch: [self._final(tables, arch, depth) for depth in DEPTHS] for arch in TITLES}
 
@@ -67,8 +69,8 @@ class TrainingLoss(FromRecords):
         return outcome(all(below(low, high) for low, high in self.comparisons(tables)))
 
     def _final(self, tables: Frames, arch: str, depth: int) -> pd.Series:
-        runs = tables["endings"].query("arch == @arch and depth == @depth").set_index("seed").status
-        table = tables["curves"].query("arch == @arch and depth == @depth").sort_values("epoch")
+        endings, curves = (t[(t.arch == arch) & (t.depth == depth)] for t in (tables["endings"], tables["curves"]))
+        runs, table = endings.set_index("seed").status, curves.sort_values("epoch")
         finite = table[table.train_loss.abs() < math.inf]
         last = finite.groupby("seed").train_loss.last().reindex(runs.index).fillna(self.LARGEST_LOSS)
         return last.where(runs == "finished", last.clip(upper=self.LARGEST_LOSS))
@@ -114,11 +116,13 @@ class Fluctuation(FromRecords):
         epochs = f"with {self.CHANGES + 1} epochs from {self.EPOCHS[0]} on"
         return lacks + [f"{name} {epochs}" for name in self.NETWORKS if name not in {*there, *lacks}]
 
+    @once
     def _groups(self, tables: Frames) -> dict[int, list[pd.Series]]:
         """By depth, the fluctuation of ProcResNet, of ResNet and of Plain."""
         archs = ("procresnet", "resnet", "plain")
         return {d: [per_seed(tables["fluctuation"], "sd", arch, d) for arch in archs] for d in self.COMPARED_AT}
 
+    @once
     def _growth(self, tables: Frames) -> tuple[float, float]:
         table = tables["fluctuation"]
         shallow, deep = (per_seed(table, "sd", "procresnet", d).mean() for d in (self.COMPARED_AT[0], self.DEEPEST))
@@ -184,6 +188,7 @@ class Gap(FromRecords):
             if name not in lacks and (name, training) not in there
         ]
 
+    @once
     def _compared(self, tables: Frames) -> dict[tuple[str, str], list[Comparison]]:
         """By training error and number, ProcResNet's and ResNet's at each depth."""
         table = tables["gaps"]

@@ -9,6 +9,7 @@ import pandas as pd
 from paperlib import paper
 from paperlib.claims._wording import written
 from paperlib.claims.claim import Claim, Compared, Measured, Outcome
+from paperlib.claims.reading import once
 from paperlib.claims.section4.base import ENOUGH, Comparison, FromRecords, below, monotone, names, ordered, outcome
 from paperlib.config import ResolvedRun
 from paperlib.models import title
@@ -180,6 +181,7 @@ class TableIII(Errors):
         asked = config.network in self.NETWORKS and config.dataset in (*self.DATASETS, self.EXTENSION)
         return asked and all(getattr(config, name) == value for name, value in self.PROTOCOL.items())
 
+    @once
     def _groups(self, tables: Frames) -> list[pd.Series]:
         return [self.error(tables, network, "cifar100") for network in self.ORDER]
 
@@ -255,6 +257,7 @@ class Seldom(Errors):
     def smallest(self, tables: Frames) -> int | None:
         return None  # fewer than SEEDS decide nothing
 
+    @once
     def _whole(self, tables: Frames) -> dict[tuple[int, str], pd.DataFrame]:
         """Mean, standard deviation and number of seeds by how often, of the settings in which none is missing."""
         if tables["endings"].empty:
