@@ -33,6 +33,7 @@ from IPython.display import HTML, Markdown
 from paperlib import scorecard
 from paperlib.scorecard import page
 from paperlib.store import results_root
+from paperlib.studies import section4
 
 card = scorecard.build(results_root())
 HTML(page.quotable(card))
@@ -58,13 +59,13 @@ HTML(
 # that it judges. Where it is not, the row says so. Where a rule was replaced, the earlier one stays in the row, with what it said and
 # why it went.
 #
-# There are four verdicts:
+# There are four verdicts, and a fifth outcome, **undecided**, where the rule asks for runs or cases that are not there:
 #
 # - **reproduced**: the rule is met as the paper states the claim.
 # - **reproduced with a correction**: a weaker or an amended form of the claim is met, and the chapter says which.
 # - **not reproduced**: the rule is not met. That may be because the numbers go the other way, or because they scatter too much; the row says which.
-# - **not yet tested at the paper's scale**: there is no measurement that could decide. A smaller training may have been measured; what it
-#   came out as then stands below the verdict, in grey, and decides nothing.
+# - **not yet tested at the paper's scale**, or for our own claims **not yet tested**: there is no measurement that could decide. A smaller
+#   training may have been measured; what it came out as then stands below the verdict, in grey, and decides nothing.
 #
 # Which way the numbers go is computed, too. Where a rule compares groups of seeds, each comparison is tested in both directions (Welch's one-sided
 # t-test). Where it has a limit and no test, a number beyond the limit goes against the claim.
@@ -73,17 +74,31 @@ HTML(
 # the median over n rounds, and the worst case where the rule asks for all. In the numbers on Section 4, $r$ is a block's {term}`ratio`, and $|\ln r|$ its distance
 # from 1, which the records call dev. Everything else that was measured is in the folded part under its name in the record, as a mean, with the device and the commit that
 # made it. The sizes are `smoke` (seconds, to see that everything works), `desk` (what two CPU cores manage) and `paper` (the paper's protocol).
-#
-# What needs no training has no `paper` size, and there `desk` decides. The claims about cost are the exception, because the paper's times
-# are those of a GPU: there `desk` decides only if it was measured on a GPU.
+
+# %% tags=["remove-input"]
+desk = section4.stored("desk")
+Markdown(
+    "At `desk` the trainings of Figures 3 and 4 and Table I are "
+    f"{section4.trained_on(section4.main_grid(desk))}, those of Tables II "
+    "and III "
+    f"{section4.trained_on(r for r in desk if r.config.schedule == 'steps')}, "
+    "the fewer the deeper the network. The paper's are taken to be 100 and "
+    "300 epochs of 50,000 images. Where a rule names later epochs than a "
+    "training has, it takes those that are there."
+)
 
 # %% [markdown]
+# What needs no training has no `paper` size, and there `desk` decides. The claims about cost are the exception, because the paper's times
+# are those of a GPU: there `desk` decides only if it was measured on a GPU.
+#
 # ## What the open claims would take
 
 # %% tags=["remove-input"]
 Markdown(card.cost)
 
 # %% [markdown]
+# These are the trainings of Section 4. What the claims about the projection need, in chapters 2 and 3, is not among them.
+#
 # ## Where this comes from
 #
 # The page reads what is stored and computes nothing new: findings, and for the hours the list of the paper's runs

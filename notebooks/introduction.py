@@ -38,11 +38,11 @@ if importlib.util.find_spec("paperlib") is None:
 # %matplotlib inline
 import math
 
-from IPython.display import HTML, Markdown
+from IPython.display import Markdown
 
 from paperlib import claims, records, scorecard
 from paperlib.figures import norm_preservation as draw
-from paperlib.scorecard import page
+from paperlib.scorecard.text import sentences
 from paperlib.store import results_root
 from paperlib.studies import beginning, runs, section4
 
@@ -107,7 +107,7 @@ Markdown(
     f"""
 1. **Skips keep the gradient. Without them it explodes before training and vanishes after it.** Before the first update the gradient of Plain-164, which has
    no skips, grows {grows:.1f}-fold in the median block on its way back, and about $10^{{{arrives:.0f}}}$-fold over all of them. After a short training, in which the network
-   learns nothing, it falls to $10^{{{lost.min():.0f}}}$, and grows again near the image, to $10^{{{lost.iloc[-1]:.0f}}}$ ({{numref}}`fig-front`). With skips it stays within a
+   learns nothing, it falls to $10^{{{lost.min():.0f}}}$ of what it is at the last block, and grows again near the image, to $10^{{{lost.iloc[-1]:.0f}}}$ ({{numref}}`fig-front`). With skips it stays within a
    factor of {10**furthest:.0f} after training. Since Plain-164 does not learn, the picture alone does not tell cause from consequence.
 2. **The theorem's bound is met by the maps that were built, and can be improved** (T1: *{rows["T1"].verdict}*). Two smooth maps were cut into $L$ blocks, each of which changes the norm
    by a factor between $1 - \\delta$ and $1 + \\delta$. With the paper's cuts the $\\delta$ of one of them falls like $(\\log(2L)/L)^{{{slopes[0].mean:.2f}}}$ in a fit, where the theorem has
@@ -117,20 +117,21 @@ Markdown(
    network's blocks is at most {most("resnet")} in ResNets, {most("procresnet")} in ProcResNets and {most("plain")} in Plain networks. The book's own rule (S0: *{rows["S0"].evidence[0].outcome}*) is
    stricter and puts in the measured variance of each block's input: {rows["S0"].evidence[0].remark}. The formula fails for a ResNet's first transition. [Chapter 5](05_results.ipynb) derives it.
 4. **Short trainings cannot decide what the paper says of trained networks.** What they show is a {{term}}`finding` at a small size and no {{term}}`verdict`.
-   Of the paper's own trainings this book has three networks of depth 20, for the 100 epochs at a constant rate that the paper's
+   Of the paper's own trainings this book has three networks of depth 20, in bfloat16 in place of float32, for the 100 epochs at a constant rate that the paper's
    Figures 3 and 4 are taken to show. They decide one claim ({decided}). Of the 300 epochs of Tables II and III it has none.
 
-Each number's seeds, machine, commit and command are in the [scorecard](00_scorecard.ipynb).
+The seeds, machine, commit and command behind each verdict are in the [scorecard](00_scorecard.ipynb). The other numbers are those of chapters
+[1](01_norm_preservation.ipynb), [4](04_cifar.ipynb) and [5](05_results.ipynb).
 """
 )
 
 # %% [markdown]
 # ## What holds
 #
-# The [scorecard](00_scorecard.ipynb) has a row for each claim, with its rule, its record and what would change the verdict. In short:
+# The [scorecard](00_scorecard.ipynb) has a row for each claim, with its rule, its record and what would change the verdict.
 
 # %% tags=["remove-input"]
-HTML(page.quotable(card))
+Markdown(sentences(card)[0])
 
 # %% [markdown]
 # ## How to read it

@@ -47,7 +47,7 @@ from paperlib.sweep import cost, taken
 #
 # | preset | what it runs | time | used by |
 # |---|---|---|---|
-# | `smoke` | a small sample of images that comes with the library | seconds | the tests |
+# | `smoke` | a small sample of images that comes with the library | seconds | the tests, and chapter 6 |
 # | `desk` | real CIFAR, shortened | minutes on two processor cores, an hour for the grid of chapter 3 | a reader without a GPU |
 # | `paper` | the paper's protocol | hours and more on a GPU | the results |
 #
@@ -56,7 +56,7 @@ from paperlib.sweep import cost, taken
 #
 # ## The pages
 #
-# {numref}`tab-pages` has what each page takes to execute from its first to its last cell. `make notebooks` executes them all and writes this
+# {numref}`tab-pages` has what each page but this one takes to execute from its first to its last cell. `make notebooks` executes them all and writes this
 # table anew. `make test` executes them, too, and compares every output with the stored one.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "What each page takes, executed alone, and on which processor. Processor time is that of all threads together; memory is the largest at any time.", "name": "tab-pages"}}
@@ -75,7 +75,7 @@ HTML(fitted(pages, "pages", index=False))
 # paperlib plan workflow/config/paper.yaml    # what a size would take
 # ```
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The trainings on record, with the mean and standard deviation over their seeds. Times are those of a machine that did other work beside.", "name": "tab-trainings"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The trainings on record, with the mean and standard deviation over their seeds. Those on a processor were made while the machine did other work too.", "name": "tab-trainings"}}
 stored = records.read_all(results_root())
 made = trainings(stored)
 HTML(fitted(made.reset_index(), "trainings", index=False))
@@ -83,11 +83,11 @@ HTML(fitted(made.reset_index(), "trainings", index=False))
 # %% [markdown]
 # ## What it costs
 #
-# Time and memory grow in proportion to the depth, because every block computes as much as another one and keeps as much for the way back
-# ({numref}`fig-costs`). A training that does not fit into the memory is refused
+# Each block adds as much time and as much memory as another one, because it computes as much and keeps as much for the way back
+# ({numref}`fig-costs`). The memory comes on top of a base that every run needs. A training that does not fit into the memory is refused
 # before it starts, and `-p checkpoint_activations True` halves what it keeps.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time and memory grow with the depth alike. Marks are the trainings on record: those on a processor were made beside other work, and many took longer than they need. Lines are predictions: of the time from steps that were timed at two depths, of the memory from depth, batch and precision alone.", "name": "fig-costs"}, "image": {"alt": "Two panels over the depth, both axes logarithmic. Left: milliseconds per image on a processor and on a GPU. Right: memory, for batches of 32, 128 and 512 images."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time grows in proportion to the depth; memory does from a base on that every run needs. Marks are the trainings on record: those on a processor were made beside other work, and many took longer than they need. Lines are predictions: of the time from steps that were timed at two depths, of the memory from depth, batch and precision alone.", "name": "fig-costs"}, "image": {"alt": "Two panels over the depth, both axes logarithmic. Left: milliseconds per image on a processor and on a GPU. Right: memory, for batches of 32, 128 and 512 images."}}
 runs = taken.taken(stored)
 files = sorted((results_root() / "costs").glob("*.json"))
 gpu, cores = [cost.stored(file) for file in files]
@@ -99,7 +99,7 @@ costs(
 )
 
 # %% tags=["remove-input"]
-Markdown(f"The memory is known beforehand. {taken.agreement(runs)}")
+Markdown(f"The memory is predicted beforehand. {taken.agreement(runs)}")
 
 # %% [markdown]
 # The time depends on the machine. `paperlib run` and `make run` therefore time a few of their own steps before they start, and say what the training will
@@ -132,7 +132,8 @@ pd.DataFrame({"file": batches, "MD5": data.batch_md5s}).set_index(
 #
 # Nothing that is stored should be lost or changed without being noticed, and no input should get anything but a result or one clear sentence. The tests
 # of faults try to break this, briefly in each test run and at length by `make torture`, whose last run {numref}`tab-faults` shows. In each row every try
-# ended as it should, because a single one that does not fails the run, and then nothing is written.
+# ended as it should, because a single one that does not fails the run, and then nothing is written. The memory in its first row is the least that a
+# run needs, by which one that cannot fit is refused, and not the prediction above.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "What was tried against the library, how often, and what came of it.", "name": "tab-faults"}}
 tried, where = faults(results_root() / "torture.json")

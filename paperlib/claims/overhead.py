@@ -123,7 +123,7 @@ class PublishedShare(Cost):
 
     def compared(self, tables: Frames) -> list[Compared]:
         share = self.share(tables["seconds"], "iteration")
-        return [Compared("share of the training time, the paper's iteration", median(share, " %"))]
+        return [Compared("added to the training time by the paper's iteration", median(share, " %"))]
 
 
 class DeeperShare(Cost):
@@ -162,9 +162,12 @@ class DeeperShare(Cost):
 
     def compared(self, tables: Frames) -> list[Compared]:
         table = tables["seconds"]
-        share = self.share(table, "iteration")
+        share, recomputed = self.share(table, "iteration"), table.groupby("depth").recomputed.all()
         return [
-            Compared(f"share of the training time, depth {depth}", median(part, " %"))
+            Compared(
+                f"added to the training time at depth {depth}{', activations recomputed' * bool(recomputed[depth])}",
+                median(part, " %"),
+            )
             for depth, part in share.groupby(table.depth)
         ]
 
@@ -244,7 +247,7 @@ class LibraryShare(Cost):
 
     def compared(self, tables: Frames) -> list[Compared]:
         share = self.share(tables["seconds"], "library")
-        return [Compared("share of the training time, this library", median(share, " %"))]
+        return [Compared("added to the training time by this library", median(share, " %"))]
 
 
 CLAIMS = (PublishedShare(), DeeperShare(), AgainstSvd(), LibraryShare())

@@ -112,8 +112,12 @@ class Equation8(Claim):
         return f"exact before the crop; after it within {power(self.TOLERANCE)} after {most} passes or fewer"
 
     def remark(self, tables: Frames) -> str:
-        corrected = self.judge(tables) == "reproduced with a correction"
-        return "exact only before the crop" * bool(corrected and self.never(tables))
+        if self.judge(tables) != "reproduced with a correction" or not (never := self.never(tables)):
+            return ""
+        return (
+            f"exact before the crop; after it {spelled(len(never))} of the {spelled(len(self.SHAPES))} kinds of shape "
+            "stay off, however often it is repeated"
+        )
 
     def compared(self, tables: Frames) -> list[Compared]:
         if self.missing(tables):

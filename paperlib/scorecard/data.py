@@ -273,7 +273,15 @@ def _changes(card: Card, verdict: str, found: Evidence | None) -> str:
     said = {"reproduced": card.refutes, "not reproduced": card.confirms}.get(
         outcome, f"For “reproduced”: {card.confirms} For “not reproduced”: {card.refutes}"
     )
-    return said if verdict != UNTESTED else f"A measurement at the scale that decides. There: {said}"
+    if verdict != UNTESTED:
+        return said
+    both = outcome not in ("reproduced", "not reproduced")
+    return f"To be seen at the scale that decides{'.' if both else ':'} {said if both else _after_colon(said)}"
+
+
+def _after_colon(sentence: str) -> str:
+    """A sentence as it goes on after a colon: in lower case, unless it begins with a network's name."""
+    return sentence if sentence.startswith(("Plain", "ProcResNet", "ResNet")) else sentence[0].lower() + sentence[1:]
 
 
 def _evidence(finding: Finding) -> Evidence:

@@ -60,7 +60,7 @@ class Prices(NamedTuple):
         runs = f"{len(self.jobs)} training run{'s' * (len(self.jobs) > 1)}"
         if self.gpu is not None and self.jobs:
             hours = cost.rounded(self._gpu_hours(self.jobs))
-            return f"{runs}, predicted to take about {hours} hours on one {self.gpu.device.name}"
+            return f"{runs}, predicted to take about {hours} hours on one {self.gpu.device.name} in {GPU_PRECISION}"
         alone = self.hours(self.jobs) if self.jobs else None
         return "" if alone is None else f"{runs}, predicted to take {cost.in_words(alone)}"
 
@@ -75,7 +75,7 @@ class Prices(NamedTuple):
         hours = cost.rounded(self._gpu_hours(jobs))
         return (
             f"On one {self.gpu.device.name} in {GPU_PRECISION}, several runs side by side: about {hours} hours, "
-            f"predicted from rates measured at depths {_and(self.gpu.depths)}."
+            f"predicted from rates measured at depths {_and(self.gpu.depths)}; in float32, the paper's precision, more."
         )
 
     def hours(self, jobs: Iterable[file.Job]) -> float | None:

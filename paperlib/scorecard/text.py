@@ -17,10 +17,10 @@ SHOWN = 4  # numbers of a claim; all of them are in its record
 DIRECTIONS: dict[Direction, str] = {
     "against": "the numbers go against the claim",
     "order": "the numbers lie in the claim's order but scatter too much for the rule",
-    "mixed": "some numbers lie in the claim's order and some the other way, none of these beyond the scatter",
+    "mixed": "some numbers lie the other way than claimed, none of them beyond the scatter",
 }
 SUMMED: dict[Direction, str] = {
-    "against": "the numbers go against the paper",
+    "against": "at least some numbers go against the paper",
     "order": "they lie in its order but scatter too much for the rule",
     "mixed": "some lie the other way but not beyond the scatter",
 }

@@ -27,8 +27,8 @@ def trainings(records: Iterable[Record]) -> pd.DataFrame:
     -------
     DataFrame
         Indexed by ``preset``, ``network``, ``precision``, ``epochs``, ``images`` (of an epoch) and ``device``; columns
-        ``runs``, ``minutes`` (mean ± standard deviation) and ``memory, GiB`` (the largest).  Runs that differ in
-        something else, such as the schedule, are counted together.
+        ``runs`` (and how many of them diverged), ``minutes`` (mean ± standard deviation) and ``memory, GiB`` (the
+        largest).  Runs that differ in something else, such as the schedule, are counted together.
 
     Examples
     --------
@@ -45,17 +45,23 @@ def trainings(records: Iterable[Record]) -> pd.DataFrame:
             "device": record.provenance.device.name,
             "minutes": record.provenance.seconds / 60,
             "memory": record.peak_memory_bytes / 2**30,
+            "diverged": record.status == "diverged",
         }
         for record in records
     )
     if rows.empty:
         return rows
     found = rows.groupby(_BY).agg(
-        runs=("minutes", "count"), mean=("minutes", "mean"), sd=("minutes", "std"), memory=("memory", "max")
+        runs=("minutes", "count"),
+        diverged=("diverged", "sum"),
+        mean=("minutes", "mean"),
+        sd=("minutes", "std"),
+        memory=("memory", "max"),
     )
+    runs = [f"{n}" + f", {ended} diverged" * bool(ended) for n, ended in zip(found.runs, found.diverged, strict=True)]
     minutes = [spread(mean, sd) for mean, sd in zip(found["mean"], found["sd"], strict=True)]
     memory = found.memory.map("{:.1f}".format)
-    return pd.DataFrame({"runs": found.runs, "minutes": minutes, "memory, GiB": memory}, index=found.index)
+    return pd.DataFrame({"runs": runs, "minutes": minutes, "memory, GiB": memory}, index=found.index)
 
 
 def faults(path: str | Path) -> tuple[pd.DataFrame, str]:
@@ -64,8 +70,8 @@ def faults(path: str | Path) -> tuple[pd.DataFrame, str]:
     Returns
     -------
     DataFrame
-        One row for each kind of try, which is what stands before a colon.  Columns: ``what was done``, ``times``,
-        ``what came of it`` (each outcome with its count), ``seconds``.
+        One row for each kind of try, which is what stands before a colon.  Columns: ``what was done``, ``times`` and
+        ``what came of it`` (each outcome with its count).
     str
         How many tries they were, and where and when they were made: a sentence of Markdown.
 
@@ -76,18 +82,17 @@ def faults(path: str | Path) -> tuple[pd.DataFrame, str]:
     """
     try:
         content = unsealed(Path(path).read_bytes())
-        kinds: dict[str, tuple[Counter[str], float]] = {}
+        kinds: dict[str, Counter[str]] = {}
         for row in content["rows"]:  # "an archive was read: a fifo" is one of its kind
-            outcomes, seconds = kinds.get(kind := row["what"].partition(":")[0], (Counter(), 0.0))
-            kinds[kind] = outcomes + Counter(row["outcomes"]), seconds + row["seconds"]
+            kind = row["what"].partition(":")[0]
+            kinds[kind] = kinds.get(kind, Counter()) + Counter(row["outcomes"])
         rows = [
             {
                 "what was done": kind,
                 "times": outcomes.total(),
                 "what came of it": ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in outcomes.items()),
-                "seconds": round(seconds),
             }
-            for kind, (outcomes, seconds) in kinds.items()
+            for kind, outcomes in kinds.items()
         ]
         made = Provenance.model_validate(content["provenance"])
         said = (

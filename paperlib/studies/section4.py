@@ -20,6 +20,7 @@ from pydantic import Field
 
 from paperlib import mean_field, paper
 from paperlib.config import ResolvedRun, RunConfig
+from paperlib.errors import RecordError
 from paperlib.models import TITLES, Arch, build, network_name, parameter_count
 from paperlib.parameters import Parameters, Preset
 from paperlib.records import GAP_EPOCHS, Record, read_all
@@ -121,6 +122,25 @@ def main_grid(records: Iterable[Record], schedule: str = "constant") -> list[Rec
         and (record.config.schedule, record.config.dataset, record.config.project_every) == protocol
     ]
     return sorted(found, key=lambda record: (order[record.network], record.config.precision, record.config.seed))
+
+
+def trained_on(records: Iterable[Record]) -> str:
+    """The lengths and sizes of some trainings, in words: ``"6 epochs of 3,500 or 22,900 images"``.
+
+    Raises
+    ------
+    RecordError
+        There is no training.
+    """
+    sizes: dict[int, set[int]] = {}
+    for record in records:
+        sizes.setdefault(record.config.epochs, set()).add(record.config.train_images)
+    if not sizes:
+        raise RecordError("there is no training of which to say how long it is: make some with `paperlib run`")
+    return ", or ".join(
+        f"{epochs} epochs of {' or '.join(f'{images:,}' for images in sorted(of))} images"
+        for epochs, of in sorted(sizes.items())
+    )
 
 
 def first_seeds(table: pd.DataFrame) -> pd.DataFrame:

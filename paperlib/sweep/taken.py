@@ -88,6 +88,6 @@ def agreement(runs: pd.DataFrame) -> str:
     if ratio.empty:
         return "No run on a processor is on record, so no prediction can be compared."
     return (
-        f"Of the {len(ratio)} runs on record that a processor made, the prediction is {ratio.min():.2f} to "
+        f"For the {len(ratio)} runs on record that a processor made, the prediction is {ratio.min():.2f} to "
         f"{ratio.max():.2f} times what was used, in the median {ratio.median():.2f} times."
     )

@@ -94,4 +94,4 @@ def test_no_run_on_record_would_have_been_refused_where_it_was_made(tally):
     made = records.read_all(results_root())
     over = [r.folder for r in made if r.config.least_memory() > r.peak_memory_bytes]
     assert over == [] and len(made) > 100
-    tally("the memory of a run on record was predicted", no_more_than_was_used=len(made))
+    tally("the least memory of a run on record was computed", no_more_than_was_used=len(made))

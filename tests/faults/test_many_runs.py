@@ -68,4 +68,4 @@ def test_many_runs_leave_memory_and_files_as_they_were(tmp_path, size, tally):
     assert memory < BETWEEN and files == 0, (memory, files)
     leaked, opened = growth(found[flat - 1 :])
     assert leaked > 2 * BETWEEN and opened == 1, (leaked, opened)
-    tally("trainings in one process", flat=flat, seen_to_leak_on_purpose=leaking)
+    tally("trainings in one process", flat=flat, made_to_leak_and_caught=leaking)

@@ -192,7 +192,10 @@ class FromRecords(Claim):
         asked = len(self.NETWORKS) * len(self.DATASETS)
         if not 0 < len(lacks) <= asked:
             return self.missing(tables)
-        return f"{spelled(len(lacks))} of the {spelled(asked)} networks that the rule asks for are not on record"
+        there = f"the {spelled(asked)} networks that the rule asks for"
+        if len(lacks) == asked:
+            return f"none of {there} is on record"
+        return f"{spelled(len(lacks))} of {there} {'are' if len(lacks) > 1 else 'is'} not on record"
 
     @once
     def smallest(self, tables: Frames) -> int | None:
@@ -256,7 +259,7 @@ class FromRecords(Claim):
         runs = part["endings"]
         runs = runs[runs.network.isin(self.NETWORKS)] if self.NETWORKS else runs
         single = not lacks and self.smallest(tables) == 1 == runs.groupby(["network", "dataset"]).seed.nunique().max()
-        return "one run of each network; another seed could turn it" * bool(single)
+        return "one run of each network; another seed, or another machine, could turn it" * bool(single)
 
     def quantities(self, tables: Frames) -> dict[str, pd.Series]:
         found = {}

@@ -96,7 +96,8 @@ class PlainDiverges(Medians):
             for when, values in zip(
                 (
                     f"before the first update (at most {math.log(self.NEAR):.3f} asked)",
-                    f"the largest of epochs 1 to {self.EPOCHS} (at least {self.GROWS} times that asked)",
+                    f"the largest in epochs 1 to {self.EPOCHS} of the mean over the runs that live "
+                    f"(at least {self.GROWS} times that asked)",
                 ),
                 self._start_and_later(tables), strict=True,
             )
@@ -150,7 +151,11 @@ class Deeper(Medians):
 
     def remark(self, tables: Frames) -> str:
         corrected = self.judge(tables) == "reproduced with a correction"
-        return "the networks with skips alone; Plain does not pass" if corrected else super().remark(tables)
+        return (
+            "it holds for the networks with skips; Plain does not meet the rule"
+            if corrected
+            else super().remark(tables)
+        )
 
     def decide(self, tables: Frames) -> Outcome:
         groups = self._groups(tables)
@@ -219,8 +224,9 @@ class Unstable(FromRecords):
             return super().remark(tables)
         runs, _, _ = self._ends(self._choice(tables)[1])
         ended = (runs.status == "diverged").sum()
-        stopped = f"{spelled(ended)} of {spelled(len(runs))} runs" if ended else "no run"
-        return f"{stopped} stopped; {'the others' if ended else f'all {spelled(len(runs))}'} never learnt"
+        if not ended:
+            return f"none of the {spelled(len(runs))} runs stopped, and none learnt"
+        return f"{spelled(ended)} of {spelled(len(runs))} runs stopped; the others never learnt"
 
     def decide(self, tables: Frames) -> Outcome:
         runs, stopped, stuck = self._ends(tables)
@@ -259,6 +265,9 @@ class Shallow(Medians):
     where = "Figure 3"
     statement = "at depth 20 ResNet and Plain behave alike, and ProcResNet is closer to norm-preserving"
     DEPTH = 20
+    after = (
+        "When the rule was written, the summary of another training of ResNet-20 at the paper's scale had been seen."
+    )
     NETWORKS = names("plain", DEPTH) + names("resnet", DEPTH) + names("procresnet", DEPTH)
     ALIKE = 1.25
 
@@ -485,6 +494,7 @@ class Beginning(FromRecords):
     name = "S0"
     where = "ours, not the paper's"
     statement = "before the first update the ratios follow a theory without parameters"
+    after = "When its limits were written, one seed of ResNet-164, ProcResNet-166 and each Plain network had been seen."
     DEPTHS = (20, 83, 164, 1001)
     NETWORKS = names("plain", *DEPTHS) + names("resnet", *DEPTHS) + names("procresnet", *DEPTHS)
     PROTOCOL = {}  # before the first update no schedule matters
