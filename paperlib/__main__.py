@@ -210,7 +210,8 @@ def grid(parameters: dict[str, Any]) -> int:
     table = record.measurements
     cells = len(table[["c", "d", "variant"]].drop_duplicates())
     steps = ", ".join(map(str, sorted(table.step.unique())))
-    say(f"{cells} cells and variants, {table.seed.nunique()} seeds, measured after {steps} steps")
+    seeds = table.seed.nunique()
+    say(f"{cells} cells and variants, {seeds} seed{'s' * (seeds != 1)}, measured after {steps} steps")
     say(f"wall time    {progress.duration(record.provenance.seconds)}")
     say(f"record       {(record.folder or Path()) / record.FILE}")
     return 0

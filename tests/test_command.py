@@ -84,7 +84,7 @@ def test_a_grid(tmp_path, capsys, monkeypatch):
     words = [w for name, value in tiny.GRID.items() for w in ("-p", name, str(value))]
     assert command.main(["grid", *words]) == 0
     told = capsys.readouterr().out
-    assert "4 cells and variants, 1 seeds, measured after 0, 2 steps" in told
+    assert "4 cells and variants, 1 seed, measured after 0, 2 steps" in told
     assert str(GridConfig(**tiny.GRID).resolve().folder(tmp_path) / "grid.json") in told
     for bad, said in (("-p seed 3", "did you mean 'seeds'"), ("-p variants best", "variant 'best' is unknown")):
         assert command.main(["grid", *bad.split()]) == 1

@@ -234,10 +234,11 @@ class GridRecord(Stored):
         """What was run, and where, in a paragraph of Markdown."""
         c, p = self.config, self.provenance
         where = f"commit {self.commit}" if len(p.commits) == 1 else "several commits"
+        seeds = f"{c.seeds} seeds (0 to {c.seeds - 1})" if c.seeds > 1 else "1 seed (0)"
         images = f"{c.batch_size} images ({markdown(self.data.dataset)}, {markdown(self.data.source)})"
         return (
             f"Preset **{c.preset}**: {len(c.in_channels)} × {len(c.out_channels)} pairs of channel numbers, "
-            f"{len(c.variants)} variants, {c.seeds} seeds (0 to {c.seeds - 1}); {max(c.stages)} steps of "
+            f"{len(c.variants)} variant{'s' * (len(c.variants) != 1)}, {seeds}; {max(c.stages)} steps of "
             f"{images}, learning rate {c.lr:g}, momentum {c.momentum:g}, weight decay {c.weight_decay:g}; "
             f"measured after {', '.join(map(str, c.stages))} steps on "
             f"{c.probe_images} images{', linear head' * (c.head == 'linear')}. "

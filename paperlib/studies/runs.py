@@ -35,7 +35,7 @@ def provenance(record: Record) -> pd.DataFrame:
         "command": p.command,
         "started (UTC)": p.started,
         "wall time": f"{p.seconds:.0f} s in {sessions} session{'s' if sessions > 1 else ''}",
-        "device": each(lambda s: f"{s.device.name} ({s.device.type}), {s.threads} CPU threads{_processes(s)}"),
+        "device": each(lambda s: f"{s.device.name} ({s.device.type}), {_threads(s)}{_processes(s)}"),
         "precision, format": f"{c.precision}, {c.memory_format}",
         "deterministic kernels": "yes" if c.deterministic else "no",
         "peak memory": f"{record.peak_memory_bytes / 2**30:.1f} GiB",
@@ -45,6 +45,11 @@ def provenance(record: Record) -> pd.DataFrame:
         "configuration": f"SHA-256 {c.digest()[:16]}…",
     }
     return pd.DataFrame({"": facts})
+
+
+def _threads(session: Session) -> str:
+    """The number of a session's CPU threads, in words."""
+    return f"{session.threads} CPU thread{'s' * (session.threads != 1)}"
 
 
 def _processes(session: Session) -> str:

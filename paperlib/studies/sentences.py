@@ -460,6 +460,19 @@ def _sides(effects: pd.DataFrame) -> list[str]:
     return parts
 
 
+def as_published(effects: pd.DataFrame, intervals: bool = False) -> str:
+    """How the error differs where the transitions are held as the authors' code does it, network by network.
+
+    ``effects`` is that of the interventions; the difference is to the paper's projection.  Empty without such runs.
+    """
+    words = {"harm": "is higher", "help": "is lower", "may be none": "differs within chance", "": "differs"}
+    parts = []
+    for row in effects[effects["way"] == "published"].itertuples():
+        interval = f", 95 % interval {row.low:+.2f} to {row.high:+.2f}" if intervals and row.n > 1 else ""
+        parts.append(f"{words[says(row)]} in {_short(row.setting)} ({row.mean:+.2f} points{interval}, n = {row.n})")
+    return _and(parts)
+
+
 def _short(setting: str) -> str:
     """The network of a setting."""
     return setting.partition(",")[0]

@@ -112,7 +112,7 @@ def test_the_description_says_what_was_run(record):
     told = record.describe()
     assert (
         "Preset **smoke**: 1 × 2 pairs" in told
-        and "2 variants, 1 seeds (0 to 0); 2 steps of 64 images (cifar10, sample)" in told
+        and "2 variants, 1 seed (0); 2 steps of 64 images (cifar10, sample)" in told
     )
     assert record.provenance.command in told and record.provenance.short_commit in told
 

@@ -19,6 +19,9 @@ def test_the_identity_vanishes_and_a_he_kernel_goes_to_its_corner():
     assert (out["lowest"], out["highest"]) == pytest.approx((0.316, 0.401), abs=1e-3)
     assert out["corner"] == pytest.approx(0.99, abs=5e-3)
     mended = studies.summary(project(start, 32, conjugated=False), 32)
+    assert mended["energy"] == pytest.approx(64, rel=0.01)  # 3 singular values of σ² = 64/3 at each frequency
+    assert 1 / 9 < out["energy"] / mended["energy"] < 1 / 7  # about an eighth, and more than before
+    assert out["energy"] > studies.summary(start, 32)["energy"]
     assert (mended["lowest"], mended["highest"]) == pytest.approx((0.864, 1.134), abs=1e-3)
     table = studies.taps({"k": {"before": start, "after": project(start, 32)}})
     assert len(table) == 18

@@ -35,6 +35,8 @@ def test_every_session_of_a_run_is_told(record):
     assert told["wall time"].endswith("in 4 sessions")
     assert told["commit"] == f"{'a' * 40} with uncommitted changes; {'a' * 40}; {'b' * 40}"
     assert told["device"].count(";") == 1 and "77 CPU threads" in told["device"]
+    record.provenance.sessions = [first.model_copy(update={"threads": 1})]
+    assert runs.provenance(record)[""]["device"].endswith(", 1 CPU thread")
     assert ";" not in told["versions"]
 
 

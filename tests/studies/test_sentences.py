@@ -249,6 +249,20 @@ def test_an_intervention_harms_or_helps_where_its_interval_does_not_hold_0():
     assert said["free"] == "harm" and said["fixed"] == "may be none"
 
 
+def test_what_the_published_projection_does_to_the_error_is_said_network_by_network():
+    """Beyond chance or not, by the interval; nothing without runs of it."""
+    harm = [record_of(52.0 + 5 * seed + 0.1 * seed, seed, projector="published") for seed in range(3)]
+    nothing = [record_of(50.0 + 5 * seed + (seed - 1), seed, projector="published", depth=29) for seed in range(3)]
+    records = [*family(), *harm, *family(depth=29), *nothing]
+    effects = interventions.effects(interventions.differences(interventions.runs(records)))
+    assert sentences.as_published(effects) == (
+        "is higher in ProcResNet-22 (+2.10 points, n = 3) and differs within chance in ProcResNet-31 (+0.00 points, "
+        "n = 3)"
+    )
+    assert "(+2.10 points, 95 % interval +1.85 to +2.35, n = 3)" in sentences.as_published(effects, intervals=True)
+    assert sentences.as_published(effects[effects.way == "held"]) == ""
+
+
 def test_what_interventions_leave_out_is_said_once_for_each_size():
     said = sentences.left_out([*family(), *family(depth=29)])
     assert said.count("ProcResNet-22: This run used") == said.count("ProcResNet-31: This run used") == 1
