@@ -46,10 +46,11 @@ def test_a_gpu_has_a_sentence_of_its_own():
     said = prices(one)._replace(gpu=gpu).sentence()
     hours = rounded((1 + images(one.config) * 1e-4 * 20) / 3600)
     assert f"On one Calculator in bfloat16, several runs side by side: about {hours} hours" in said
-    assert said.endswith("depths 20 and 164.")
+    assert said.endswith("depths 20 and 164; in float32, the paper's precision, more.")
     known = prices(one)
     assert (
-        known._replace(gpu=gpu).briefly() == f"1 training run, predicted to take about {hours} hours on one Calculator"
+        known._replace(gpu=gpu).briefly()
+        == f"1 training run, predicted to take about {hours} hours on one Calculator in bfloat16"
     )
     assert known.briefly().endswith("hours, one run at a time") and known._replace(costs=None).briefly() == ""
 

@@ -32,8 +32,8 @@ def test_the_summary_counts_and_names():
     )
     assert left == (
         "Two of the three open claims were measured at a smaller size, which decides nothing. There one came out as "
-        "not reproduced: in one the numbers go against the paper. One came out as reproduced. The paper's scale asks "
-        "for 9 training runs."
+        "not reproduced: in one at least some numbers go against the paper. One came out as reproduced. The paper's "
+        "scale asks for 9 training runs."
     )
 
 
@@ -42,8 +42,8 @@ def test_the_summary_tells_contradiction_from_scatter():
             for n, way in zip("ABCD", ("order", "against", "mixed", "against"), strict=True)]  # fmt: skip
     left = scorecard.sentences(card(rows))[-1]
     assert (
-        "four came out as not reproduced: in two the numbers go against the paper, in one they lie in its order but "
-        "scatter too much for the rule and in one some lie the other way but not beyond the scatter."
+        "four came out as not reproduced: in two at least some numbers go against the paper, in one they lie in its "
+        "order but scatter too much for the rule and in one some lie the other way but not beyond the scatter."
     ) in left
 
 

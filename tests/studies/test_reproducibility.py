@@ -19,9 +19,15 @@ def test_runs_of_one_kind_share_a_row():
         record.peak_memory_bytes = 2**30
     two.peak_memory_bytes = 3 * 2**30
     table = trainings([one, two, other]).reset_index().set_index("precision")
-    assert table.runs.to_dict() == {"bfloat16": 1, "float32": 2}
+    assert table.runs.to_dict() == {"bfloat16": "1", "float32": "2"}
     assert table.minutes.to_dict() == {"bfloat16": "0.5", "float32": "2.0 ± 1.4"}
     assert table["memory, GiB"]["float32"] == "3.0"
+
+
+def test_a_run_that_diverged_is_counted_as_such():
+    ended = tiny.record()
+    ended.status = "diverged"
+    assert trainings([tiny.record(), ended]).runs.tolist() == ["2, 1 diverged"]
 
 
 def test_without_records_the_table_is_empty():
@@ -36,8 +42,8 @@ def test_what_was_tried_is_told_with_its_outcomes(tmp_path):
     made.save(tmp_path / "torture.json")
     table, said = faults(tmp_path / "torture.json")
     row = table.set_index("what was done").loc["a run was killed"]
-    assert row.tolist() == [1_203, "left a checkpoint: 1,200, left none: 3", 8]
-    assert table.set_index("what was done").loc["an archive was read"].tolist() == [2, "refused: 2", 0]
+    assert row.tolist() == [1_203, "left a checkpoint: 1,200, left none: 3"]
+    assert table.set_index("what was done").loc["an archive was read"].tolist() == [2, "refused: 2"]
     assert said.startswith("These are 1,205 tries, made by `make torture` on ")
 
 

@@ -9,6 +9,7 @@ import tiny
 
 from paperlib import mean_field, paper
 from paperlib.config import RunConfig
+from paperlib.errors import RecordError
 from paperlib.records import Divergence
 from paperlib.studies import section4
 
@@ -242,3 +243,14 @@ def test_errors_and_their_fluctuation_stand_by_depth():
     assert table.loc["ResNet"].tolist() == ["51.0 ± 1.4", "60.0", "1.5"]
     assert table.loc["Plain"].tolist() == ["90.0", "", ""]
     assert section4.by_depth(errors.iloc[:0], pd.DataFrame()).empty
+
+
+def test_how_long_trainings_are_is_said_in_words():
+    def made(epochs, images):
+        return record(epochs=epochs, train_images=images, source="npm", preset="desk")
+
+    assert section4.trained_on([made(25, 1200)]) == "25 epochs of 1,200 images"
+    several = [made(8, 2500), made(6, 22900), made(6, 3500), made(6, 3500)]
+    assert section4.trained_on(several) == "6 epochs of 3,500 or 22,900 images, or 8 epochs of 2,500 images"
+    with pytest.raises(RecordError, match="there is no training of which to say how long it is"):
+        section4.trained_on([])

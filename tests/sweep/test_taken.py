@@ -61,5 +61,5 @@ def test_the_memory_of_every_run_on_record_was_predicted_within_thirty_per_cent(
     assert len(runs) > 100
     assert (runs.predicted / runs.memory).between(0.7, 1.3).all()
     low, high = (runs.predicted / runs.memory).agg(["min", "max"])
-    assert f"Of the {len(runs)} runs on record" in taken.agreement(runs)
+    assert f"For the {len(runs)} runs on record" in taken.agreement(runs)
     assert f"is {low:.2f} to {high:.2f} times what was used" in taken.agreement(runs)
