@@ -285,7 +285,7 @@ Markdown(
 # %% [markdown]
 # {numref}`fig-distances` shows one run of each network, epoch by epoch. What [chapter 5](05_results.ipynb) shows [of the paper's Figure 3](figure-three) and [Figure 4](figure-four) is of other runs: several seeds of each network, trained for more epochs on fewer images at a constant rate. Of Plain-164, too, some runs there end without having learnt, and one diverges.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far the blocks of these runs are from preserving the gradient's norm, one run of each network. The distance is a factor: the ratio or its inverse, whichever is above 1. Lines are medians over the blocks, of transitions the middle one of three; bands go from the 10th to the 90th percentile.", "name": "fig-distances"}, "image": {"alt": "Two panels, blocks of constant width and transitions: the factor away from 1 over the epochs, on a logarithmic scale, a line for each run, and for blocks of constant width a band."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far the blocks of these runs are from preserving the gradient's norm, one run of each network. The distance is a factor: the ratio or its inverse, whichever is above 1. Lines are medians over the blocks, of transitions the middle one of three, so that the first one of Plain-164, far beyond this axis, does not show; bands go from the 10th to the 90th percentile.", "name": "fig-distances"}, "image": {"alt": "Two panels, blocks of constant width and transitions: the factor away from 1 over the epochs, on a logarithmic scale, a line for each run, and for blocks of constant width a band."}}
 once = [r for r in kept if r.config.seed == 0]
 if once:
     tables = [

@@ -710,9 +710,10 @@ if len(start):
 accuracy = beginning.accuracy(start)
 of_s0 = told.get(("S0", preset))
 Markdown(
-    f"{sentences.theory(accuracy)} {sentences.hidden(accuracy, start)}"
+    f"{sentences.theory(accuracy)}\n\n"
+    f"{sentences.hidden(accuracy, start)}"
     + (
-        f" By its rule, S0 is {of_s0.brief}"
+        f"\n\nBy its rule, S0 is {of_s0.brief}"
         + (f"; {of_s0.remark}" if of_s0.remark else "")
         + "."
         if of_s0

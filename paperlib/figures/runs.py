@@ -15,7 +15,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from paperlib import _checks
 from paperlib.figures._style import (
@@ -69,7 +69,9 @@ def learning_curves(epochs: pd.DataFrame, title: str = "") -> Figure:
         losses = losses[np.isfinite(losses) & (losses > 0)]
         if len(losses) and losses.max() > APART * losses.min():
             loss.set_yscale("log")
+            loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             loss.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            loss.yaxis.set_minor_formatter(NullFormatter())
         loss.set_ylabel("cross-entropy")
         loss.set_title("Loss", loc="left")
         loss.legend()
@@ -235,7 +237,7 @@ def _words(ax: Axes, skips: set[str], width: int) -> None:
     words = [
         ("■ transition (changes the width)", TRANSITION, True),
         ("— identity skip", ".25", "identity" in skips),
-        ("- - convolution on the skip", ".25", "projection" in skips),
+        ("- - convolution", ".25", "projection" in skips),
         ("no skips", ".25", skips == {"none"}),
     ]
     x = 0.0

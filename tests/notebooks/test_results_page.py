@@ -73,6 +73,7 @@ def test_of_a_procresnet_s_transitions_the_first_alone_moves_far(ratios):
 def test_what_the_page_says_of_its_rules():
     assert base.LEVEL == 0.05 and claims.CLAIMS["F4b"].EPOCHS[0] == 11
     assert set(section4.GRID_DEPTHS) == {20, 83, 164}
+    assert (claims.CLAIMS["F3a"].EPOCHS, claims.CLAIMS["F3a"].GROWS, claims.CLAIMS["F3f"].WINDOW) == (10, 2, 10)
 
 
 def test_most_of_the_gaps_differ_within_the_scatter(grid):
