@@ -793,7 +793,7 @@ Markdown(
 # (paper-scale)=
 # ## At the paper's scale
 #
-# What is on record with the paper's epochs, images and rate is here, apart from the smaller runs: 100 epochs at a constant rate of 0.1. The precision is not the paper's: these runs were made in bfloat16, and the paper's are taken to be in float32. Of what is said above, only the verdict on F3d rests on it. {numref}`tab-paper-scale` gives the figures, and {numref}`fig-paper-scale` the ratios.
+# What is on record with the paper's epochs, images and rate is here, apart from the smaller runs: 100 epochs at a constant rate of 0.1. The precision is not the paper's: these runs were made in bfloat16, and the paper's are taken to be in float32. Of what is said above, only the verdict on F3d rests on it. {numref}`tab-paper-scale` gives the numbers, and {numref}`fig-paper-scale` the ratios.
 
 # %% tags=["remove-input"]
 shallow = claims.CLAIMS["F3d"]
