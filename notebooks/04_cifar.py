@@ -26,7 +26,7 @@
 # - **Needs:** two CPU cores, 3 GB of memory; with a CUDA device the same page runs the paper's protocol
 # - **Fetches:** CIFAR-10 or CIFAR-100, 170 MB, once; nothing at `smoke`, and nothing for a run whose record is there
 # - **Takes:** about 15 seconds for a run that is on record; for a new one seconds (`smoke`), up to 40 minutes for 164 layers (`desk`), or hours on a GPU (`paper`) ([measured](reproducibility.ipynb))
-# - **Run it:** `papermill notebooks/04_cifar.ipynb out.ipynb -p depth 164 -p arch procresnet`
+# - **Run it:** `papermill notebooks/04_cifar.ipynb out.ipynb -p depth 164 -p arch resnet`
 # :::
 
 # %% tags=["remove-cell"]
@@ -179,9 +179,9 @@ print("\n".join(lines), end="")
 # %% [markdown]
 # ## Loss and error
 #
-# {numref}`fig-curves` shows loss and error after each epoch. The training figures are means over the epoch, while the weights change, so that they lag behind the test figures.
+# {numref}`fig-curves` shows loss and error after each epoch. The training values are means over the epoch, while the weights change; the test values are taken at its end. So training may seem to lag behind the test. In the first epochs, at a high rate, the test loss can be many times the training loss all the same. The probable reason is the batch normalisation: a test uses averages of its statistics, which lag behind the weights ([exercise 2 of chapter 5](results-exercises)).
 
-# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "Training and test loss and error after each epoch. Dotted lines mark where the learning rate falls.", "name": "fig-curves"}, "image": {"alt": "Two panels over the epochs: loss and classification error, training dashed, test solid."}}
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "Training and test loss and error after each epoch. Dotted lines mark where the learning rate falls. The loss has a logarithmic axis where it goes over a wide range.", "name": "fig-curves"}, "image": {"alt": "Two panels over the epochs: loss and classification error, training dashed, test solid."}}
 figures.learning_curves(
     record.epochs, f"{name}, {record.config.preset}, seed {seed}"
 )
@@ -210,7 +210,7 @@ if probe_every:
     display(figures.gradient_profile(record.blocks, name))
 
 # %% [markdown]
-# ## Beside the paper's figures for this network
+# ## Beside the paper's numbers for this network
 #
 # {numref}`tab-compared` shows what the paper prints for the same network, if anything. The verdict in it follows from a rule, and a run that is smaller than the paper's protocol has none.
 
@@ -219,9 +219,18 @@ Markdown(
     "A run at the full scale agrees with the paper's Table II if its "
     f"test error lies within {paper.TOLERANCE} points of the paper's. "
     "The table also gives the generalisation gap, the test error minus "
-    "the training error, as the paper's Table I has it. The gaps are "
-    "compared and not judged. Which of Table I's rows belongs to which "
-    "depth is inferred from the paper's text."
+    "the training error, as the paper's Table I has it. The training "
+    "error is the running one here, a mean over the epoch of augmented "
+    "images; the paper does not say which it took. Its gaps are those "
+    f"of {records.GAP_EPOCHS} epochs at a constant rate, and this run "
+    f"has {record.config.epochs} "
+    + (
+        "at a constant rate. "
+        if record.config.schedule == "constant"
+        else "at a rate that falls. "
+    )
+    + "The gaps are compared and not judged. Which of Table I's rows "
+    "belongs to which depth is inferred from the paper's text."
 )
 
 # %% tags=["nbval-ignore-output", "hide-input"] mystnb={"figure": {"caption": "This run beside what the paper prints for the same network.", "name": "tab-compared"}}
@@ -229,7 +238,7 @@ compared = paper.compare(record)
 HTML(
     fitted(compared, "compared", index=False)
     if len(compared)
-    else f"<p>The paper gives no figure for {name} on {dataset}.</p>"
+    else f"<p>The paper prints no number for {name} on {dataset}.</p>"
 )
 
 # %% [markdown]
@@ -268,15 +277,15 @@ Markdown(
     "**Whether the arithmetic decides how it ends is open.** "
     f"{runs.ended(plain)} So few runs cannot tell an effect of the arithmetic "
     "from chance. The paper reports that its Plain network of 164 "
-    "layers stopped after about 10 epochs."
+    "layers stopped after 10 epochs."
     if plain
     else ""
 )
 
 # %% [markdown]
-# {numref}`fig-distances` shows one run of each network, epoch by epoch. Figures 3 and 4 in [chapter 5](05_results.ipynb) are of other runs: several seeds of each network, trained for more epochs on fewer images at a constant rate. Their Plain networks end otherwise than these.
+# {numref}`fig-distances` shows one run of each network, epoch by epoch. What [chapter 5](05_results.ipynb) shows [of the paper's Figure 3](figure-three) and [Figure 4](figure-four) is of other runs: several seeds of each network, trained for more epochs on fewer images at a constant rate. Of Plain-164, too, some runs there end without having learnt, and one diverges.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far the blocks of these runs are from preserving the gradient's norm, one run of each network: median over blocks, band from the 10th to the 90th percentile.", "name": "fig-distances"}, "image": {"alt": "Two panels, blocks of constant width and transitions: the distance from norm preservation over the epochs, on a logarithmic scale, a line and a band for each run."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far the blocks of these runs are from preserving the gradient's norm, one run of each network. The distance is a factor: the ratio or its inverse, whichever is above 1. Lines are medians over the blocks, of transitions the middle one of three, so that the first one of Plain-164, far beyond this axis, does not show; bands go from the 10th to the 90th percentile.", "name": "fig-distances"}, "image": {"alt": "Two panels, blocks of constant width and transitions: the factor away from 1 over the epochs, on a logarithmic scale, a line for each run, and for blocks of constant width a band."}}
 once = [r for r in kept if r.config.seed == 0]
 if once:
     tables = [

@@ -300,12 +300,16 @@ class ResolvedRun(RunConfig, Resolved):
         """Whether the run has the paper's epochs, images and hyperparameters; its precision may still be another."""
         return not self._changed()
 
-    def left_out(self) -> str:
-        """One sentence on how the run departs from the paper's protocol, in scale or in precision; empty if not."""
+    def left_out(self, several: bool = False) -> str:
+        """One sentence on how the run departs from the paper's protocol, in scale or in precision; empty if not.
+
+        ``several``: of more than one run of this kind.
+        """
+        who, are, have = ("These runs", "they are", "have") if several else ("This run", "it is", "has")
         precision = [] if self.precision == "float32" else [f"{self.precision} activations instead of float32"]
         if changed := self._changed():
-            return f"This run used {', '.join(changed + precision)}: its figures are not the paper's scale."
-        return f"This run has the paper's scale, but used {precision[0]}." if precision else ""
+            return f"{who} used {', '.join(changed + precision)}: {are} not at the paper's scale."
+        return f"{who} {have} the paper's scale, but used {precision[0]}." if precision else ""
 
     def _changed(self) -> list[str]:
         """What is smaller than in the paper's protocol, or otherwise, but for the precision."""

@@ -118,9 +118,12 @@ def test_what_departs_from_the_protocol_is_said_and_bfloat16_is_no_smaller_scale
     short = RunConfig(preset="paper", precision="bfloat16", epochs=10).resolve()
     assert not short.full_scale()
     assert short.left_out() == (
-        "This run used 10 of 300 epochs, bfloat16 activations instead of float32: its figures are not the paper's "
-        "scale."
+        "This run used 10 of 300 epochs, bfloat16 activations instead of float32: it is not at the paper's scale."
     )
+    assert short.left_out(several=True) == (
+        "These runs used 10 of 300 epochs, bfloat16 activations instead of float32: they are not at the paper's scale."
+    )
+    assert rough.left_out(several=True).startswith("These runs have the paper's scale, but used bfloat16")
 
 
 def test_desk_has_many_short_epochs_at_a_constant_rate_the_same_at_every_depth_and_precision():

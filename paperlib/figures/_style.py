@@ -17,7 +17,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, ScalarFormatter
 
 from paperlib import _checks
 from paperlib._text import plain
@@ -133,4 +133,11 @@ def whole_numbers(axis: Axis) -> None:
 def plain_numbers(axis: Axis) -> None:
     """Write 16 rather than 2⁴ at the ticks of a logarithmic axis."""
     axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def factor_axis(axis: Axis) -> None:
+    """A logarithmic axis of factors from 1 on."""
+    axis.set_major_locator(FixedLocator([1, 1.5, 2, 3, 4, 6, 8, 16, 64]))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -15,7 +15,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from paperlib import _checks
 from paperlib.figures._style import (
@@ -23,6 +23,7 @@ from paperlib.figures._style import (
     DIVERGING,
     PALETTE,
     WIDTH,
+    factor_axis,
     headline,
     line_at_one,
     lines,
@@ -37,6 +38,7 @@ from paperlib.figures._style import (
 # No network's own colour, since these tell apart what is in one run.
 EARLY, LATE, TRANSITION = ".6", ".15", PALETTE[1]
 STAGES = (PALETTE[9], PALETTE[5], PALETTE[4])
+APART = 10
 KINDS = {"residual": "Blocks of constant width", "transition": "Transitions"}
 RATIO = "‖∂E/∂x$_{l+1}$‖ / ‖∂E/∂x$_l$‖"
 
@@ -50,6 +52,8 @@ def learning_curves(epochs: pd.DataFrame, title: str = "") -> Figure:
     """Loss and classification error, training and test, over the epochs; dotted lines where the learning rate falls.
 
     Columns: ``epoch``, ``lr``, ``train_loss``, ``test_loss``, ``train_error``, ``test_error`` (errors in per cent).
+    The axis of the loss is logarithmic where the largest is more than ``APART`` times the smallest, which would
+    otherwise flatten all the rest.
     """
     _checks.table("epochs", epochs, "epoch lr train_loss test_loss train_error test_error")
     parts = (("train", EARLY, "--"), ("test", LATE, "-"))
@@ -61,8 +65,13 @@ def learning_curves(epochs: pd.DataFrame, title: str = "") -> Figure:
             for epoch in epochs.epoch[epochs.lr.diff() < 0]:
                 ax.axvline(epoch - 0.5, color=".5", lw=1, ls=":")
             _epochs(ax)
-        if epochs[["train_loss", "test_loss"]].max(axis=None) > 100:
+        losses = epochs[["train_loss", "test_loss"]].stack()
+        losses = losses[np.isfinite(losses) & (losses > 0)]
+        if len(losses) and losses.max() > APART * losses.min():
             loss.set_yscale("log")
+            loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            loss.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            loss.yaxis.set_minor_formatter(NullFormatter())
         loss.set_ylabel("cross-entropy")
         loss.set_title("Loss", loc="left")
         loss.legend()
@@ -228,7 +237,7 @@ def _words(ax: Axes, skips: set[str], width: int) -> None:
     words = [
         ("■ transition (changes the width)", TRANSITION, True),
         ("— identity skip", ".25", "identity" in skips),
-        ("- - projection skip", ".25", "projection" in skips),
+        ("- - convolution", ".25", "projection" in skips),
         ("no skips", ".25", skips == {"none"}),
     ]
     x = 0.0
@@ -287,22 +296,26 @@ def compare_runs(epochs: pd.DataFrame, title: str = "") -> Figure:
 
 
 def compare_ratios(blocks: pd.DataFrame, title: str = "") -> Figure:
-    """How far the blocks of several runs are from preserving the norm, residual and transition blocks apart.
+    """How far the blocks of several runs are from 1, as a factor, residual and transition blocks apart.
 
     Columns: ``run``, ``epoch``, ``kind``, ``log_ratio``, and ``arch`` as :func:`compare_runs` takes it.  Lines are
-    medians over blocks of the size of the log ratio, bands the range from the 10th to the 90th percentile.
+    medians over the blocks of the ratio or its inverse, whichever is above 1.  Bands are the range from the 10th to the
+    90th percentile; transitions have none, since a network has three of them.
     """
     _checks.table("blocks", blocks, "epoch log_ratio", "run kind")
     with panels(1, 2, (WIDTH, 3.8), title, sharey=True) as (figure, axes):
         for ax, (kind, name) in zip(axes[0], KINDS.items(), strict=True):
             for rows, style in _runs(blocks[blocks.kind == kind]):
                 by = rows.log_ratio.abs().groupby(rows.epoch)
-                middle, colour = by.median(), style["color"]
+                middle, colour = np.exp(by.median()), style["color"]
                 ax.plot(middle.index, middle, **style | {"ms": 4})
-                ax.fill_between(middle.index, by.quantile(0.1), by.quantile(0.9), color=colour, alpha=0.15, lw=0)
+                if kind == "residual":
+                    low, high = np.exp(by.quantile(0.1)), np.exp(by.quantile(0.9))
+                    ax.fill_between(middle.index, low, high, color=colour, alpha=0.15, lw=0)
             ax.set_title(name, loc="left")
-            ax.set_yscale("log")
+            ax.set_yscale("log", base=2)
+            factor_axis(ax.yaxis)
             _epochs(ax)
-        axes[0][0].set_ylabel("size of ln ratio (0: norm kept)")
+        axes[0][0].set_ylabel("factor away from 1")
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -18,7 +18,7 @@ import torch
 from paperlib import mean_field
 from paperlib.cifar import load
 from paperlib.initial import initial_ratios
-from paperlib.models import EXPANSION, WIDTHS, build
+from paperlib.models import EXPANSION, WIDTHS, Arch, build
 from paperlib.records import Record
 from paperlib.studies.section4 import RUN, joined, named
 
@@ -137,8 +137,9 @@ def accuracy(table: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         One row per network, precision and group of blocks.  Columns: ``network``, ``precision``, ``blocks``
         (``"residual"``, ``"first transition"`` or ``"later transitions"``), ``runs`` (how many), ``measured`` and
-        ``predicted`` (the median ratio, with the measured variance put in), ``off`` (the median of the size of the
-        log of measured over predicted) and ``off_unmeasured`` (the same with the theory's own variance).
+        ``predicted`` (the median ratio, with the measured variance put in), ``off`` (the median over the blocks of the
+        size of the log of measured over predicted, its mean over the runs, as the rule of S0 takes it) and
+        ``off_unmeasured`` (the same with the theory's own variance).
     """
     columns = ["network", "precision", "blocks", "runs", "measured", "predicted", "off", "off_unmeasured"]
     group = np.where(table.kind == "residual", "residual",
@@ -150,15 +151,15 @@ def accuracy(table: pd.DataFrame) -> pd.DataFrame:
             "runs": part.seed.nunique(),
             "measured": math.exp(logs.log_ratio.median()),
             "predicted": math.exp(logs.prediction.median()),
-            "off": (logs.log_ratio - logs.prediction).abs().median(),
-            "off_unmeasured": (logs.log_ratio - logs.unmeasured).abs().median(),
+            "off": (logs.log_ratio - logs.prediction).abs().groupby(part.seed).median().mean(),
+            "off_unmeasured": (logs.log_ratio - logs.unmeasured).abs().groupby(part.seed).median().mean(),
         }
         rows.append(dict(zip(columns[:3], key, strict=True)) | numbers)
     return pd.DataFrame(rows, columns=columns)
 
 
-def stems(seeds: Iterable[int], depth: int = 11) -> pd.DataFrame:
-    """Why the first transition of a ResNet is off: with which mean over its input's channels the theory works.
+def stems(seeds: Iterable[int], depth: int = 11, arch: Arch = "resnet") -> pd.DataFrame:
+    """Why the first block of a ResNet or a Plain network is off: with which mean over channels the theory works.
 
     Batch normalisation divides each channel's gradient by that channel's own variance, so that q stands for the
     harmonic mean over the channels.  Behind a random block the channels are alike, and no mean differs from another.
@@ -170,6 +171,8 @@ def stems(seeds: Iterable[int], depth: int = 11) -> pd.DataFrame:
         One network for each, on a batch of the embedded sample of CIFAR-10.
     depth : int
         The network's depth, 9n+2.
+    arch : {"resnet", "plain"}
+        The network; a ProcResNet has no stem.
 
     Returns
     -------
@@ -184,14 +187,19 @@ def stems(seeds: Iterable[int], depth: int = 11) -> pd.DataFrame:
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = build("resnet", depth)
+            model = build(arch, depth)
         with torch.no_grad():
             q = model.stem(images).var(dim=(0, 2, 3), correction=0)
         first = initial_ratios(model, [(images, labels)], _loss(model))[0]
         means = {"arithmetic": float(q.mean()), "harmonic": float(1 / (1 / q).mean())}
-        predicted = {f"by_{name}": mean_field.transition(value, widening(1)) for name, value in means.items()}
+        predicted = {f"by_{name}": _of_the_first(arch, value) for name, value in means.items()}
         rows.append({"seed": seed, "measured": first["ratio"]} | means | predicted)
     return pd.DataFrame(rows)
+
+
+def _of_the_first(arch: Arch, q: float) -> float:
+    """The theory's ratio of the first block of a ResNet or a Plain network, from the variance of its input."""
+    return float(mean_field.plain(q)) if arch == "plain" else float(mean_field.transition(q, widening(1)))
 
 
 def _loss(model: torch.nn.Module) -> Any:

@@ -138,7 +138,10 @@ def vanished(records: Iterable[Record]) -> str:
 
 def ended(records: Iterable[Record]) -> str:
     """How runs ended, in sentences of Markdown."""
-    return " ".join(f"In {record.config.precision}: {markdown(record.ending())}" for record in records)
+    told = (
+        (record.config.precision, record.ending().replace(record.network, titled(record.network))) for record in records
+    )
+    return " ".join(f"In {precision}: {markdown(ending)}" for precision, ending in told)
 
 
 def close(records: Iterable[Record], factor: float = NEAR) -> pd.DataFrame:

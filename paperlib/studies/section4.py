@@ -448,7 +448,7 @@ def table_1(records: Iterable[Record]) -> pd.DataFrame:
     -------
     DataFrame
         One row per network and precision, in the paper's order: by depth, then Plain, ResNet, ProcResNet.  Columns:
-        ``network``, ``precision``, ``n``, and for ``mean`` and
+        ``network``, ``precision``, ``n`` (runs with a gap), and for ``mean`` and
         ``largest`` each ``… paper`` (NaN where nothing is printed), ``… running`` and ``… clean`` (as :func:`spread`
         writes them; empty where that error was not recorded).
     """
@@ -456,7 +456,9 @@ def table_1(records: Iterable[Record]) -> pd.DataFrame:
     found = gaps(curves(records))
     found = found.assign(order=found.arch.map({arch: i for i, arch in enumerate(get_args(Arch))}))
     for (*_, network, precision), part in found.groupby(["depth", "order", "network", "precision"]):
-        row: dict[str, Any] = {"network": network, "precision": precision, "n": part.seed.nunique()}
+        # A run that diverged before its first test has no gap, and is not counted among those that the mean is of.
+        runs = part.dropna(subset="mean").seed.nunique()
+        row: dict[str, Any] = {"network": network, "precision": precision, "n": runs}
         for i, column in enumerate(("mean", "largest")):
             row[f"{column} paper"] = paper.TABLE_I.get(network, (math.nan, math.nan))[i]
             for training in ("running", "clean"):

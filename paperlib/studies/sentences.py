@@ -15,22 +15,38 @@ import pandas as pd
 from paperlib._text import markdown
 from paperlib.config import RunConfig
 from paperlib.models import TITLES, Arch, network_name, title
+from paperlib.paper import TABLE_I
 from paperlib.records import Record
 from paperlib.studies.interventions import all_held
-from paperlib.studies.section4 import GRID_DEPTHS, by_block, failed, spread
+from paperlib.studies.section4 import GRID_DEPTHS, RUN, WINDOW, by_block, failed, spread
 
 BLOCKS = {"residual": "block of constant width", "transition": "transition"}
 CHOICES = ("schedule", "dataset", "erase_relu", "project", "projector", "project_every")
 GRID = "the nine networks of Figures 3 and 4 at a constant rate"
 """What most of the chapter is about. Records of other networks and schedules may be there without one of these."""
 RATES = {"steps": "falling", "constant": "constant"}
+DEV = "size of ln r"
+WHY = {
+    "F3a": f"asks that Plain's median block has at first a {DEV} of at most {{limit}}, and soon at least twice what it "
+    "had. At the three depths it begins at {0}, and its largest value in the first ten epochs is {1}.",
+    "F3e": f"asks of a ProcResNet's first transition a {DEV} of at least {{limit}} times the next transition's, and "
+    "that no other block is farther from 1. At the three depths the first transition has {0}, the next one {1}, and "
+    "the farthest block of constant width {2}.",
+    "F3f": "asks that each of a ResNet's transitions is nearer to 1 in the last ten epochs than in the first ten, at "
+    "every depth. {tally}",
+    "F3g": "asks that the geometric mean over all blocks stays within a factor of {limit} of 1 in every epoch. At the "
+    "three depths the largest factor is, for Plain, {0}; for ResNet, {1}; for ProcResNet, {2}.",
+}
+"""What a rule of Figure 3 asks, and the numbers that it compares, in the order in which the claim gives them."""
 FEW = 4
+STILL = 0.1
+"""A mean log ratio that moves by less than this hardly moves: each factor of an intervention moves it by 0.2 or so."""
 SUFFIXES = {"eraserelu": "EraseReLU", "noproject": "free", "published": "as published"}
 ASKED = "the rule asks for a higher error on both sides of the target"
 ANSWERS = {
     "reproduced": f"supported at this scale: {ASKED}, and it is there",
     "reproduced with a correction": f"supported in part at this scale: {ASKED}, and it is there on one side alone",
-    "not reproduced": f"not confirmed at this scale: {ASKED}, which is not seen in all settings",
+    "not reproduced": f"not confirmed at this scale: {ASKED}, which {{seen}}",
 }
 """What each outcome of the rule of I1 says of the question behind it; any other leaves it open."""
 CAVEAT = "A factor also changes how near to 1 the other blocks are, so that it does not test norm preservation alone."
@@ -104,7 +120,46 @@ def nearer(ratios: pd.DataFrame, preset: str, below: Below) -> str:
     return (
         f"At the `{preset}` preset, the median block of constant width has these factors away from 1 at the depths "
         f"{_and([str(depth) for depth in depths])} (means over the epochs): {'; '.join(moved)}."
+        f"{_without(ratios, found)}"
     )
+
+
+def _cut_short(ratios: pd.DataFrame) -> dict[tuple[Arch, int], pd.Series]:
+    """By architecture and depth, the last epochs of the seeds whose run stopped before others of the table."""
+    trained = ratios[ratios.epoch > 0]
+    last = trained.groupby(["arch", "depth", "seed"]).epoch.max()
+    cut = last[last < trained.epoch.max()]
+    return {key: part.droplevel([0, 1]) for key, part in cut.groupby(level=[0, 1])}
+
+
+def _without(ratios: pd.DataFrame, found: Mapping[Arch, Mapping[int, pd.Series]]) -> str:
+    """What the mean of a network would be without its runs that stopped early; empty where none did.
+
+    Such a run counts in the mean with the few epochs that it lived, as the rule of F3b has it.
+    """
+    parts = []
+    for (arch, depth), epochs in _cut_short(ratios).items():
+        group = found[arch][depth]
+        whole = group.drop(epochs.index)
+        if len(whole):
+            runs = "run" if len(epochs) == 1 else f"{len(epochs)} runs"
+            without = f"without its {runs} that stopped in epoch {_listed(epochs)}"
+            parts.append(f" {title(arch, depth)} has {_factor(whole):.2f} {without}.")
+    return "".join(parts)
+
+
+def cut_short(ratios: pd.DataFrame) -> str:
+    """Of which networks the figures show fewer runs after some epoch, from ``section4.ratios``; empty of none."""
+    seeds = ratios.groupby(["arch", "depth"]).seed.nunique()
+    return " ".join(
+        f"From epoch {epochs.max() + 1} on the figures of this page show {seeds[arch, depth] - len(epochs)} of the "
+        f"{seeds[arch, depth]} runs of {title(arch, depth)}, since {len(epochs)} stopped in epoch {_listed(epochs)}."
+        for (arch, depth), epochs in _cut_short(ratios).items()
+    )
+
+
+def _listed(epochs: pd.Series) -> str:
+    return _and([str(epoch) for epoch in sorted(set(epochs))])
 
 
 def _distances(ratios: pd.DataFrame, kind: str) -> dict[Arch, dict[int, pd.Series]]:
@@ -250,7 +305,8 @@ def norms(ratios: pd.DataFrame, below: Below, kind: str = "residual") -> str:
         return f"How the ratios go with depth cannot be said yet: there is no ratio of {GRID} on record."
     few = "; a network has three transitions, so that this is the middle one" if kind == "transition" else ""
     runs = _n(pd.Series([len(group) for groups in found.values() for group in groups.values()]))
-    return f"**How far the median {BLOCKS[kind]} is from 1**, as a factor ({runs}{few}): " + "; ".join(parts) + "."
+    said = f"**How far the median {BLOCKS[kind]} is from 1**, as a factor ({runs}{few}): {'; '.join(parts)}."
+    return said + _without(ratios, found)
 
 
 def with_depth(what: str, groups: Mapping[Arch, Mapping[int, pd.Series]], below: Below) -> str:
@@ -307,6 +363,47 @@ def gaps(table: pd.DataFrame, below: Below) -> str:
     return f"In these runs {'; '.join(parts)}." if parts else ""
 
 
+def against_the_paper(table: pd.DataFrame, below: Below) -> str:
+    """Where the mean gaps of Plain-20 and ResNet-20 stand in another order than the paper's, from ``section4.gaps``."""
+    plain, resnet = names = [network_name(arch, GRID_DEPTHS[0]) for arch in ("plain", "resnet")]
+    parts = []
+    for training, part in table.dropna(subset="mean").groupby("training", sort=False):
+        rows = beside(part, "mean", [(plain, resnet)], below)
+        means = part.groupby("network")["mean"].mean()
+        if len(rows) and rows.difference.iloc[0] < 0:
+            scatter = "beyond" if rows.beyond.iloc[0] else "within"
+            parts.append(
+                f"{means[plain]:.1f} against {means[resnet]:.1f} points by the {training} error, {scatter} the scatter"
+            )
+    ours, theirs = (TABLE_I[name][0] for name in names)
+    return (
+        f"In another order than in the paper, {titled(plain)} has a smaller mean gap here than {titled(resnet)}: "
+        f"{'; '.join(parts)}. The paper has {ours} against {theirs}."
+        if parts
+        else ""
+    )
+
+
+def why(compared: Mapping[str, Sequence[str]], limits: Mapping[str, str], tallies: Mapping[str, str]) -> str:
+    """What the rules of Figure 3 ask and what the runs have, a line a claim; empty without one.
+
+    Parameters
+    ----------
+    compared : mapping
+        By claim, the numbers that its rule compares, as the scorecard writes them.
+    limits : mapping
+        By claim, the rule's limit.
+    tallies : mapping
+        By claim, its comparisons, counted in a sentence.
+    """
+    parts = []
+    for name, template in WHY.items():
+        if name in compared:
+            told = template.format(*compared[name], limit=limits.get(name, ""), tally=tallies.get(name, ""))
+            parts.append(f"* **{name}** {told}")
+    return "\n".join(parts)
+
+
 def first_transitions(ratios: pd.DataFrame, arch: Arch = "plain") -> str:
     """The ratio of the first block over the training of some networks, from ``section4.ratios``, and where it leads.
 
@@ -345,6 +442,37 @@ def theory(accuracy: pd.DataFrame) -> str:
         + "; ".join(parts)
         + "."
     )
+
+
+def hidden(accuracy: pd.DataFrame, start: pd.DataFrame) -> str:
+    """What the medians of ``beginning.accuracy`` hide, from it and ``beginning.beginnings``; empty without networks.
+
+    These are the first blocks of a ProcResNet, and the later transitions of a Plain network.
+    """
+    parts = []
+    table = start[(start.arch == "procresnet") & (start.kind == "residual")].dropna(subset=["log_ratio", "prediction"])
+    if len(table):
+        first = table[table.block == table.groupby("network").block.transform("min")]
+        means = first.assign(**first[["log_ratio", "prediction"]].astype(float)).groupby("network")
+        there, asked = (means[column].mean().map(math.exp) for column in ("log_ratio", "prediction"))
+        parts.append(
+            "The medians hide the first blocks of a ProcResNet, which lie below the theory: the first one of constant "
+            f"width has the ratio {_between(there)} where {_between(asked)} is predicted."
+        )
+    later = accuracy[(accuracy.blocks == "later transitions") & accuracy.network.str.startswith("plain")]
+    worse = later[later.off > later.off_unmeasured]
+    if len(worse):
+        names = _and([f"{titled(r.network)} ({r.off:.3f} against {r.off_unmeasured:.3f})" for r in worse.itertuples()])
+        parts.append(
+            f"The measured variance does not always help: for the later transitions of {names} theory alone is nearer."
+        )
+    return " ".join(parts)
+
+
+def _between(values: pd.Series) -> str:
+    """The smallest and the largest of some numbers, or the one that they all are once they are written."""
+    low, high = f"{values.min():.2f}", f"{values.max():.2f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _per_cent(low: float, high: float) -> str:
@@ -402,7 +530,8 @@ def _seen(rows: pd.DataFrame) -> str:
 def overhead(theirs: tuple[float, float], ours: tuple[float, float], rounds: int, device: str) -> str:
     """What projecting after every second step costs, in per cent of the training time, mean and standard deviation."""
     return (
-        f"On {markdown(device)} projecting after every second step takes {spread(*theirs)} % of the training time with "
+        f"On {markdown(device)} projecting the three transitions of {titled('procresnet-166')} after every second step "
+        f"takes {spread(*theirs)} % of the training time with "
         f"the paper's iteration and {spread(*ours, digits=2)} % with this library's ({rounds} rounds; "
         "`python -m paperlib measure O1a O1d`). The paper says less than 8 % on a GPU; a CPU decides nothing about it."
     )
@@ -437,16 +566,33 @@ def cause(correlations: pd.DataFrame) -> str:
     )
 
 
-def answer(outcome: str, effects: pd.DataFrame) -> str:
-    """What the interventions say by the rule of I1: does norm preservation explain the accuracy?"""
+def answer(outcome: str, effects: pd.DataFrame, briefly: bool = False) -> str:
+    """What the interventions say by the rule of I1: does norm preservation explain the accuracy?
+
+    ``briefly``: without the effects themselves.
+    """
     if outcome not in ANSWERS:
         return (
             "Whether norm preservation explains the accuracy is open: the interventions that could decide it are not "
             "on record in full."
         )
-    sides = "; ".join(_sides(effects))
+    sides = "; ".join(_sides(effects)) if not briefly else ""
     seen = f" Compared with the target, by the factor: {sides}." if sides else ""
-    return f"That norm preservation explains the accuracy is {ANSWERS[outcome]}.{seen} {CAVEAT}"
+    found = ANSWERS[outcome].format(seen=_how_many(effects))
+    return f"That norm preservation explains the accuracy is {found}.{seen} {CAVEAT}"
+
+
+def _how_many(effects: pd.DataFrame) -> str:
+    """In how many of the settings both the smallest and the largest factor raise the error beyond chance."""
+    both = []
+    for _, rows in all_held(effects).groupby("setting", sort=False):
+        ends = rows.sort_values("factor").iloc[[0, -1]]
+        both.append(all(says(row) == "harm" for row in ends.itertuples(index=False)))
+    if any(both):
+        return f"is seen in {sum(both)} of {len(both)} settings alone"
+    return {1: "is not seen in the one setting", 2: "is seen in neither setting"}.get(
+        len(both), "is seen in no setting"
+    )
 
 
 def _sides(effects: pd.DataFrame) -> list[str]:
@@ -512,10 +658,32 @@ def dose(doses: pd.DataFrame, effects: pd.DataFrame) -> str:
     return "\n\n".join([opening, "\n".join(parts)])
 
 
+def unmoved(effects: pd.DataFrame) -> str:
+    """Where transitions that are not held at a factor change the error, though their ratios hardly move; else empty."""
+    rows = [row for row in effects.itertuples() if row.way != "held" and abs(row.shift) < STILL]
+    parts = []
+    for row in rows:
+        if says(row) not in ("harm", "help"):
+            continue
+        calm = [
+            f"“{other.label}” ({other.shift:+.2f}, {other.mean:+.2f} points)"
+            for other in rows
+            if other.setting == row.setting and says(other) == "may be none"
+        ]
+        alike = f" With {_and(calm)} it moves as little, and the error not beyond chance." if calm else ""
+        parts.append(
+            f"In {_short(row.setting)} “{row.label}” changes the error by {row.mean:+.2f} points, although the "
+            f"transitions' mean log ratio moves by {row.shift:+.2f} only.{alike} What changes the error there is not "
+            "this mean ratio alone, or it is chance."
+        )
+    return " ".join(parts)
+
+
 def left_out(records: Sequence[Record]) -> str:
     """What interventions' baselines leave out of the paper's protocol: a sentence for each network and size."""
     baselines = [c for c in (r.config for r in records) if (c.hold_at, c.project, c.projector) == (1.0, True, "exact")]
-    return " ".join(dict.fromkeys(f"{title(c.arch, c.depth)}: {c.left_out()}" for c in baselines if c.left_out()))
+    said = (f"{title(c.arch, c.depth)}: {c.left_out(several=True)}" for c in baselines if c.left_out())
+    return " ".join(dict.fromkeys(said))
 
 
 def says(row: Any) -> str:
@@ -529,7 +697,8 @@ def unlearnt(errors: pd.DataFrame) -> str:
     """Which networks did not learn, from ``section4.final_errors``: their calm is none.  Empty where all learnt."""
     stuck = errors[errors.stuck.astype(bool)]
     return (
-        f"The calm of {_and([titled(n) for n in stuck.network.unique()])} here is of that kind: they did not learn."
+        "A network that does not learn mostly guesses one class, so that its error hardly fluctuates. The calm of "
+        f"{_and([titled(n) for n in stuck.network.unique()])} here is of that kind."
         if len(stuck)
         else ""
     )
@@ -565,6 +734,32 @@ def shallow(distances: Mapping[str, float], n: int) -> str:
         f"**At depth 20 the median block is off 1 by a factor of {said}** (mean over the epochs, n = {n}). The paper "
         "says that Plain and ResNet behave alike there, and that ProcResNet is nearest to 1."
     )
+
+
+def two_scales(small: pd.DataFrame, large: pd.DataFrame, preset: str) -> str:
+    """The ratio of the first transitions at two scales, over the last ``WINDOW`` epochs, from ``section4.ratios``.
+
+    Of the networks that are on record at both; empty where there is none.
+    """
+    here, there = (_first_at_the_end(table) for table in (small, large))
+    both = [network for network in there if network in here]
+    if not both:
+        return ""
+    said = _and([f"{here[n]:.2f} and {there[n]:.2f} in {titled(n)}" for n in both])
+    crossed = [titled(n) for n in both if (here[n] - 1) * (there[n] - 1) < 0]
+    sides = f" In {_and(crossed)} the two lie on different sides of 1." if crossed else ""
+    return (
+        f"**The first transitions end otherwise than at the `{preset}` preset.** Their ratios there and here, "
+        f"geometric means over the last {WINDOW} epochs, are {said}.{sides} What the smaller runs show of these "
+        "blocks need not hold at the paper's scale."
+    )
+
+
+def _first_at_the_end(ratios: pd.DataFrame) -> dict[str, float]:
+    """By network, the ratio of the first block over the last epochs, a geometric mean over them and the runs."""
+    first = ratios[ratios.block == 1]
+    late = first[first.epoch > first.groupby(RUN).epoch.transform("max") - WINDOW]
+    return late.assign(log=late.log_ratio.astype(float)).groupby("network").log.mean().map(math.exp).to_dict()
 
 
 def at_full_scale(ratios: pd.DataFrame) -> list[str]:

@@ -105,7 +105,9 @@ def test_the_curves_are_the_columns():
         assert np.array_equal(test.get_ydata(), table[f"test_{what}"], equal_nan=True)
         assert list(falls.get_xdata()) == [3.5, 3.5]  # the learning rate falls between epochs 3 and 4
     assert (loss.get_yscale(), error.get_yscale()) == ("linear", "linear")
-    table.loc[0, "train_loss"] = 101
+    low, high = table[["train_loss", "test_loss"]].min(axis=None), table[["train_loss", "test_loss"]].max(axis=None)
+    assert high < 10 * low
+    table.loc[0, "train_loss"] = 10.1 * low
     assert [ax.get_yscale() for ax in figures.learning_curves(table).axes] == ["log", "linear"]
 
 
@@ -132,8 +134,10 @@ def test_ratios_are_compared_by_the_median_of_their_size():
         for value in values
     )
     figure = drawn(figures.compare_ratios(table))
-    assert lines(figure, 0)["a"][1] == pytest.approx([0.2, 0.4])
-    assert lines(figure, 1)["a"][1] == pytest.approx([1.5, 3.0])
+    assert lines(figure, 0)["a"][1] == pytest.approx(np.exp([0.2, 0.4]))
+    assert lines(figure, 1)["a"][1] == pytest.approx(np.exp([1.5, 3.0]))
+    # Three transitions have no percentiles to speak of.
+    assert [len(ax.collections) for ax in figure.axes] == [1, 0]
 
 
 @pytest.mark.parametrize(("arch", "depth"), [("plain", 11), ("resnet", 164), ("procresnet", 1001)])

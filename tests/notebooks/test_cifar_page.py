@@ -38,3 +38,11 @@ def test_most_blocks_with_skips_keep_the_norm_as_the_finding_says():
     kept = [r for r in records.read_all(results_root()) if r.network in ("resnet-164", "procresnet-166")]
     table = runs.close([r for r in kept if (r.config.preset, r.config.schedule) == ("desk", "steps")])
     assert len(table) >= 6 and (table.close > 0.5 * table.blocks).all()
+
+
+def test_plain_networks_end_in_chapter_5_as_the_page_says():
+    ends = [r for r in records.read_all(results_root()) if r.network == "plain-164" and r.config.preset == "desk"]
+    ends = [r for r in ends if r.config.schedule == "constant"]
+    finished = [r for r in ends if r.status == "finished"]
+    assert len(ends) - len(finished) == 1 and len(finished) >= 2
+    assert min(r.epochs.test_error.min() for r in finished) > 80

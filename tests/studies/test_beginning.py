@@ -104,6 +104,22 @@ def test_the_stem_wants_the_harmonic_mean():
     pd.testing.assert_frame_equal(table, beginning.stems(range(2)))
 
 
+def test_the_stem_of_a_plain_network_wants_it_too():
+    table = beginning.stems(range(5), arch="plain")[["measured", "by_arithmetic", "by_harmonic"]].mean()
+    off = {name: abs(math.log(table.measured / table[name])) for name in ("by_arithmetic", "by_harmonic")}
+    assert off["by_harmonic"] < 0.2 and off["by_arithmetic"] > 0.5
+
+
+def test_accuracy_is_the_mean_over_the_runs_of_their_medians():
+    """As the rule of S0 takes it."""
+    two = [record(arch="procresnet"), record(arch="procresnet", seed=1)]
+    kinds = two[1].initial.kind == "residual"
+    two[1].frames["initial"].loc[kinds, "log_ratio"] = 0.5
+    row = beginning.accuracy(beginning.beginnings(two)).set_index("blocks").loc["residual"]
+    predicted = math.log(mean_field.ratio(Q))
+    assert row.off == pytest.approx((abs(0.0 - predicted) + abs(0.5 - predicted)) / 2)
+
+
 def test_the_predictions_follow_the_ratios_from_epoch_0():
     records = [record(arch="resnet")]
     ratios, start = section4.ratios(records), beginning.beginnings(records)

@@ -114,6 +114,10 @@ def test_what_vanished_is_told_of_the_chain_that_the_way_back_takes():
     assert runs.vanished([watched(), watched("plain")]) == ""
 
 
+def test_how_runs_ended_is_told_with_the_networks_as_they_are_called():
+    assert runs.ended([watched("plain")]) == "In float32: Plain-164 finished its 2 epochs."
+
+
 def test_the_last_ratios_are_told():
     said = runs.last_ratios(watched(first=3.0))
     assert said.startswith("Of the ratios of ResNet-164 in epoch 1, ") and "transitions lie between 3 and 3." in said

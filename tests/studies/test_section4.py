@@ -216,6 +216,12 @@ def test_table_1_has_both_gaps_beside_the_paper_s():
     assert section4.table_1([]).empty
 
 
+def test_table_1_counts_the_runs_that_have_a_gap():
+    nothing = tiny.record().epochs.assign(test_error=math.nan)
+    (row,) = section4.table_1([record(), record(seed=1), record(curve=nothing, seed=2)]).itertuples()
+    assert row.n == 2
+
+
 def test_table_1_has_the_paper_s_order():
     runs = [
         record(arch=arch, depth=depth, schedule="constant")

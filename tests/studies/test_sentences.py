@@ -107,7 +107,10 @@ def test_what_is_missing_is_named_where_other_records_exist():
 
 
 def test_networks_that_did_not_learn_are_named():
-    assert sentences.unlearnt(tables.errors()) == "The calm of Plain-164 here is of that kind: they did not learn."
+    assert sentences.unlearnt(tables.errors()) == (
+        "A network that does not learn mostly guesses one class, so that its error hardly fluctuates. The calm of "
+        "Plain-164 here is of that kind."
+    )
     assert sentences.unlearnt(tables.errors().query("network == 'resnet-20'")) == ""
     assert sentences.guessing(tables.errors()).startswith("No run of Plain-83 and Plain-164 learnt: these are")
     some = tables.errors().assign(network=lambda table: table.network.replace("plain-83", "resnet-20"))
@@ -206,7 +209,12 @@ def test_how_training_leaves_the_prediction():
     [
         (3.0, 4.0, "reproduced", "is supported at this scale: the rule asks for a higher error on both sides"),
         (3.0, -4.0, "reproduced with a correction", "one side alone"),
-        (0.0, 0.1, "not reproduced", "not seen in all settings. Compared with the target, by the factor: the error"),
+        (
+            0.0,
+            0.1,
+            "not reproduced",
+            "is not seen in the one setting. Compared with the target, by the factor: the error",
+        ),
     ],
 )
 def test_interventions_are_said_with_their_intervals_and_the_rule_s_answer(low, high, outcome, said):
@@ -217,6 +225,19 @@ def test_interventions_are_said_with_their_intervals_and_the_rule_s_answer(low, 
     assert said in answer and f"at 0.5 ({low:+.1f} points)" in answer and f"at 2 ({high:+.1f} points), n = 3" in answer
     assert ("is higher at" in answer or "and higher at" in answer) == (max(low, high) > 1)
     assert ("lower" in answer) == (high < -1) and answer.endswith("it does not test norm preservation alone.")
+    briefly = sentences.answer(outcome, effects, briefly=True)
+    assert "points" not in briefly and briefly.endswith("it does not test norm preservation alone.")
+    assert briefly.split(".")[0] == answer.split(".")[0]
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [((0.0, 0.1), "which is seen in neither setting."), ((3.0, 4.0), "which is seen in 1 of 2 settings alone.")],
+)
+def test_it_is_said_in_how_many_settings_both_sides_do_harm(second, said):
+    records = [*family(0.0, 0.1), *family(*second, depth=29)]
+    effects = interventions.effects(interventions.differences(interventions.runs(records)))
+    assert said in sentences.answer("not reproduced", effects)
 
 
 def test_without_interventions_the_question_is_open():
@@ -265,12 +286,16 @@ def test_what_the_published_projection_does_to_the_error_is_said_network_by_netw
 
 def test_what_interventions_leave_out_is_said_once_for_each_size():
     said = sentences.left_out([*family(), *family(depth=29)])
-    assert said.count("ProcResNet-22: This run used") == said.count("ProcResNet-31: This run used") == 1
+    assert said.count("ProcResNet-22: These runs used") == said.count("ProcResNet-31: These runs used") == 1
+    assert said.count("they are not at the paper's scale.") == 2
 
 
 def test_what_projecting_costs_has_both_ways_and_the_paper_s_figure():
     said = sentences.overhead((11.98, 0.78), (0.088, 0.019), 5, "a <CPU>")
-    assert "takes 12.0 ± 0.8 % of" in said and "0.09 ± 0.02 % with this library's (5 rounds" in said
+    assert (
+        "the three transitions of ProcResNet-166 after every second step takes 12.0 ± 0.8 % of" in said
+        and "0.09 ± 0.02 % with this library's (5 rounds" in said
+    )
     assert r"On a \<CPU\> projecting" in said and "less than 8 %" in said
 
 
@@ -333,3 +358,82 @@ def test_few_test_images_make_an_error_uncertain():
 def test_the_shallow_networks_are_told_nearest_first():
     said = sentences.shallow({"ResNet-20": math.log(1.5), "Plain-20": math.log(1.25)}, 1)
     assert "off 1 by a factor of 1.25 in Plain-20 and 1.50 in ResNet-20** (mean over the epochs, n = 1)" in said
+
+
+def test_a_run_that_stopped_is_told_beside_the_mean_that_it_is_in():
+    table = tables.ratios()
+    assert sentences.cut_short(table) == "" and "without" not in sentences.norms(table, below)
+    first = (table.arch == "plain") & (table.depth == 164) & (table.seed == 1)
+    table = table[~first | (table.epoch < 2)]
+    table.loc[first & (table.epoch == 1), "log_ratio"] = 2.0
+    assert sentences.cut_short(table) == (
+        "From epoch 2 on the figures of this page show 1 of the 2 runs of Plain-164, since 1 stopped in epoch 1."
+    )
+    said = f" Plain-164 has {math.exp(0.1):.2f} without its run that stopped in epoch 1."
+    assert sentences.norms(table, below).endswith(said) and sentences.nearer(table, "desk", below).endswith(said)
+    assert f"{math.exp(1.05):.2f} at depth 164" in sentences.norms(table, below)
+
+
+def test_what_the_medians_hide_is_told():
+    start = tables.beginnings()
+    accuracy = beginning.accuracy(start).assign(off_unmeasured=0.05)
+    accuracy.loc[(accuracy.network == "plain-83") & (accuracy.blocks == "later transitions"), "off"] = 0.06
+    accuracy.loc[(accuracy.network == "plain-164") & (accuracy.blocks == "later transitions"), "off"] = 0.04
+    accuracy.loc[(accuracy.network == "plain-20") & (accuracy.blocks == "later transitions"), "off"] = 0.04
+    start.loc[(start.arch == "procresnet") & (start.block == 2), "log_ratio"] = math.log(0.5)
+    said = sentences.hidden(accuracy, start)
+    assert f"has the ratio 0.50 where {math.exp(-0.2):.2f} is predicted." in said
+    assert said.endswith("for the later transitions of Plain-83 (0.060 against 0.050) theory alone is nearer.")
+    assert sentences.hidden(accuracy.iloc[:0], start.iloc[:0]) == ""
+
+
+def test_what_a_rule_asks_stands_beside_what_there_is():
+    said = sentences.why({"F3e": ["1, 2", "3, 4", "5, 6"], "F3f": []}, {"F3e": "2"}, {"F3f": "Of 9 comparisons: 9."})
+    first, second = said.split("\n")
+    assert first.startswith("* **F3e** asks") and "at least 2 times the next" in first
+    assert first.endswith(
+        "first transition has 1, 2, the next one 3, 4, and the farthest block of constant width 5, 6."
+    )
+    assert second.startswith("* **F3f** asks") and second.endswith("Of 9 comparisons: 9.")
+    assert sentences.why({}, {}, {}) == ""
+
+
+@pytest.mark.parametrize(("mean", "means", "told"), [(0.5, (2.0, 3.0), True), (-0.5, (3.0, 2.0), False)])
+def test_an_order_other_than_the_paper_s_is_told(mean, means, told):
+    rows = [
+        {"network": network, "training": "running", "seed": seed, "mean": value + seed / 10}
+        for network, value in zip(("plain-20", "resnet-20"), means, strict=True)
+        for seed in range(3)
+    ]
+    said = sentences.against_the_paper(pd.DataFrame(rows), below)
+    assert (said == "") != told
+    if told:
+        assert said.endswith(
+            "than ResNet-20: 2.1 against 3.1 points by the running error, beyond the scatter. The paper has 6.7 "
+            "against 5.5."
+        )
+
+
+def effect(label, way, mean, shift, low, high):
+    return {"setting": "ProcResNet-22, x, y", "label": label, "way": way, "at": "all", "factor": 1.0, "n": 3} | {
+        "mean": mean, "low": low, "high": high, "above": 0.5, "shift": shift
+    }  # fmt: skip
+
+
+def test_an_error_that_changes_where_the_ratios_hardly_do_is_told():
+    harm, calm = effect("as published", "published", 2.0, 0.03, 1.0, 3.0), effect("free", "free", 0.5, 0.04, -1.0, 2.0)
+    moved, held = harm | {"shift": 0.3}, harm | {"way": "held"}
+    said = sentences.unmoved(pd.DataFrame([harm, calm]))
+    assert said.startswith("In ProcResNet-22 “as published” changes the error by +2.00 points, although the")
+    assert "moves by +0.03 only. With “free” (+0.04, +0.50 points) it moves as little" in said
+    assert sentences.unmoved(pd.DataFrame([moved, held, calm])) == ""
+
+
+def test_the_first_transitions_at_two_scales_stand_side_by_side():
+    small, large = (tables.ratios(archs=("plain",), depths=(20,), epochs=12, value=value) for value in (-0.2, 0.3))
+    late = small.epoch > 2
+    small.loc[~late & (small.block == 1), "log_ratio"] = 9.0  # before the last epochs
+    said = sentences.two_scales(small, large, "desk")
+    assert f"are {math.exp(0.2):.2f} and {math.exp(-0.3):.2f} in Plain-20. In Plain-20 the two lie on" in said
+    assert "different sides" not in sentences.two_scales(small, small, "desk")
+    assert sentences.two_scales(small.iloc[:0], large, "desk") == "" == sentences.two_scales(small, large.iloc[:0], "a")

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from paperlib.figures._style import WIDTH as WIDTH
+from paperlib.figures._style import factor_axis as factor_axis
 
 TITLES = {"plain": "Plain", "resnet": "ResNet", "procresnet": "ProcResNet"}
 DEPTHS = (20, 83, 164)
@@ -41,13 +41,6 @@ def ratio_axis(ax: Axes, low: float = 1 / LIMIT, high: float = LIMIT) -> None:
     ax.yaxis.set_major_locator(FixedLocator(ticks))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if v >= 1 else f"1/{1 / v:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def factor_axis(axis: Axis) -> None:
-    """A logarithmic axis of factors from 1 on."""
-    axis.set_major_locator(FixedLocator([1, 1.5, 2, 3, 4, 6, 8, 16, 64]))
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def few_whole_numbers(ax: Axes, label: str) -> None:
