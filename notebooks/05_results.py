@@ -815,6 +815,10 @@ Markdown(
     sentences.shallow(
         dict(zip(off.network, off.log, strict=True)), off.n.min()
     )
+    + " "
+    + sentences.made_again(
+        studies.repeated(studies.everything(roots), "paper")
+    )
     if len(off)
     else ""
 )

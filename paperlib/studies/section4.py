@@ -103,9 +103,34 @@ def once(records: Iterable[Record], preset: str) -> list[Record]:
     """The standard records of a preset among some, as :func:`stored` takes them from folders."""
     found: dict[tuple[Any, ...], Record] = {}
     for record in (record for record in records if standard(record.config, preset)):
-        c = record.config
-        found.setdefault((c.network, c.dataset, c.schedule, c.project_every, c.seed, c.precision), record)
+        found.setdefault(_run(record), record)
     return list(found.values())
+
+
+def repeated(records: Iterable[Record], preset: str) -> pd.DataFrame:
+    """The standard runs of a preset that are on record more than once, as where two machines made one run.
+
+    Returns
+    -------
+    DataFrame
+        One row per record: ``network``, ``seed``, ``device``, and ``dev``, the mean over the epochs from 1 on of the
+        median over all blocks.
+    """
+    made: dict[tuple[Any, ...], list[Record]] = {}
+    for record in (record for record in records if standard(record.config, preset)):
+        made.setdefault(_run(record), []).append(record)
+    rows = []
+    for record in (record for of in made.values() if len(of) > 1 for record in of):
+        medians_of = medians(ratios([record]))
+        dev = medians_of[medians_of.epoch > 0]["all"].mean()
+        rows.append([record.network, record.config.seed, record.provenance.device.name, dev])
+    return pd.DataFrame(rows, columns=["network", "seed", "device", "dev"])
+
+
+def _run(record: Record) -> tuple[Any, ...]:
+    """What two records of one run have in common."""
+    c = record.config
+    return c.network, c.dataset, c.schedule, c.project_every, c.seed, c.precision
 
 
 def main_grid(records: Iterable[Record], schedule: str = "constant") -> list[Record]:

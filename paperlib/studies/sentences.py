@@ -762,6 +762,19 @@ def _first_at_the_end(ratios: pd.DataFrame) -> dict[str, float]:
     return late.assign(log=late.log_ratio.astype(float)).groupby("network").log.mean().map(math.exp).to_dict()
 
 
+def made_again(repeated: pd.DataFrame) -> str:
+    """How far one run differs between two machines, on :func:`paperlib.studies.section4.repeated`; or nothing."""
+    said = []
+    for (network, seed), rows in repeated.drop_duplicates(["network", "seed", "device"]).groupby(["network", "seed"]):
+        if len(rows) > 1:
+            each = [f"{math.exp(row.dev):.2f} on {markdown(row.device)}" for row in rows.itertuples()]
+            said.append(
+                f"{titled(network)} with seed {seed} was trained on {len(rows)} kinds of machine, and is off by a "
+                f"factor of {_and(each)}: another machine, with other versions of the libraries, changes it by as much."
+            )
+    return " ".join(said)
+
+
 def at_full_scale(ratios: pd.DataFrame) -> list[str]:
     """What each run at the paper's scale shows of its ratios, from ``section4.ratios``: one text a run.
 

@@ -11,7 +11,8 @@ from paperlib import mean_field, paper
 from paperlib.config import RunConfig
 from paperlib.errors import RecordError
 from paperlib.records import Divergence
-from paperlib.studies import section4
+from paperlib.store import results_root
+from paperlib.studies import section4, sentences
 
 
 def record(blocks=None, initial=None, curve=None, **parameters):
@@ -260,3 +261,13 @@ def test_how_long_trainings_are_is_said_in_words():
     assert section4.trained_on(several) == "6 epochs of 3,500 or 22,900 images, or 8 epochs of 2,500 images"
     with pytest.raises(RecordError, match="there is no training of which to say how long it is"):
         section4.trained_on([])
+
+
+def test_a_run_that_two_machines_made_is_shown_twice_and_said():
+    table = section4.repeated(section4.everything([results_root()]), "paper")
+    assert table.network.tolist() == ["resnet-20"] * 2 and table.device.nunique() == 2
+    assert table.set_index("device").dev.to_dict() == pytest.approx({"NVIDIA H200": 0.317, "AMD EPYC": 0.263}, abs=5e-4)
+    said = sentences.made_again(table)
+    assert "ResNet-20 with seed 0 was trained on 2 kinds of machine" in said
+    assert "1.37 on NVIDIA H200" in said and "1.30 on AMD EPYC" in said
+    assert sentences.made_again(table.assign(device="one")) == "" == sentences.made_again(table[:0])
