@@ -75,7 +75,8 @@ from paperlib.studies import (
 from paperlib.studies.tables import fitted
 
 roots = [results_root(), *([runs] if runs else [])]
-records = studies.stored(preset, roots)
+all_records = list(studies.everything(roots))
+records = studies.once(all_records, preset)
 precision = studies.usual_precision(records)
 usual = [r for r in records if r.config.precision == precision]
 grid = studies.main_grid(usual)
@@ -86,7 +87,7 @@ curves = studies.curves(grid)
 errors = studies.final_errors(grid)
 one = studies.first_seeds(ratios)
 compared = explanation.correlations(explanation.deviations(grid))
-changed = interventions.stored(preset, roots)
+changed = interventions.among(all_records, preset)
 held = interventions.runs(changed)
 doses = interventions.doses(held)
 pairs = interventions.differences(held)
@@ -470,7 +471,7 @@ pair = claims.CLAIMS["F5"].NETWORKS
 fifth = [
     r
     for size in dict.fromkeys((preset, "paper"))
-    for r in studies.stored(size, roots)
+    for r in studies.once(all_records, size)
     if r.network in pair and r.config.schedule == "steps"
 ]
 rows = studies.final_errors(fifth)
@@ -816,9 +817,7 @@ Markdown(
         dict(zip(off.network, off.log, strict=True)), off.n.min()
     )
     + " "
-    + sentences.made_again(
-        studies.repeated(studies.everything(roots), "paper")
-    )
+    + sentences.made_again(studies.repeated(all_records, "paper"))
     if len(off)
     else ""
 )
@@ -827,7 +826,7 @@ Markdown(
 # F3d is judged on these runs, since its rule compares medians over the blocks of a network and asks for no scatter over seeds; another seed could turn it. The gaps of Table I are compared, not judged: one run has no scatter, and which of the table's rows belongs to which depth is inferred.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "At the paper's scale the median block is nearest to 1 in Plain-20 (n = 1, bfloat16). What the runs gave, beside what the paper prints for the same network.", "name": "tab-paper-scale"}}
-large = studies.stored("paper", roots)
+large = studies.once(all_records, "paper")
 large_grid = studies.main_grid(large)
 if large:
     each = [

@@ -75,8 +75,13 @@ def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Recor
     RecordError
         One of the records cannot be read.
     """
+    return among(everything(roots), preset)
+
+
+def among(records: Iterable[Record], preset: str) -> list[Record]:
+    """The same of records that were read already."""
     found: dict[str, Record] = {}
-    for record in everything(roots):
+    for record in records:
         if record.config.arch == "procresnet" and of_preset(record.config, preset):
             found.setdefault(record.config.digest(), record)
     settings = {_key(record.config) for record in found.values() if record.config.hold_at != 1.0}
