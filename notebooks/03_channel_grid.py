@@ -28,7 +28,7 @@
 # - **Claims:** F2a, F2b and P3 ([scorecard](00_scorecard.ipynb))
 # - **Needs:** two CPU cores, 1.5 GB of memory
 # - **Fetches:** nothing to read the stored grids; CIFAR-10, 170 MB, once, to train a grid of your own
-# - **Takes:** about 20 seconds to read the stored grids ([measured](reproducibility.ipynb)); to train a grid of your own one to two hours at `desk`; `paper` wants a GPU and has not been run
+# - **Takes:** about half a minute to read the stored grids ([measured](reproducibility.ipynb)); to train a grid of your own one to two hours at `desk`; `paper` wants a GPU and has not been run
 # - **Run it:** `papermill notebooks/03_channel_grid.ipynb out.ipynb -p preset desk`
 # :::
 #

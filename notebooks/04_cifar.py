@@ -25,7 +25,7 @@
 # - **Claims:** none; those on trained networks are in [chapter 5](05_results.ipynb)
 # - **Needs:** two CPU cores, 3 GB of memory; with a CUDA device the same page runs the paper's protocol
 # - **Fetches:** CIFAR-10 or CIFAR-100, 170 MB, once; nothing at `smoke`, and nothing for a run whose record is there
-# - **Takes:** about 15 seconds for a run that is on record; for a new one seconds (`smoke`), up to 40 minutes for 164 layers (`desk`), or hours on a GPU (`paper`) ([measured](reproducibility.ipynb))
+# - **Takes:** about 20 seconds for a run that is on record; for a new one seconds (`smoke`), up to 40 minutes for 164 layers (`desk`), or hours on a GPU (`paper`) ([measured](reproducibility.ipynb))
 # - **Run it:** `papermill notebooks/04_cifar.ipynb out.ipynb -p depth 164 -p arch resnet`
 # :::
 

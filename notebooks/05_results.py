@@ -26,7 +26,7 @@
 # - **Claims:** F3a to F3g, F4a, F4b, TI, TII, TIIp, TIII, F5, O2, and the book's own S0 and I1 ([scorecard](00_scorecard.ipynb))
 # - **Needs:** one CPU core, 2 GB of memory
 # - **Fetches:** nothing
-# - **Takes:** about 20 seconds, at any preset, since it reads records ([measured](reproducibility.ipynb))
+# - **Takes:** about half a minute, at any preset, since it reads records ([measured](reproducibility.ipynb))
 # - **Run it:** `papermill notebooks/05_results.ipynb out.ipynb`; add `-p preset paper -p runs FOLDER` for other records
 # :::
 
