@@ -116,7 +116,7 @@ class Equation8(Claim):
             return ""
         return (
             f"exact before the crop; after it {spelled(len(never))} of the {spelled(len(self.SHAPES))} kinds of shape "
-            "stay off, however often it is repeated"
+            f"stay off for up to {tables['after the crop'].passes.max():,} passes"
         )
 
     def compared(self, tables: Frames) -> list[Compared]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -511,6 +512,7 @@ def sizes() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@cache
 def _parameters(arch: Arch, depth: int, classes: int, erase_relu: bool) -> int:
     with torch.device("meta"):  # shapes without numbers
         return parameter_count(build(arch, depth, classes, erase_relu, project=False))

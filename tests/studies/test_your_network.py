@@ -208,10 +208,11 @@ def test_what_was_found_is_that_of_the_tables():
         "`orthogonal` kernels 1.05 (n = 2)." in said
     )
     assert (
-        "a kernel 4 times as large does not change the ratio; without the normalisation it divides it by 4.0." in said
+        "a kernel 4 times as large does not change the ratio. Without the normalisation it divides the ratio by 4.0."
+        in said
     )
     scaled.loc[2, "ratio"] = 0.42
-    assert "as large divides the ratio by 1.05; without" in studies.found(layers, table, scaled)
+    assert "as large divides the ratio by 1.05. Without" in studies.found(layers, table, scaled)
 
 
 @pytest.mark.parametrize(
