@@ -40,7 +40,7 @@ WHY = {
 """What a rule of Figure 3 asks, and the numbers that it compares, in the order in which the claim gives them."""
 FEW = 4
 STILL = 0.1
-"""A mean log ratio that moves by less than this hardly moves, since a factor of an intervention moves it by about 0.2."""
+"""A mean log ratio that moves by less hardly moves, since a factor of an intervention moves it by about 0.2."""
 SUFFIXES = {"eraserelu": "EraseReLU", "noproject": "free", "published": "as published"}
 ASKED = "the rule asks for a higher error on both sides of the target"
 ANSWERS = {
