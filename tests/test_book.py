@@ -132,6 +132,13 @@ def rendered(what: str, obj: object, text: str) -> str:
     return str(NumpyDocstring("\n".join(lines), config, what=what, name="name", obj=obj))
 
 
+def test_every_extension_of_the_book_s_own_is_found_and_loaded():
+    """Jupyter Book asks for both: where it is, and that it is used."""
+    sphinx = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]
+    own = sorted(path.stem for path in (ROOT / "book" / "_ext").glob("*.py"))
+    assert sorted(sphinx["local_extensions"]) == own == sorted({*own} & {*sphinx["config"]["extensions"]})
+
+
 def test_a_model_lists_its_fields_before_its_examples():
     page = rendered("class", Tea, inspect.getdoc(Tea))
     at = [page.index(text) for text in ("A cup.", "leaf", "how long it draws", "notes", "Examples")]
