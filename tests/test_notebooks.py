@@ -130,7 +130,7 @@ def test_papermill_trains_a_grid_of_ones_own(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(list((tmp_path / "runs" / "channel_grid").glob("smoke-*/grid.json"))) == 1
     outputs = [c.get("outputs") for c in nbformat.read(tmp_path / "out.ipynb", as_version=4).cells]
-    assert "2 × 1 pairs of channel numbers, 1 variants" in json.dumps(outputs, ensure_ascii=False)
+    assert "2 × 1 pairs of channel numbers, 1 variant, 1 seed" in json.dumps(outputs, ensure_ascii=False)
 
 
 def test_papermill_refuses_a_bad_grid_with_one_sentence(tmp_path):
