@@ -214,7 +214,7 @@ if probe_every:
 #
 # {numref}`tab-compared` shows what the paper prints for the same network, if anything. The verdict in it follows from a rule, and a run that is smaller than the paper's protocol has none.
 
-# %% tags=["remove-input"]
+# %% tags=["nbval-ignore-output", "remove-input"]
 Markdown(
     "A run at the full scale agrees with the paper's Table II if its "
     f"test error lies within {paper.TOLERANCE} points of the paper's. "

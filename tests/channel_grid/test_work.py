@@ -323,7 +323,7 @@ def test_ended_from_outside_and_run_again(name, status, workers, record, tmp_pat
         [sys.executable, "-c", program, name],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         env=os.environ | {"TEST_MARK": mark},
     )
     assert done.returncode == status, done.stderr
