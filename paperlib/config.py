@@ -303,8 +303,22 @@ class ResolvedRun(RunConfig, Resolved):
     def left_out(self, several: bool = False) -> str:
         """One sentence on how the run departs from the paper's protocol, in scale or in precision; empty if not.
 
-        ``several``: of more than one run of this kind.
+        Parameters
+        ----------
+        several : bool
+            Whether the sentence is about more than one run of this kind.
+
+        Returns
+        -------
+        str
+            Plain text.
+
+        Raises
+        ------
+        ValueError
+            ``several`` is not True or False.
         """
+        _checks.flag("several", several)
         who, are, have = ("These runs", "they are", "have") if several else ("This run", "it is", "has")
         precision = [] if self.precision == "float32" else [f"{self.precision} activations instead of float32"]
         if changed := self._changed():

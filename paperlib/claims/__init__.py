@@ -343,6 +343,7 @@ def details(finding: Finding) -> Details:
     >>> details(measure("C1", preset="smoke", seeds=2)).direction
     ''
     """
+    _checks.instance("finding", finding, Finding, "a Finding")
     finding = finding.model_copy(update={"frames": Reading(finding.frames)})
     found = outcome(finding)
     rules, tables = CLAIMS[finding.claim], finding.frames

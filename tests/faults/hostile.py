@@ -589,6 +589,7 @@ CALLS: dict[str, Call] = {
         lambda **a: cifar.load("cifar10", "sample").subset(**a), lambda: {"train": 10, "test": 10, "seed": 0}
     ),
     "RunConfig.resolve_on": Call(lambda **a: RunConfig(preset="smoke").resolve_on(**a), lambda: {"device": "cpu"}),
+    "ResolvedRun.left_out": Call(lambda **a: tiny_record().config.left_out(**a), lambda: {"several": True}),
     "ResolvedRun.lr_at": Call(lambda **a: tiny_record().config.lr_at(**a), lambda: {"epoch": 1}),
     "ResolvedGrid.cell": Call(
         lambda **a: channel_grid.GridConfig(preset="smoke").resolve().cell(**a),
