@@ -6,6 +6,7 @@ tests/browser asks axe-core about every page of the book.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -37,14 +38,22 @@ def mend(body: str) -> str:
     return SIGNATURE.sub(lines, body)
 
 
+def with_named_arrows(contents: Callable[..., Any]) -> Callable[..., Any]:
+    """The theme's function for the table of contents at the side, whose arrows have names then."""
+
+    def made(*args: Any, **options: Any) -> Any:
+        found = contents(*args, **options)  # as it was asked for, to the order: by that the theme keeps what it made
+        return str(found).replace(ARROW, NAMED_ARROW) if "sidebar" in (*args, options.get("kind")) else found
+
+    return made
+
+
 def page(app: Sphinx, name: str, template: str, context: dict[str, Any], document: Any) -> None:
     """Mend a page before it is put into the theme's template."""
     if "body" in context:
         context["body"] = mend(context["body"])
     if contents := context.get("generate_toctree_html"):
-        context["generate_toctree_html"] = lambda kind, **options: (
-            contents(kind, **options) if kind == "raw" else str(contents(kind, **options)).replace(ARROW, NAMED_ARROW)
-        )
+        context["generate_toctree_html"] = with_named_arrows(contents)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

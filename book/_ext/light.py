@@ -5,7 +5,9 @@ The PNGs stay where they are, for those who link to one.
 
 from __future__ import annotations
 
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,17 @@ from sphinx.application import Sphinx
 PICTURE = re.compile(r'(<img\b[^>]*\bsrc="[^":]*_images/[^"/]+)\.png"')
 
 
+def convert_one(path: Path) -> None:
+    """Write a WebP beside a PNG."""
+    with Image.open(path) as picture:
+        picture.save(path.with_suffix(".webp"), lossless=True, quality=50, method=1)  # 2: 0.6 % smaller, a tenth slower
+
+
 def convert(folder: Path) -> None:
     """Write a WebP beside each PNG."""
-    for path in folder.glob("*.png"):
-        with Image.open(path) as picture:
-            picture.save(path.with_suffix(".webp"), lossless=True, quality=50, method=2)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow lets go of the interpreter's lock while it encodes
+        for _ in threads.map(convert_one, folder.glob("*.png")):
+            pass
 
 
 def page(app: Sphinx, name: str, template: str, context: dict[str, Any], document: Any) -> None:
