@@ -24,7 +24,7 @@ from torch import nn
 from paperlib import cifar, models
 from paperlib.config import RunConfig
 from paperlib.machine import full_float32, settings
-from paperlib.training import _Run
+from paperlib.training.run import Run
 
 BATCH = 128
 SHORTCUTS: dict[str, dict[str, Any]] = {
@@ -63,15 +63,15 @@ def random_data() -> cifar.Cifar:
     return cifar.Cifar("cifar10", "sample", images[0], labels[0], images[1], labels[1], "noise")
 
 
-def run(config: RunConfig, data: cifar.Cifar) -> _Run:
+def run(config: RunConfig, data: cifar.Cifar) -> Run:
     """A run that is not saved, its probe attached."""
-    made = _Run(config.resolve(), "", Path(tempfile.mkdtemp()), data)
+    made = Run(config.resolve(), "", Path(tempfile.mkdtemp()), data)
     if made.probe:
         made.probe.attach()
     return made
 
 
-def ours(made: _Run) -> Callable[[int], None]:
+def ours(made: Run) -> Callable[[int], None]:
     """So many steps of the library's loop, over as many epochs as it takes."""
 
     def forever() -> Any:
@@ -90,7 +90,7 @@ def ours(made: _Run) -> Callable[[int], None]:
     return steps
 
 
-def side_by_side(all_runs: list[_Run]) -> Callable[[int], None]:
+def side_by_side(all_runs: list[Run]) -> Callable[[int], None]:
     """So many steps of each of several runs, in turn, each on its stream."""
     streams = [made.stream() for made in all_runs]
     going = [ours(made) for made in all_runs]

@@ -12,21 +12,22 @@ from typing import Any
 import torch
 from paired import arguments, report
 
-from paperlib import machine, training
+from paperlib import machine
 from paperlib.config import RunConfig
+from paperlib.training import steps
 
 
 def measure(depth: int, size: int, recompute: bool, answer: Any) -> None:
     """Put the peak and the time of one step into the queue ``answer``."""
     config = RunConfig(preset="desk", depth=depth, checkpoint_activations=recompute).resolve()
     machine.keep_freed_memory()
-    model = training.make_network(config)
-    optimizer = training.make_optimizer(config, model)
+    model = steps.make_network(config)
+    optimizer = steps.make_optimizer(config, model)
     torch.manual_seed(0)
     images = torch.randn(size, 3, 32, 32, device=config.device).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (size,), device=config.device)
     began = time.perf_counter()
-    loss, _, _, finite = training._backward(model, optimizer, images, labels, config)
+    loss, _, _, finite = steps.backward(model, optimizer, images, labels, config)
     optimizer.step()
     seconds = time.perf_counter() - began
     peak = machine.peak_memory(torch.device(config.device))

@@ -7,7 +7,7 @@ import contextlib
 
 from paperlib.captured import Captured, CapturedEvaluation
 from paperlib.holding import NormPreserving
-from paperlib.training import _Run
+from paperlib.training.run import Run
 
 
 class _Graph:
@@ -51,8 +51,8 @@ def at_launch(patch, number, act):
 
 def emulate(patch):
     """Replay steps on the CPU from now on; ``patch`` is pytest's monkeypatch."""
-    patch.setattr(_Run, "replays", property(lambda run: run.config.cuda_graphs and run.world.size == 1))
-    patch.setattr(_Run, "stream", lambda run: contextlib.nullcontext())
+    patch.setattr(Run, "replays", property(lambda run: run.config.cuda_graphs and run.world.size == 1))
+    patch.setattr(Run, "stream", lambda run: contextlib.nullcontext())
     patch.setattr(Captured, "_capture", _capture)
     patch.setattr(
         NormPreserving, "capture", lambda self, wanted: setattr(self, "_graph", _Graph(lambda: self._project(wanted)))

@@ -13,6 +13,8 @@ from paperlib import captured, checkpoints, training
 from paperlib.checkpoints import FILE
 from paperlib.errors import ConfigError
 from paperlib.holding import NormPreserving
+from paperlib.training import run as running
+from paperlib.training.run import Run
 
 NETWORKS = [{"arch": "resnet"}, {"arch": "procresnet"}, {"arch": "plain", "schedule": "constant", "probe_every": 2}]
 PLAIN = {"cuda_graphs": False, "fused": False}
@@ -62,9 +64,9 @@ def test_a_checkpoint_of_one_is_a_checkpoint_of_the_other(emulated, tmp_path):
     whole = training.train(run.model_copy(update=PLAIN), tmp_path / "whole", quiet=True)
     for first, second in ((PLAIN, {}), ({}, PLAIN)):
         root = tmp_path / str(len(first))
-        emulated.setattr(training, "CHECKPOINT_PAUSE", 0)
+        emulated.setattr(running, "CHECKPOINT_PAUSE", 0)
         with emulated.context() as patch:
-            patch.setattr(training._Run, "end_epoch", _stop_in_second_epoch(training._Run.end_epoch))
+            patch.setattr(Run, "end_epoch", _stop_in_second_epoch(Run.end_epoch))
             with pytest.raises(ZeroDivisionError):
                 training.train(run.model_copy(update=first), root, quiet=True)
         assert_alike(training.train(run.model_copy(update=second), root, quiet=True), whole, rtol=1e-6)
@@ -82,7 +84,7 @@ def _stop_in_second_epoch(end_epoch):
 def test_a_signal_is_answered_after_the_steps_that_are_under_way(emulated, tmp_path):
     run = tiny(epochs=2)
     whole = training.train(run, tmp_path / "whole", quiet=True)
-    emulated.setattr(training, "READ_EVERY", 2)
+    emulated.setattr(running, "READ_EVERY", 2)
     with emulated.context() as patch, pytest.raises(SystemExit):
         at_launch(patch, 3, lambda: signal.raise_signal(signal.SIGTERM))
         training.train(run, tmp_path / "cut", quiet=True)
@@ -94,7 +96,7 @@ def test_a_signal_is_answered_after_the_steps_that_are_under_way(emulated, tmp_p
 @pytest.mark.parametrize("read_every", [1, 3, 100])
 @pytest.mark.parametrize("network", [{"arch": "plain"}, {"arch": "procresnet", "probe_every": 2}])
 def test_a_divergence_has_its_step_and_block_however_late_it_is_read(emulated, tmp_path, read_every, network):
-    emulated.setattr(training, "READ_EVERY", read_every)
+    emulated.setattr(running, "READ_EVERY", read_every)
     wild = network | {"lr": 1e20, "epochs": 2, "batch_size": 10}
     plain = training.train(tiny(**wild, **PLAIN), tmp_path / "plain", quiet=True)
     replayed = training.train(tiny(**wild), tmp_path / "replayed", quiet=True)
@@ -153,7 +155,7 @@ def test_a_second_signal_leaves_what_was_saved_before(tmp_path, monkeypatch):
     """It is obeyed at once, in the middle of a step: nothing is saved of that."""
     run = tiny(epochs=2)
     whole = training.train(run, tmp_path / "whole", quiet=True)
-    update = training._Run.update
+    update = Run.update
     calls = []
 
     def signalled(self):
@@ -164,7 +166,7 @@ def test_a_second_signal_leaves_what_was_saved_before(tmp_path, monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training._Run, "update", signalled)
+        patch.setattr(Run, "update", signalled)
         training.train(run, tmp_path / "cut", quiet=True)
     assert_alike(training.train(run, tmp_path / "cut", quiet=True), whole)
 

@@ -15,6 +15,7 @@ from paperlib import __main__ as command
 from paperlib import checkpoints, processes, records, training
 from paperlib.errors import ConfigError, PaperlibError
 from paperlib.processes import Processes, World
+from paperlib.training.run import Run
 
 HERE = Path(__file__).parent
 WORDS = [w for name, value in (RUN | {"threads": 1}).items() for w in ("-p", name, str(value))]
@@ -44,14 +45,14 @@ def whole(tmp_path_factory):
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
     """A folder with a run of one process that was stopped after its first epoch."""
-    root, save = tmp_path_factory.mktemp("begun"), training._Run.save
+    root, save = tmp_path_factory.mktemp("begun"), Run.save
 
     def die(self):
         save(self)
         raise Stop
 
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(training._Run, "save", die)
+        m.setattr(Run, "save", die)
         with pytest.raises(Stop):
             training.train(tiny(threads=1), root=root, quiet=True)
     return root

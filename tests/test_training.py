@@ -23,7 +23,9 @@ from paperlib.events import FOLDER
 from paperlib.probes import GradientNorms
 from paperlib.projection import spread
 from paperlib.store import files, provenance
-from paperlib.training import benchmark_step, train, trained_network
+from paperlib.training import benchmark_step, steps, train, trained_network
+from paperlib.training import run as running
+from paperlib.training.run import Run
 
 
 def folder_of(config, root):
@@ -89,11 +91,11 @@ def test_the_ratios_before_the_first_update(whole):
     assert list(r.initial.name) == list(r.blocks.name[:3])
     assert (r.initial.steps == 8).all() and (r.initial.lost == 0).all()
     assert (r.initial.log_ratio_sd > 0).all()
-    model, data = training.make_network(config), cifar.load("cifar10", "sample").subset(100, 50, config.seed)
-    run = training._Run(config, "", r.folder, data)
-    images, labels = next(run.batches(1))
+    model, data = steps.make_network(config), cifar.load("cifar10", "sample").subset(100, 50, config.seed)
+    run = Run(config, "", r.folder, data)
+    images, labels = next(run.batches.of(1))
     with GradientNorms(model) as probe:
-        F.cross_entropy(training._logits(model, images, config), labels).backward()
+        F.cross_entropy(steps.logits(model, images, config), labels).backward()
     first = probe.ratios().double().log()
     assert (first - torch.tensor(r.initial.log_ratio)).abs().max() < 6 * r.initial.log_ratio_sd.max()
     x = model.stem(images) if hasattr(model, "stem") else images
@@ -114,7 +116,7 @@ def test_the_training_error_without_augmentation(whole):
     model = trained_network(r).eval()
     x = normalise(data.train_images[:50], data.mean, data.std).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        wrong = (training._logits(model, x, r.config).argmax(1) != data.train_labels[:50]).float().mean().item()
+        wrong = (steps.logits(model, x, r.config).argmax(1) != data.train_labels[:50]).float().mean().item()
     assert r.epochs.clean_train_error.iloc[-1] == pytest.approx(100 * wrong)
     assert r.final["clean_gap_max"] == (r.epochs.test_error - r.epochs.clean_train_error).max()
 
@@ -145,7 +147,7 @@ def test_the_users_random_stream_and_settings_are_left_alone(tmp_path):
 
 def test_a_finished_run_is_not_repeated(whole, monkeypatch):
     r = whole()
-    monkeypatch.setattr(training, "_Run", None)
+    monkeypatch.setattr(training, "Run", None)
     assert train(tiny(), root=r.folder.parents[3], quiet=True) == r
 
 
@@ -166,7 +168,7 @@ class Stop(Exception):
 @pytest.mark.parametrize("after", [1, 2])
 def test_killed_between_epochs(whole, tmp_path, monkeypatch, changes, after):
     """As if the process had died right after an epoch's checkpoint."""
-    save = training._Run.save
+    save = Run.save
 
     def die(self):
         save(self)
@@ -174,7 +176,7 @@ def test_killed_between_epochs(whole, tmp_path, monkeypatch, changes, after):
             raise Stop
 
     with monkeypatch.context() as m:
-        m.setattr(training._Run, "save", die)
+        m.setattr(Run, "save", die)
         with pytest.raises(Stop):
             train(tiny(**changes), root=tmp_path, quiet=True)
     resumed = train(tiny(**changes), root=tmp_path, quiet=True)
@@ -187,7 +189,7 @@ def test_killed_between_epochs(whole, tmp_path, monkeypatch, changes, after):
 def test_signals_stop_within_an_epoch(whole, tmp_path, monkeypatch, number, at):
     """Ctrl-C and SIGTERM finish the step, save, and leave; the run goes on in the middle of the epoch."""
     changes = {"arch": "procresnet", "probe_every": 3}
-    step, count = training._Run.step, iter(range(1, 100))
+    step, count = Run.step, iter(range(1, 100))
 
     def interrupted(self, *args):
         if next(count) == at:
@@ -195,7 +197,7 @@ def test_signals_stop_within_an_epoch(whole, tmp_path, monkeypatch, number, at):
         return step(self, *args)
 
     with monkeypatch.context() as m:
-        m.setattr(training._Run, "step", interrupted)
+        m.setattr(Run, "step", interrupted)
         with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit) as e:
             train(tiny(**changes), root=tmp_path, quiet=True)
     if number == signal.SIGTERM:
@@ -243,14 +245,14 @@ def test_divergence_is_a_result(tmp_path):
 
 @pytest.mark.parametrize("where", ["stage2_block1", "stage3_block1"])
 def test_divergence_names_the_block_that_went_first(tmp_path, monkeypatch, where):
-    make = training.make_network
+    make = steps.make_network
 
     def broken(config):
         model = make(config)
         torch.nn.init.constant_(model.chain[where].conv3.weight, float("inf"))
         return model
 
-    monkeypatch.setattr(training, "make_network", broken)
+    monkeypatch.setattr(steps, "make_network", broken)
     r = train(tiny(), root=tmp_path, quiet=True)
     assert (r.divergence.block, r.divergence.epoch, r.divergence.step) == (where, 1, 1)
     assert r.final == {}
@@ -258,14 +260,14 @@ def test_divergence_names_the_block_that_went_first(tmp_path, monkeypatch, where
 
 
 def test_divergence_in_the_gradient_alone(tmp_path, monkeypatch):
-    make = training.make_network
+    make = steps.make_network
 
     def broken(config):
         model = make(config)
         model.chain["stage2_block1"].register_forward_pre_hook(lambda m, args: (Poison.apply(args[0]),))
         return model
 
-    monkeypatch.setattr(training, "make_network", broken)
+    monkeypatch.setattr(steps, "make_network", broken)
     r = train(tiny(), root=tmp_path, quiet=True)
     assert r.divergence.what == "gradient"
     # The gradient is whole at the input of the poisoned block as its hook saw it, and bad from the block before on.
@@ -315,19 +317,17 @@ def test_long_epochs_are_saved_on_the_way_and_scraps_are_removed(whole, tmp_path
     folder = folder_of(tiny(), tmp_path)
     folder.mkdir(parents=True)
     (folder / ".checkpoint.pt.scrap.tmp").write_text("half-written")
-    steps, save = [], training._Run.save
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr(training._Run, "save", lambda self: (steps.append(self.state.step), save(self)))
+    saved, save = [], Run.save
+    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(Run, "save", lambda self: (saved.append(self.state.step), save(self)))
     same_run(whole(), train(tiny(), root=tmp_path, quiet=True))
-    assert steps == [1, 2, 3, 4, 0] * 3
+    assert saved == [1, 2, 3, 4, 0] * 3
     assert not (folder / ".checkpoint.pt.scrap.tmp").exists()
 
 
 def test_an_interrupted_run_says_that_it_can_go_on(tmp_path, monkeypatch, capsys):
-    step = training._Run.step
-    monkeypatch.setattr(
-        training._Run, "step", lambda self, *a: (os.kill(os.getpid(), signal.SIGINT), step(self, *a))[1]
-    )
+    step = Run.step
+    monkeypatch.setattr(Run, "step", lambda self, *a: (os.kill(os.getpid(), signal.SIGINT), step(self, *a))[1])
     with pytest.raises(KeyboardInterrupt):
         train(tiny(), root=tmp_path)
     assert "run it again to go on" in capsys.readouterr().err
@@ -373,14 +373,14 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 def test_two_processes_do_not_train_the_same_run(tmp_path, monkeypatch):
     started, finish = threading.Event(), threading.Event()
-    go = training._Run.go
+    go = Run.go
 
     def slow(self, quiet):
         started.set()
         finish.wait(60)
         return go(self, quiet)
 
-    monkeypatch.setattr(training._Run, "go", slow)
+    monkeypatch.setattr(Run, "go", slow)
     first = threading.Thread(target=lambda: train(tiny(epochs=1), root=tmp_path, quiet=True))
     first.start()
     started.wait(60)
@@ -433,12 +433,10 @@ def test_a_step_is_sgd_with_momentum_and_weight_decay():
 def test_depth_1001_takes_a_step():
     """Recomputing activations; two images, to keep the test short (batch 128 is benchmarks/memory.py)."""
     config = RunConfig(preset="smoke", depth=1001, checkpoint_activations=True).resolve()
-    model = training.make_network(config)
-    optimizer = training.make_optimizer(config, model)
+    model = steps.make_network(config)
+    optimizer = steps.make_optimizer(config, model)
     before = model.fc.weight.detach().clone()
-    loss, _, norm, finite = training._backward(
-        model, optimizer, torch.randn(2, 3, 32, 32), torch.tensor([1, 2]), config
-    )
+    loss, _, norm, finite = steps.backward(model, optimizer, torch.randn(2, 3, 32, 32), torch.tensor([1, 2]), config)
     optimizer.step()
     assert finite
     assert norm > 0
@@ -451,7 +449,7 @@ def test_a_procresnet_that_blows_up_is_a_divergence(tmp_path):
     config = tiny(arch="procresnet", lr=1e6, precision="float32")
     r = train(config, root=tmp_path, quiet=True)
     assert r.status == "diverged"
-    assert r.divergence.block in {b.name for b in training.make_network(config.resolve()).blocks} | {"head", "stem"}
+    assert r.divergence.block in {b.name for b in steps.make_network(config.resolve()).blocks} | {"head", "stem"}
     assert r == records.read(r.folder)
 
 
@@ -464,11 +462,11 @@ def test_a_record_with_a_loss_that_is_not_finite_reads_back(tmp_path):
 
 def test_a_large_finite_gradient_is_no_divergence():
     config = RunConfig(preset="smoke", depth=11, precision="float32").resolve()
-    model = training.make_network(config)
-    optimizer = training.make_optimizer(config, model)
+    model = steps.make_network(config)
+    optimizer = steps.make_optimizer(config, model)
     with torch.no_grad():
         model.fc.weight.mul_(1e25)
-    loss, _, norm, finite = training._backward(model, optimizer, torch.randn(4, 3, 32, 32), torch.arange(4), config)
+    loss, _, norm, finite = steps.backward(model, optimizer, torch.randn(4, 3, 32, 32), torch.arange(4), config)
     assert finite
     assert math.isfinite(loss)
     assert norm > 1e20
@@ -513,8 +511,8 @@ def test_transitions_are_held_at_a_multiple_of_the_target(whole):
     _, values = transitions(record)  # the last step was followed by a projection
     assert values[0] == pytest.approx((0.5, 0.5), rel=0.25)  # the crop of a 3x3 kernel
     assert values[1] == pytest.approx((1, 1), abs=1e-4) and values[2] == pytest.approx((2, 2), abs=1e-4)
-    start = training.make_network(record.config).transition_convs()[2][0].weight
-    other = training.make_network(whole(arch="procresnet").config).transition_convs()[2][0].weight
+    start = steps.make_network(record.config).transition_convs()[2][0].weight
+    other = steps.make_network(whole(arch="procresnet").config).transition_convs()[2][0].weight
     assert torch.equal(start, 2 * other)
 
 
@@ -522,7 +520,7 @@ def test_fixed_transitions_are_set_once_and_not_trained(whole):
     record = whole(arch="procresnet", projector="fixed")
     assert record.network == "procresnet-13-fixed"
     kernels, values = transitions(record)
-    start = [conv.weight for conv, _ in training.make_network(record.config).transition_convs()]
+    start = [conv.weight for conv, _ in steps.make_network(record.config).transition_convs()]
     assert all(torch.equal(a, b) for a, b in zip(kernels, start, strict=True))
     assert all(value == pytest.approx((1, 1), abs=1e-3) for value in values)
     free = whole(arch="procresnet")
@@ -533,14 +531,14 @@ def test_fixed_transitions_are_set_once_and_not_trained(whole):
 
 def test_every_session_of_a_resumed_run_is_on_record(tmp_path, monkeypatch):
     """Begun at one commit with one number of threads, finished at another with another."""
-    save = training._Run.save
+    save = Run.save
 
     def die(self):
         save(self)
         raise Stop
 
     with monkeypatch.context() as m:
-        m.setattr(training._Run, "save", die)
+        m.setattr(Run, "save", die)
         m.setattr(provenance, "git_state", lambda: ("a" * 40, True))
         with pytest.raises(Stop):
             train(tiny(threads=1), root=tmp_path, quiet=True)

@@ -19,6 +19,8 @@ from paperlib import __main__ as command
 from paperlib import augmentation, models, processes, training
 from paperlib.errors import PaperlibError
 from paperlib.probes import GradientNorms
+from paperlib.training import steps
+from paperlib.training.run import Run
 
 SIZES = (1, 2, 7)  # of batches: one process has nothing, as much as the other, more
 
@@ -41,7 +43,7 @@ def gradients(world, n):
 
 def losses(world, root, **changes):
     """The losses of ten steps, and the record of the run."""
-    found, step = [], training._backward
+    found, step = [], steps.backward
 
     def noted(*args):
         done = step(*args)
@@ -49,18 +51,18 @@ def losses(world, root, **changes):
         return done
 
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(training, "_backward", noted)
+        m.setattr(steps, "backward", noted)
         config = tiny(epochs=2, train_images=150, batch_size=32, precision="float32", threads=1, **changes)
         return found, training.train(config, root=root, quiet=True, world=world)
 
 
 def losses_in_float64(world, root):
     """The same in float64, at the usual rate: in float32 each step there makes its rounding ten times as large."""
-    make, normalise = training.make_network, augmentation.normalise
+    make, normalise = steps.make_network, augmentation.normalise
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(training, "make_network", lambda config: make(config).double())
+        m.setattr(steps, "make_network", lambda config: make(config).double())
         m.setattr(augmentation, "normalise", lambda *args: normalise(*args).double())
-        m.setattr(training, "_logits", lambda model, images, config: model(images))
+        m.setattr(steps, "logits", lambda model, images, config: model(images))
         return losses(world, root, probe_every=0)[0]
 
 
@@ -78,7 +80,7 @@ class Poison(torch.autograd.Function):
 
 def divergence(world, root, kind):
     """Where a run diverges that has an infinite kernel, or one image that spoils the gradient."""
-    make = training.make_network
+    make = steps.make_network
 
     def broken(config):
         model = make(config)
@@ -89,7 +91,7 @@ def divergence(world, root, kind):
         return model
 
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(training, "make_network", broken)
+        m.setattr(steps, "make_network", broken)
         config = tiny(seed=len(kind), threads=1)  # each kind is a run of its own
         record = training.train(config, root=root, quiet=True, world=world)
     return record.divergence.model_dump()
@@ -132,14 +134,14 @@ def main(mode, out, *words):
             if world.is_first:
                 Path(out, "found.json").write_text(json.dumps(found))
         return 0
-    step, steps = training._Run.step, iter(range(1, 100))
+    step, number = Run.step, iter(range(1, 100))
 
     def ended(self, *args):
-        if next(steps) == 6 and self.world.is_first:
+        if next(number) == 6 and self.world.is_first:
             os.kill(*((os.getpid(), signal.SIGKILL) if mode == "kill" else (os.getppid(), signal.SIGTERM)))
         return step(self, *args)
 
-    training._Run.step = ended
+    Run.step = ended
     return command.main(list(words))
 
 

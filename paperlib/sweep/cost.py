@@ -27,7 +27,8 @@ from paperlib.initial import BATCHES
 from paperlib.store import Device, files, runs_root
 from paperlib.store.provenance import device_here
 from paperlib.store.stored import sealed, unsealed
-from paperlib.training import EVAL_COST, BenchmarkStep
+from paperlib.training import BenchmarkStep
+from paperlib.training.run import EVAL_COST
 
 DEPTHS = (20, 83)  # a step takes about as long as a straight line through its times at these
 IMAGES, STEPS, LONG = 64, 3, 10.0  # LONG in seconds: steps that take longer together are not repeated

@@ -11,6 +11,7 @@ from tiny import tiny
 
 from paperlib import models, records, training
 from paperlib.divergence import first_bad_block
+from paperlib.training import steps
 
 BAD = (math.nan, math.inf)
 
@@ -23,7 +24,7 @@ def part_of(name: str) -> str:
 
 def trained(root, monkeypatch, damage, **changes):
     """The record of the smallest run, of a network that is damaged before its first step."""
-    make = training.make_network
+    make = steps.make_network
 
     def damaged(config):
         model = make(config)
@@ -31,7 +32,7 @@ def trained(root, monkeypatch, damage, **changes):
         return model
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "make_network", damaged)
+        patched.setattr(steps, "make_network", damaged)
         return training.train(tiny(epochs=1, **changes), root=root, quiet=True)
 
 
