@@ -1,0 +1,83 @@
+"""Chapter 5's findings in words, taken from its tables.
+
+Each function returns Markdown.  What a table does not have is said to be missing, with the command that makes it.
+"""
+
+from paperlib.studies.sentences.effects import answer, as_published, dose, rising, says, unmoved
+from paperlib.studies.sentences.errors import (
+    against_the_paper,
+    beside,
+    differences,
+    ended,
+    gaps,
+    guessing,
+    overhead,
+    seldom,
+    uncertain,
+    unlearnt,
+    with_depth,
+)
+from paperlib.studies.sentences.ratios import (
+    at_full_scale,
+    cause,
+    cut_short,
+    first_transitions,
+    hidden,
+    left,
+    made_again,
+    nearer,
+    norms,
+    shallow,
+    theory,
+    two_scales,
+    why,
+)
+from paperlib.studies.sentences.runs import by_size, command, extent, left_out, made, missing, origin, seeds, size
+from paperlib.studies.sentences.words import GRID, decided, short, titled, trend
+
+__all__ = [
+    "GRID",
+    "against_the_paper",
+    "answer",
+    "as_published",
+    "at_full_scale",
+    "beside",
+    "by_size",
+    "cause",
+    "command",
+    "cut_short",
+    "decided",
+    "differences",
+    "dose",
+    "ended",
+    "extent",
+    "first_transitions",
+    "gaps",
+    "guessing",
+    "hidden",
+    "left",
+    "left_out",
+    "made",
+    "made_again",
+    "missing",
+    "nearer",
+    "norms",
+    "origin",
+    "overhead",
+    "rising",
+    "says",
+    "seeds",
+    "seldom",
+    "shallow",
+    "short",
+    "size",
+    "theory",
+    "titled",
+    "trend",
+    "two_scales",
+    "uncertain",
+    "unlearnt",
+    "unmoved",
+    "why",
+    "with_depth",
+]
