@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -26,9 +27,11 @@ def collect_seldom(app: Sphinx) -> None:
 def write_in_parallel(app: Sphinx, env: BuildEnvironment) -> None:
     """Have pages written by as many processes as there are processors, beside the one that hands them out.
 
-    They are still read by one: two of the extensions do not say that they bear more.
+    They are still read by one: two of the extensions do not say that they bear more.  And only on Linux: elsewhere a
+    fork of a process that has loaded torch may crash.
     """
-    app.parallel = 1 + (os.cpu_count() or 1)
+    if sys.platform == "linux":
+        app.parallel = 1 + (os.cpu_count() or 1)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
