@@ -27,7 +27,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from paperlib import _checks
 from paperlib._checks import shown
-from paperlib.errors import ConfigError
+from paperlib.errors import ConfigError, RecordError
 from paperlib.sources import Source
 from paperlib.store.places import runs_root
 
@@ -250,6 +250,14 @@ class Resolved(Parameters, ABC):
         other = [f"{name} {shown(value)} instead of {mine.get(name)!r}" for name, value in found.items()
                  if value != mine.get(name)]  # fmt: skip
         return ", ".join(other) or "made by another paperlib"
+
+    def check_record(self, found: Resolved, held: str) -> None:
+        """Raise ``RecordError`` if a folder's record has parameters of other work; ``held`` says what it holds then."""
+        if found.digest() != self.digest():
+            raise RecordError(
+                f"{held} ({self.differences(found.model_dump())}): move it away, or choose another folder with "
+                "PAPERLIB_RUNS"
+            )
 
 
 def _sha256(content: Any) -> str:

@@ -95,7 +95,7 @@ class World:
 
     def variance(self, x: Tensor) -> Tensor:
         """The variance (C,) of ``x`` (N, C, H, W) per channel, over the whole batch."""
-        centred = x - x.mean((0, 2, 3), keepdim=True)  # torch.var takes up to ten times as long on a CPU
+        centred = x - x.mean((0, 2, 3), keepdim=True)  # torch.var takes several times as long on a CPU
         return centred.square_().mean((0, 2, 3))
 
     def largest(self, *numbers: int) -> tuple[int, ...]:

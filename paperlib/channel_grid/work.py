@@ -144,11 +144,7 @@ def _finished(folder: Path, config: ResolvedGrid) -> GridRecord | None:
     if not (folder / GridRecord.FILE).exists():
         return None
     record = GridRecord.read(folder)
-    if record.config.digest() != config.digest():
-        raise RecordError(
-            f"{folder} holds another grid ({config.differences(record.config.model_dump())}): move it away, or choose "
-            "another folder with PAPERLIB_RUNS"
-        )
+    config.check_record(record.config, f"{folder} holds another grid")
     return record
 
 

@@ -15,7 +15,7 @@ import torch
 
 from paperlib import _checks, checkpoints, cifar, models
 from paperlib.config import ResolvedRun, RunConfig
-from paperlib.errors import CheckpointError, ConfigError, RecordError
+from paperlib.errors import CheckpointError, ConfigError
 from paperlib.interrupts import Interrupts
 from paperlib.machine import full_float32, keep_freed_memory, settings
 from paperlib.processes import World
@@ -247,9 +247,5 @@ def _finished(folder: Path, config: ResolvedRun, world: World) -> Record | None:
     if not world.by_first((folder / Record.FILE).exists):
         return None
     record = Record.read(folder)
-    if record.config.digest() != config.digest():
-        raise RecordError(
-            f"{folder} holds the record of another run ({config.differences(record.config.model_dump())}): "
-            "move it away, or choose another folder with PAPERLIB_RUNS"
-        )
+    config.check_record(record.config, f"{folder} holds the record of another run")
     return record
