@@ -76,7 +76,7 @@ from paperlib.studies.tables import fitted
 
 roots = [results_root(), *([runs] if runs else [])]
 all_records = list(studies.everything(roots))
-records = studies.once(all_records, preset)
+records = studies.among(all_records, preset)
 precision = studies.usual_precision(records)
 usual = [r for r in records if r.config.precision == precision]
 grid = studies.main_grid(usual)
@@ -471,7 +471,7 @@ pair = claims.CLAIMS["F5"].NETWORKS
 fifth = [
     r
     for size in dict.fromkeys((preset, "paper"))
-    for r in studies.once(all_records, size)
+    for r in studies.among(all_records, size)
     if r.network in pair and r.config.schedule == "steps"
 ]
 rows = studies.final_errors(fifth)
@@ -826,7 +826,7 @@ Markdown(
 # F3d is judged on these runs, since its rule compares medians over the blocks of a network and asks for no scatter over seeds; another seed could turn it. The gaps of Table I are compared, not judged: one run has no scatter, and which of the table's rows belongs to which depth is inferred.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "At the paper's scale the median block is nearest to 1 in Plain-20 (n = 1, bfloat16). What the runs gave, beside what the paper prints for the same network.", "name": "tab-paper-scale"}}
-large = studies.once(all_records, "paper")
+large = studies.among(all_records, "paper")
 large_grid = studies.main_grid(large)
 if large:
     each = [

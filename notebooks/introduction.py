@@ -72,7 +72,7 @@ def number(claim, name):
 
 
 start = beginning.beginnings(
-    section4.main_grid(section4.once(on_record, "desk"))
+    section4.main_grid(section4.among(on_record, "desk"))
 )
 accuracy = beginning.accuracy(start).query("blocks == 'residual'")
 first = start[start.network == "plain-164"]

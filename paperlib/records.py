@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -240,6 +241,32 @@ def read(folder: str | Path) -> Record:
     return Record.read(folder)
 
 
-def read_all(root: str | Path) -> list[Record]:
-    """Every record below ``root``, sorted by path; an empty list where there is none.  Raises as :func:`read`."""
-    return Record.read_all(root)
+def read_all(root: str | Path, only: Callable[[ResolvedRun], bool] | None = None) -> list[Record]:
+    """The records below ``root``, sorted by path; an empty list where there is none.
+
+    Parameters
+    ----------
+    root : str or Path
+        Such as ``results``.
+    only : callable, optional
+        Whether to read a run, from its parameters.  The tables of others are not opened, which saves most of the time.
+
+    Returns
+    -------
+    list of Record
+
+    Raises
+    ------
+    RecordError
+        As :func:`read` does.
+
+    Examples
+    --------
+    >>> from paperlib.store import results_root
+    >>> sorted({record.network for record in read_all(results_root(), only=lambda config: config.depth == 83)})
+    ['plain-83', 'procresnet-85', 'resnet-83']
+    """
+    if only is None:
+        return Record.read_all(root)
+    _checks.function("only", only)
+    return Record.read_all(root, only=lambda record: only(record.config))

@@ -75,15 +75,18 @@ def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Recor
     RecordError
         One of the records cannot be read.
     """
-    return among(everything(roots), preset)
+    return among(everything(roots, lambda config: _looked_at(config, preset)), preset)
+
+
+def _looked_at(config: ResolvedRun, preset: str) -> bool:
+    return config.arch == "procresnet" and of_preset(config, preset)
 
 
 def among(records: Iterable[Record], preset: str) -> list[Record]:
     """The same of records that were read already."""
     found: dict[str, Record] = {}
-    for record in records:
-        if record.config.arch == "procresnet" and of_preset(record.config, preset):
-            found.setdefault(record.config.digest(), record)
+    for record in (record for record in records if _looked_at(record.config, preset)):
+        found.setdefault(record.config.digest(), record)
     settings = {_key(record.config) for record in found.values() if record.config.hold_at != 1.0}
     return [record for record in found.values() if _key(record.config) in settings]
 

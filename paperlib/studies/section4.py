@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -70,10 +70,15 @@ def _protocol(config: ResolvedRun) -> dict[str, Any]:
     return {name: value for name, value in config.content().items() if name != "device"}
 
 
-def everything(roots: Iterable[str | Path] | None = None) -> Iterator[Record]:
-    """Every record below some folders: by default the committed ones, then those in the folder of runs."""
+def everything(
+    roots: Iterable[str | Path] | None = None, only: Callable[[ResolvedRun], bool] | None = None
+) -> Iterator[Record]:
+    """The records below some folders: by default the committed ones, then those in the folder of runs.
+
+    All of them, or ``only`` those whose parameters are wanted.
+    """
     folders = dict.fromkeys(Path(root).resolve() for root in roots or (results_root(), runs_root()))
-    return (record for folder in folders for record in read_all(folder))
+    return (record for folder in folders for record in read_all(folder, only))
 
 
 def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Record]:
@@ -97,10 +102,10 @@ def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Recor
     RecordError
         One of the records cannot be read.
     """
-    return once(everything(roots), preset)
+    return among(everything(roots, lambda config: standard(config, preset)), preset)
 
 
-def once(records: Iterable[Record], preset: str) -> list[Record]:
+def among(records: Iterable[Record], preset: str) -> list[Record]:
     """The standard records of a preset among some, as :func:`stored` takes them from folders."""
     found: dict[tuple[Any, ...], Record] = {}
     for record in (record for record in records if standard(record.config, preset)):
