@@ -56,7 +56,7 @@ from paperlib.config import ResolvedRun, RunConfig
 from paperlib.errors import PaperlibError
 from paperlib.store import files, results_root, runs_root
 from paperlib.studies import norm_preservation
-from paperlib.sweep import cost, drive, state
+from paperlib.sweep import cost, drive, gpus, state
 from paperlib.sweep import plan as planning
 
 UNFINISHED = ".unfinished.ipynb"  # the suffix of a notebook that is being executed
@@ -397,6 +397,8 @@ def _done(options: argparse.Namespace) -> int:
         return show_scorecard(options.root or results_root(), options.json)
     if options.command == "evidence":
         return measure_again(options.claims, options.preset, options.against or results_root(), options.out)
+    if options.command in ("run", "grid"):
+        gpus.take()
     names = [name for name, _ in options.p]
     if twice := [name for name in names if names.count(name) > 1]:
         raise PaperlibError(f"parameter {twice[0]!r} is given twice: give it once")

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from paperlib import _checks
 from paperlib._checks import conv_weight, finite
-from paperlib.projection import rank
 from paperlib.spectrum import half_weights, polyphase, transfer_matrices
 from paperlib.trunk import outputs_on
 
@@ -67,8 +66,6 @@ def energy_fraction(weight: Tensor, gradient: Tensor, stride: int | tuple[int, i
     finite(weight)
     gradient = gradient.double()
     whole = gradient.square().sum((1, 2, 3))
-    if rank(weight.shape, stride) == weight.shape[0]:  # nothing is lost, whatever the gradient
-        return whole / whole
     kernel = polyphase(weight.double(), stride)
     if kernel.shape[2:] == (1, 1):  # the same row space at every frequency, hence at every pixel
         passed = torch.einsum("dr,ndhw->nrhw", _range(kernel[:, :, 0, 0]), gradient).square().sum((1, 2, 3))

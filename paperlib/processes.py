@@ -244,8 +244,8 @@ def joined() -> Iterator[World]:
         if isinstance(known, PaperlibError | OSError) and not _speaks(store):
             raise SystemExit(1) from e
         raise known from e.__cause__ if known is e else e
-    except KeyboardInterrupt as e:
-        if rank > 0:
+    except (KeyboardInterrupt, SystemExit) as e:
+        if rank > 0:  # the first one tells; at this status the command says nothing
             raise SystemExit(128 + signal.SIGINT) from e
         raise
     dist.destroy_process_group()

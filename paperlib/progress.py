@@ -89,12 +89,20 @@ def read(file: Path) -> tuple[float, str] | None:
     tuple of float and str, or None
         The part that is done, from 0 to 1, and a text with the time left.
     """
+    if (found := parsed(file)) is None:
+        return None
+    share, *words = found
+    return share, "  ".join(filter(None, words))
+
+
+def parsed(file: Path) -> tuple[float, str, str] | None:
+    """The share, the text and the time left in words of a run's progress file; None where it is none."""
     try:
         state = json.loads(file.read_text())
-        share, text = min(state["done"] / state["total"], 1.0), plain(state["text"])
-        return share, "  ".join(filter(None, (text, left(state["seconds_left"]))))
+        share = min(state["done"] / state["total"], 1.0)
+        return share, plain(state["text"]), left(state["seconds_left"])
     except (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError):
-        return None  # none, or something else's
+        return None
 
 
 class _Line:

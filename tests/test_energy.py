@@ -36,6 +36,17 @@ def test_what_is_passed_and_what_is_lost():
     assert energy_fraction(weight, torch.zeros(1, 6, 4, 4)).isnan().all()
 
 
+@pytest.mark.parametrize("c", [2, 3])
+@pytest.mark.parametrize("side", [1, 3])
+def test_a_square_or_wide_kernel_that_lost_its_rank_loses_gradients(c, side):
+    weight = torch.zeros(2, c, side, side)
+    weight[0, 0, side // 2, side // 2] = 1  # nothing goes to the second channel
+    first, second = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
+    first[:, 0] = second[:, 1] = 1
+    for gradient, share in ((first, 1.0), (second, 0.0), (first + second, 0.5)):
+        assert energy_fraction(weight, gradient).item() == pytest.approx(share, abs=1e-12)
+
+
 def test_isotropic_gradients_have_r_of_d():
     for d, c, k, stride, expected in ((64, 3, 3, 1, 3 / 64), (32, 16, 1, 2, 0.5), (16, 2, 3, 2, 0.5)):
         gradient = cases.kernel(200, d, 6)

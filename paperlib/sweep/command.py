@@ -171,5 +171,4 @@ def _in_pods(file: Path, out: Path, where: Place) -> list[str]:
 
 def _gpus(plan: Plan) -> list[str]:
     """The limit on runs at a time where each takes a GPU."""
-    cuda = any(job.config.device.startswith("cuda") for job in plan.jobs)
-    return ["--resources", f"gpu={plan.workers}"] if cuda else []
+    return ["--resources", f"gpu={plan.workers}"] if plan.on_gpus else []

@@ -26,8 +26,8 @@ from paperlib.interrupts import PARENT_VARIABLE, sigterm_raises
 from paperlib.store import runs_root
 from paperlib.store.files import locked
 from paperlib.store.places import RUNS_VARIABLE
+from paperlib.sweep import gpus, state
 from paperlib.sweep import plan as planning
-from paperlib.sweep import state
 from paperlib.sweep.command import SNAKEFILE, command
 
 PATIENCE = 60.0  # seconds for trainings to write their checkpoints
@@ -90,12 +90,20 @@ def _snakemake(words: list[str], out: Path, plan: planning.Plan, mode: str = "w"
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=os.environ | {RUNS_VARIABLE: str(runs_root().resolve()), PARENT_VARIABLE: str(os.getpid())},
+            env=os.environ | _environment(plan),
             start_new_session=True,
         )
         with _stopped(process):
             _watch(process, out, plan)
     return process.returncode
+
+
+def _environment(plan: planning.Plan) -> dict[str, str]:
+    """What Snakemake and its jobs are told: where the runs are, who watches, and which GPUs to share out."""
+    told = {RUNS_VARIABLE: str(runs_root().resolve()), PARENT_VARIABLE: str(os.getpid())}
+    if plan.on_gpus and len(found := gpus.visible()) > 1:
+        told[gpus.VARIABLE] = ",".join(found)
+    return told
 
 
 def _forget_logs(plan: planning.Plan, out: Path) -> None:
@@ -122,7 +130,8 @@ def _stopped(process: subprocess.Popen) -> Iterator[None]:
             process.send_signal(signal.SIGINT)  # Snakemake starts nothing more, and cancels jobs on a cluster
             time.sleep(0.5)
             _to_group(process, signal.SIGTERM)  # its jobs here
-            process.wait(PATIENCE)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
         finally:
             _to_group(process, signal.SIGKILL)
             process.wait()
@@ -131,7 +140,7 @@ def _stopped(process: subprocess.Popen) -> Iterator[None]:
 
 def _to_group(process: subprocess.Popen, number: int) -> None:
     """Send a signal to all processes of the session's group."""
-    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 
 

@@ -164,10 +164,11 @@ class _Loader(yaml.SafeLoader):
         """A mapping, after the keys of the file itself were looked at; ``<<`` brings others in later."""
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # which YAML itself refuses
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 

@@ -52,6 +52,11 @@ class Plan(NamedTuple):
         """The runs."""
         return [s.job for s in self.states]
 
+    @property
+    def on_gpus(self) -> bool:
+        """Whether its runs take GPUs."""
+        return _on_gpus(self.jobs)
+
     def seconds(self, config: ResolvedRun) -> float:
         """The predicted time of a run; NaN where it is unknown."""
         return self.costs.seconds(config) if self.costs else math.nan
@@ -106,7 +111,9 @@ def make(file: Path, out: Path, costs: Path | None = None, workers: int | None =
     workers = room(jobs) if workers is None else whole_number("workers", workers, error=ConfigError)
     precisions = {job.config.precision for job in jobs}
     device = jobs[0].config.device if jobs else "cpu"
-    known = cost.stored(costs) if costs else cost.costs_here(device, set(precisions), workers)
+    # Runs at the same time share a processor; a GPU is each one's own.
+    together = 1 if _on_gpus(jobs) else workers
+    known = cost.stored(costs) if costs else cost.costs_here(device, set(precisions), together)
     if known and not precisions <= known.per_image.keys():
         raise ConfigError(f"{costs} has no costs for {', '.join(sorted(precisions - known.per_image.keys()))}")
     return Plan(file.stem, sweep, [state.look(job, out) for job in jobs], known, workers)
@@ -116,12 +123,16 @@ def room(jobs: list[Job]) -> int:
     """How many runs this machine can make at the same time: one a core, as far as memory goes; one a GPU."""
     if not jobs:
         return 1
-    if any(job.config.device.startswith("cuda") for job in jobs):
+    if _on_gpus(jobs):
         return max(1, torch.cuda.device_count())
     largest = max(cost.memory_bytes(job.config) for job in jobs)
     threads = max(job.config.threads if "threads" in job.given else 1 for job in jobs)
     fits = MEMORY_SHARE * machine.memory() / largest
     return int(max(1, min(joblib.cpu_count() // threads, fits)))
+
+
+def _on_gpus(jobs: list[Job]) -> bool:
+    return any(job.config.device.startswith("cuda") for job in jobs)
 
 
 def table(plan: Plan) -> pd.DataFrame:

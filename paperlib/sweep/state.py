@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import math
 import time
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -97,12 +98,13 @@ def look(job: Job, out: Path, quick: bool = False) -> State:
 def _progress(folder: Path) -> tuple[float, str, bool]:
     """Share, text, and whether it is new, of a run's progress file."""
     path = folder / progress.FILE
-    try:
-        state = json.loads(path.read_text())
+    found, age = progress.parsed(path), math.inf
+    with contextlib.suppress(OSError):  # it may be removed at any time
         age = time.time() - path.stat().st_mtime
-        return min(state["done"] / state["total"], 1.0), str(state["text"]), age < FRESH
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+    if found is None or math.isinf(age):
         return 0.0, "", False
+    share, text, _ = found
+    return share, text, age < FRESH
 
 
 def _checkpoint(job: Job, folder: Path) -> tuple[float, str]:

@@ -40,6 +40,7 @@ from paperlib.store.stored import sealed
 from paperlib.studies import reproducibility, runs, section4
 from paperlib.studies.norm_preservation.spectra import Spectra
 from paperlib.studies.tables import fitted
+from paperlib.sweep import state
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = "alert(1)"  # of every hostile string, to see that it was shown at all
@@ -226,7 +227,8 @@ def test_a_terminal_is_told_nothing_that_it_obeys(root, tmp_path, capsys, tally)
     tally("a command told of forged records", was_text=len(told))
 
 
-NO_PROGRESS = (*HOSTILE, "{}", "[]", "[" * 100_000, '{"done": "x", "total": 0}', '{"done": 1, "total": 0}')
+LARGE = f'{{"done": 1{400 * "0"}, "total": 3, "text": "", "seconds_left": 1}}'
+NO_PROGRESS = (*HOSTILE, "{}", "[]", "[" * 100_000, LARGE, '{"done": "x", "total": 0}', '{"done": 1, "total": 0}')
 
 
 @pytest.mark.parametrize("content", [json.dumps({"done": 1, "total": 2, "seconds_left": 3, "text": ALL}), *NO_PROGRESS])
@@ -234,6 +236,8 @@ def test_a_forged_file_of_progress_shows_text_or_nothing(content, tmp_path):
     (tmp_path / progress.FILE).write_text(content)
     found = progress.read(tmp_path / progress.FILE)
     assert found is None or (found[0] == 0.5 and found[1].isprintable() and SHOWN in found[1])
+    share, text, _ = state._progress(tmp_path)  # which a sweep shows
+    assert (share, text) == (0.0, "") if found is None else (share == 0.5 and text.isprintable() and SHOWN in text)
 
 
 # --- the exported page ------------------------------------------------------------------------------------------------

@@ -50,6 +50,22 @@ def instead(monkeypatch, sweep_file, costs, tmp_path):
     return driven
 
 
+SLOW_TO_STOP = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.signal(signal.SIGINT, "
+SLOW_TO_STOP += "signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+
+
+def test_ctrl_c_ends_it_in_good_order_where_a_job_does_not_stop_in_time(instead, monkeypatch, tmp_path):
+    def interrupted(process, out, plan):
+        while "ready" not in (out / "snakemake.log").read_text():
+            process.poll()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(drive, "PATIENCE", 0.1)
+    monkeypatch.setattr(drive, "_watch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        instead(SLOW_TO_STOP)
+
+
 FAILS = "print('it went wrong'); raise SystemExit(1)"
 
 

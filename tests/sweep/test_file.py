@@ -66,6 +66,7 @@ def test_what_the_file_gives_is_the_run():
         ("preset: smoke\ngroups: {a: {depth: 20}}\nchannel_grid: {seed: 3}", "channel_grid: unknown parameter 'seed'"),
         ("groups: {a: {depth: 20}}", "preset is required"),
         ("preset: smoke\ngroups: {a: {depth: 20}, b: {depth: 11}, a: {depth: 29}}", "'a' stands twice"),
+        ("preset: smoke\ngroups: {a: {[depth]: 11}}", "unhashable key"),
         ("preset: smoke\npreset: desk\ngroups: {a: {depth: 20}}", "'preset' stands twice"),
         ("preset: smoke\ngroups: {a/b: {depth: 20}}", "groups: the name 'a/b' must be of letters, digits, _ and -"),
         ("preset: smoke\ngroups: {'': {depth: 20}}", "groups: the name '' must be"),

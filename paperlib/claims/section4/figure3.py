@@ -305,8 +305,7 @@ class Shallow(Medians):
 
     def decide(self, tables: Frames) -> Outcome:
         plain, resnet, ours = self._groups(tables)
-        low, high = sorted((plain.mean(), resnet.mean()))
-        return outcome(high <= self.ALIKE * low and below(ours, plain) and below(ours, resnet))
+        return outcome(self.limits(tables) and below(ours, plain) and below(ours, resnet))
 
     def numbers(self, tables: Frames) -> dict[str, pd.Series]:
         return {
