@@ -121,7 +121,7 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same_records(place):
     sweep of the same folder is refused.  All ways, and the refusal, take long and are tried by `make torture`; else a
     job is killed, and then the sweep.
     """
-    file = written(place, groups={"a": {"epochs": 60, "seed": [0, 1]}})
+    file = written(place, groups={"a": {"epochs": 60 if LONG else 24, "seed": [0, 1]}})
     jobs, draw = read(file).jobs(), random.Random(0)
     ways = [("KILL a job", "INT"), ("TERM",), ("KILL snakemake",), ("KILL",)] if LONG else [("KILL a job", "KILL")]
     for kills in ways:
@@ -132,7 +132,7 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same_records(place):
                 second = swept(place, file)
                 assert second.returncode == 1 and second.stderr.count("\n") == 1
                 assert "another process is working on this sweep" in second.stderr
-            time.sleep(2 * draw.random())
+            time.sleep(2 * draw.random() if LONG else 0.0)
             family = tree(process.pid)
             for kill in kills:
                 victim = process.pid if " " not in kill else descendant(process.pid, kill.split()[-1])
