@@ -64,7 +64,7 @@ HTML(
 # - **reproduced**: the rule is met as the paper states the claim.
 # - **reproduced with a correction**: a weaker or an amended form of the claim is met, and the chapter says which.
 # - **not reproduced**: the rule is not met. That may be because the numbers go the other way, or because they scatter too much; the row says which.
-# - **not yet tested at the paper's scale**, or for our own claims **not yet tested**: there is no measurement that could decide. A smaller
+# - **not yet tested at the paper's scale**: there is no measurement that could decide. A smaller
 #   training may have been measured; what it came out as then stands below the verdict, in grey, and decides nothing.
 #
 # Which way the numbers go is computed, too. Where a rule compares groups of seeds, each comparison is tested in both directions (Welch's one-sided

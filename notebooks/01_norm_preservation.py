@@ -218,7 +218,7 @@ bool((y - maps["twist"](x)).abs().max() < 1e-12)
 #
 # :::{prf:lemma} The length of a step
 # :label: lemma-step
-# With $g_i(x) = \kappa(a_i x)/a_i$, the blocks $h_i = g_i \circ g_{i-1}^{-1}$ satisfy
+# Let $\lVert h \rVert_{\mathrm{Lip}}$ be the smallest Lipschitz constant of a map $h$ (of a linear map its largest singular value, $\lVert h \rVert$). With $g_i(x) = \kappa(a_i x)/a_i$, the blocks $h_i = g_i \circ g_{i-1}^{-1}$ satisfy
 # $\lVert h_1 - \mathrm{Id} \rVert_{\mathrm{Lip}} \le \tilde\alpha a_1$ and $\lVert h_i - \mathrm{Id} \rVert_{\mathrm{Lip}} \le \tilde\alpha \tilde\beta\, (a_i - a_{i-1})$.
 # :::
 #
@@ -462,7 +462,7 @@ Markdown(
 # %% [markdown]
 # ## Linear blocks need one more condition
 #
-# For linear maps the paper proves more, and leaves out a condition. Data $y = Rx + \xi$ with independent noise $\xi$ are fitted by $L$ linear blocks, $\hat y = (I + A_L) \cdots (I + A_1)\, x$. Their mean squared error, the *risk*, is least where the product is $R$, so the question is how near to the identity the factors of a matrix can be.
+# For linear maps the paper proves more, and leaves out a condition. (That it does is *inferred*: the theorem's formulas are lost in our copy, and its words name no sign of the determinant.) Data $y = Rx + \xi$ with independent noise $\xi$ are fitted by $L$ linear blocks, $\hat y = (I + A_L) \cdots (I + A_1)\, x$. Their mean squared error, the *risk*, is least where the product is $R$, so the question is how near to the identity the factors of a matrix can be.
 #
 # :::{prf:theorem} Linear residual networks; the paper's Theorem 2, after {cite}`hardt2017`
 # :label: thm-linear

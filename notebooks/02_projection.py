@@ -158,7 +158,7 @@ Markdown(
 # %% [markdown]
 # ## Which singular values keep the gradient's norm
 #
-# If all non-zero singular values are equal, there is one value $\sigma$ that keeps the gradient's norm on average. On its way back the gradient meets the transposed convolution, $\Delta_x = \hat W \Delta_y$, where $\Delta_y$ is the gradient at the output and $\Delta_x$ the one at the input (the paper's (5)). With all non-zero singular values of $\hat W$ at $\sigma$, $\lVert \Delta_x \rVert^2 = \sigma^2 \lVert \Pi \Delta_y \rVert^2$, where $\Pi$ projects on the directions that are not lost. Of $d$ directions at each frequency, $r = \min(d, c)$ survive. If the gradient has no preference among the directions, these carry $r/d$ of its energy, its squared norm. So the norm is kept by
+# If all non-zero singular values are equal, there is one value $\sigma$ that keeps the gradient's norm on average. On its way back the gradient meets the transposed convolution, $\Delta_x = \hat W \Delta_y$, where $\Delta_y$ is the gradient at the output and $\Delta_x$ the one at the input (the paper's (5)). With all non-zero singular values of $\hat W$ at $\sigma$, $\lVert \Delta_x \rVert^2 = \sigma^2 \lVert \Pi \Delta_y \rVert^2$, where $\Pi$ projects on the row space of $\hat W$: the directions at the output that are not lost. Of $d$ directions at each frequency, $r = \min(d, c)$ survive. If the gradient has no preference among the directions, these carry $r/d$ of its energy, its squared norm. So the norm is kept by
 #
 # $$
 # \sigma^2 = \frac{d}{r}, \qquad r = \min(d, c) ,
@@ -291,7 +291,7 @@ Markdown(
 )
 
 # %% [markdown]
-# **Why a square kernel stalls.** For $c = d$ the determinant of $P^{(u,v)}$ is a smooth complex function of two frequencies, and two real equations, one for its real and one for its imaginary part, hold at single points: a random kernel has such zeros. At these frequencies a singular value vanishes, and a small change of the kernel moves a zero without removing it. {numref}`fig-maps` shows them after 200 projections. A square kernel has to start on the right side, with one orthogonal matrix in its middle tap and zeros around it: a *delta-orthogonal* kernel {cite}`xiao2018`. It is exactly norm-preserving, and when it is disturbed a single projection repairs it.
+# **Why a square kernel stalls.** For $c = d$ the determinant of $P^{(u,v)}$ is a smooth complex function of two frequencies, and two real equations, one for its real and one for its imaginary part, hold at single points: a random kernel has such zeros. At these frequencies a singular value vanishes, and a small change of the kernel moves a zero without removing it. {numref}`fig-maps` shows them after 200 projections. A square kernel has to start on the right side, with one orthogonal matrix in its middle tap and zeros around it: a *delta-orthogonal* kernel {cite}`xiao2018`. It is exactly norm-preserving, and when it is disturbed a single projection repairs it but for an error of second order, which further ones hardly change (the red line of {numref}`fig-alternating`).
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The smallest singular value at each frequency, after 200 projections: near the target everywhere from 16 to 32 channels, while the random square kernel keeps its zeros.", "name": "fig-maps"}, "image": {"alt": "Two colour maps over the frequencies: even for 16 → 32, and with two spots where it falls to nearly 0 for 16 → 16."}}
 after = {
@@ -362,7 +362,8 @@ Markdown(
     f"The first transition begins at {ratio[True, 1]:.2f} when it is "
     f"held and at {ratio[False, 1]:.2f} when it is free. For the two "
     "others the usual start happens to be right on average: He's "
-    "initialisation gives each weight a variance of $2/(dk^2)$, and "
+    "initialisation, in the fan-out form that these networks use, gives "
+    "each weight a variance of $2/(dk^2)$, and "
     "each output passes its gradient to $ck^2$ inputs, so that the "
     "gradient gets $2c/d$ times its energy. With $d = 2c$ this is 1. "
     "With three input channels it is 6/64, a ratio of 3.3. Measured "
@@ -387,6 +388,17 @@ Markdown(
 # $$
 # \sqrt{\frac{2\,(d-r)\,(d-m)}{r\,m\,(d-1)(d+2)}} .
 # $$ (eq-spread)
+#
+# :::{admonition} Why
+# :class: dropdown
+# Take the eigenvectors of the second moment, and let $w_i$ be the eigenvalues over their sum, so that $\sum w_i = 1$ and $\sum w_i^2 = 1/m$. A random space of $r$ dimensions holds a part $X_i$ of the square of the $i$-th eigenvector, and the share is $\sum w_i X_i$. Each $X_i$ has a beta distribution with the mean $r/d$ and the variance $V = 2r(d-r)/(d^2(d+2))$. All $X_i$ add up to $r$, so that two of them have the covariance $-V/(d-1)$. Hence the share has the mean $r/d$ and the variance
+#
+# $$
+# V \Big( \sum_i w_i^2 - \frac{1}{d-1} \sum_{i \ne j} w_i w_j \Big) = V \Big( \frac1m - \frac{1 - 1/m}{d-1} \Big) = V\,\frac{d-m}{m\,(d-1)} .
+# $$
+#
+# Its root over $r/d$ is {eq}`eq-spread`.
+# :::
 #
 # It is zero for $m = d$, however small $r$ is. So a small space does no harm by itself. It does when gradients are *correlated* and use few of their $d$ directions. {numref}`fig-energy` takes three sets of gradients with 64 channels (the real ones are from a ProcResNet-13 before training), and for each number of input channels 100 random kernels.
 
@@ -439,7 +451,7 @@ Markdown(
 # (what-it-costs)=
 # ## What it costs
 #
-# On the CPU that was measured, the paper's iteration is no faster than a singular value decomposition, and what saves time is a pair of shortcuts. The paper makes three statements: that projecting "increases the training time by less than 8%" when it follows every second step of ResNet-164 (O1a), that "as the network becomes deeper the computational overhead becomes less significant" (O1b), and that "this is significantly less computation compared to regularization using SVD" (O1c). A fourth line, O1d, is about this library's projection, which is a different program from the paper's.
+# On the CPU that was measured, the paper's iteration is no faster than a singular value decomposition, and what saves time is a pair of shortcuts. The paper makes three statements: that projecting "increases the training time by less than 8%" when it follows every second step of ResNet-164 (O1a; that the figure is this network's is *inferred*), that "as the network becomes deeper the computational overhead becomes less significant" (O1b), and that "this is significantly less computation compared to regularization using SVD" (O1c). A fourth line, O1d, is about this library's projection, which is a different program from the paper's.
 #
 # Two programs can be compared only if both have the same shortcuts: one matrix for all frequencies of a 1 × 1 kernel, and half of the spectrum. Neither belongs to the iteration or to the SVD, so each is timed with both shortcuts and with neither. "The paper's iteration" in {numref}`fig-overhead` is its (8) and (9) as they are written, at all $n^2$ frequencies. Ten steps are assumed, which is what the published code takes; the paper gives no number.
 

@@ -13,13 +13,13 @@
 # %% [markdown]
 # # One Conv-ReLU layer, for many numbers of channels
 #
-# The paper gives no learning rate for its Figure 2. At 0.1, the rate of its residual networks, holding a convolution does not do here what the paper says of that figure. At a tenth of that rate it brings nearly
+# The paper gives no learning rate for its Figure 2. At 0.1, the rate of its residual networks, holding a convolution does not bring the ratio to 1 as the paper reports. At a tenth of that rate it brings nearly
 # every gradient-norm ratio nearer to 1, but leaves many of them off. This chapter shows both and finds two causes: ReLUs that switch off, and kernels that learn.
 #
 # [Chapter 2](02_projection.ipynb) built the {term}`projection` and the {term}`target` $\sigma$ for a convolution's singular values. That target rests on two assumptions. The
 # directions which the convolution keeps must carry their share of the gradient's energy, and a ReLU must take half of it. The paper tests both at once in its Figure 2
-# {cite}`zaeemzadeh2020`: for many numbers of channels it compares the gradient on both sides of one convolution and its ReLU. It reports ratios near 1, with one exception: very few
-# input channels and more output channels than that. (That this is the exception is *inferred*: both symbols of the sentence are lost in our copy.)
+# {cite}`zaeemzadeh2020`: for many numbers of channels it compares the gradient on both sides of one convolution and its ReLU. It reports that the projection
+# "moves the gradient norm ratios toward" a number that is lost in our copy and taken to be 1, with one exception: very few input channels and more output channels than that. (That this is the exception is *inferred*: both symbols of the sentence are lost in our copy.)
 #
 # :::{card} About this chapter
 # :class-card: chapter-card
@@ -124,7 +124,7 @@ Markdown(
 > there are few output channels, or the rate is high, ReLUs pass less
 > than the half of the gradient's energy that the target allows for.
 > And where there are fewer input channels $c$ than output channels
-> $d$, kernels turn towards the gradients, and their row space holds
+> $d$, kernels turn towards the gradients, and their {{term}}`row space` holds
 > more of the energy than the share $c/d$ that the paper's (7) assumes.
 > At the rate {FAST:g} it holds {shares[0].mean():.2f} times that share
 > before training and {shares[100].mean():.2f} times that share after
@@ -195,7 +195,7 @@ draw.against(
 # ## The experiment
 #
 # The experiment looks at one layer in the middle of a small network. The network has three 3×3 convolutions, $3 \to c$, $c \to d$ and $d \to 10$, with a ReLU after the first two,
-# and neither biases nor normalisation. The mean over the map gives the ten logits. The layer in question is the middle one, $y = \mathrm{relu}(Wx)$, and the number is its ratio
+# and neither biases nor normalisation. The mean over the map (*global average pooling*) gives the ten logits. The layer in question is the middle one, $y = \mathrm{relu}(Wx)$, and the number is its ratio
 #
 # $$
 # \frac{\lVert \partial E / \partial y \rVert}{\lVert \partial E / \partial x \rVert} ,
@@ -674,7 +674,7 @@ channels alone does little harm.
 # Holding all three convolutions brings the middle layer nearer to 1 than holding it alone, and changes no conclusion of this chapter. The paper projects "the convolution layers". In the variant `conv-relu-all` the first and the last are held as well, each at its own target: that
 # of a Conv-ReLU for the first, and that of a convolution alone for the last, which no ReLU follows. In {numref}`fig-all-three` the networks with the same channels and seeds are beside each other.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The ratio of the middle layer in free networks, with the middle convolution held, and with all three held. In most pairs it is nearest to 1 with all three held at the lower rate, and nearer than with the middle one alone at the higher rate.", "name": "fig-all-three"}, "image": {"alt": "Two panels, one a learning rate, each with nine pairs of channel numbers. Marks for all three held mostly lie nearer to 1 than those for the middle one alone; with two outputs they stay above the band."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The ratio of the middle layer in free networks, with the middle convolution held, and with all three held. At the lower rate most pairs are nearest to 1 with all three held. At the higher rate all three held comes nearer than the middle one alone, but in most pairs not nearer than free.", "name": "fig-all-three"}, "image": {"alt": "Two panels, one a learning rate, each with nine pairs of channel numbers. Marks for all three held mostly lie nearer to 1 than those for the middle one alone; with two outputs they stay above the band."}}
 three = {
     FAST: studies.beside(table["fast"], table["all, fast"]),
     SLOW: studies.beside(table["slow"], table["all"]),
@@ -733,7 +733,7 @@ draw.courses(
     {
         "free": "free, PyTorch's start",
         "conv-relu": "held",
-        "free-he-fan-in": "free, He's start",
+        "free-he-fan-in": "free, He's start (fan in)",
     },
 )
 

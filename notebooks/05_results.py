@@ -173,6 +173,7 @@ lacking = [
 ]
 Markdown(
     f"*No finding is on record yet for {', '.join(lacking)}. "
+    "Where the trainings that its rule names are on record, "
     f"`python -m paperlib measure {' '.join(lacking)} "
     f"--preset {preset} --out results` measures "
     f"{'it' if len(lacking) == 1 else 'them'}.*"
@@ -272,11 +273,12 @@ Markdown(
 # %% [markdown]
 # ### What the rules miss
 #
-# The rules of Figure 3 that are not met at this preset miss their numbers as follows. A distance is the size of $\ln r$ here, in which 0 keeps the norm.
+# By how much the rules of Figure 3 that are not met at this preset are missed. A distance is the size of $\ln r$ here, in which 0 keeps the norm.
 
 # %% tags=["remove-input"]
 limits = {
     "F3a": f"{np.log(claims.CLAIMS['F3a'].NEAR):.3f}",
+    "F3d": f"{claims.CLAIMS['F3d'].ALIKE}",
     "F3e": f"{claims.CLAIMS['F3e'].TIMES}",
     "F3g": f"{claims.CLAIMS['F3g'].NEAR}",
 }
@@ -297,7 +299,7 @@ Markdown(
 # %% [markdown]
 # ### Where Plain networks break
 #
-# The paper blames one block of the deeper Plain networks, the first transition: its ratio becomes so large that Plain-164 cannot converge. The paper defines the ratio as output over input, as this book does, and says that it becomes too large. In our runs it becomes too small, so that the inverse may be meant. A
+# The paper blames one block of the deeper Plain networks, the first transition: its ratio becomes so large that Plain-164 cannot converge. The paper defines the ratio as output over input, as this book does, and says that it becomes too large. In our runs of depth 83 and 164, which learn nothing, it becomes too small, so that the inverse may be meant. In Plain-20, which learns, it does go up in the first epochs and falls later, as the paper tells of Plain-83. A
 # ratio far below 1 means that the gradient at the block's input, which is what the stem learns by, is many times the one at its output.
 
 # %% tags=["remove-input"]

@@ -48,7 +48,7 @@ from paperlib.sweep import cost, taken
 # | preset | what it runs | time | used by |
 # |---|---|---|---|
 # | `smoke` | a small sample of images that comes with the library | seconds | the tests, and chapter 6 |
-# | `desk` | real CIFAR, shortened | minutes on two processor cores, an hour for the grid of chapter 3 | a reader without a GPU |
+# | `desk` | real CIFAR, shortened | minutes on two processor cores, one to two hours for the grid of chapter 3 | a reader without a GPU |
 # | `paper` | the paper's protocol | hours and more on a GPU | the results |
 #
 # `preset="auto"`, the default, is `paper` on a CUDA device and `desk` elsewhere. The environment variable `PAPERLIB_PRESET` overrides
@@ -83,11 +83,11 @@ HTML(fitted(made.reset_index(), "trainings", index=False))
 # %% [markdown]
 # ## What it costs
 #
-# Each block adds as much time and as much memory as another one, because it computes as much and keeps as much for the way back
-# ({numref}`fig-costs`). The memory comes on top of a base that every run needs. A training that does not fit into the memory is refused
+# Time and memory grow linearly with the depth, from a base on that every run needs: a deeper network has more blocks in each of its stages, which
+# compute and keep as much as the ones before ({numref}`fig-costs`). A training that does not fit into the memory is refused
 # before it starts, and `-p checkpoint_activations True` halves what it keeps.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time grows in proportion to the depth; memory does from a base on that every run needs. Marks are the trainings on record: those on a processor were made beside other work, and many took longer than they need. Lines are predictions: of the time from steps that were timed at two depths, of the memory from depth, batch and precision alone.", "name": "fig-costs"}, "image": {"alt": "Two panels over the depth, both axes logarithmic. Left: milliseconds per image on a processor and on a GPU. Right: memory, for batches of 32, 128 and 512 images."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time and memory grow linearly with the depth, from a base on; on these axes, which are logarithmic, the base bends a line. Marks are the trainings on record: those on a processor were made beside other work, and many took longer than they need. Lines are predictions: of the time from steps that were timed at two depths, of the memory from depth, batch and precision alone.", "name": "fig-costs"}, "image": {"alt": "Two panels over the depth, both axes logarithmic. Left: milliseconds per image on a processor and on a GPU. Right: memory, for batches of 32, 128 and 512 images."}}
 runs = taken.taken(stored)
 files = sorted((results_root() / "costs").glob("*.json"))
 gpu, cores = [cost.stored(file) for file in files]

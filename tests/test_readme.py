@@ -79,7 +79,7 @@ def test_a_gpu_s_numbers_are_the_stored_ones():
         f"{low:.1f} to {high:.1f} times as fast ({gpu['rounds']} rounds of "
         f"{gpu['steps_a_round']} steps; {rate:,} images a second)",
         f"{100 * least * rate / gpu['batch_size']:.0f} % of what the memory's measured bandwidth allows",
-        "slower than the plain loop in float32 "
+        "In float32 the library's step is slower than the plain loop "
         f"({deep['float32, graphs and fused: over textbook'][1]:.1f} times as fast)",
         "side by side: {:.1f} to {:.1f} times".format(*deep[f"{several}: over textbook"]),
     ]

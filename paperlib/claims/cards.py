@@ -245,7 +245,7 @@ CARDS: dict[str, Card] = {
     "F3d": Card(
         "the three networks at depth 20 (Figure 3)",
         FIGURES,
-        "at depth 20 (inferred) ResNet and Plain alike, ProcResNet nearer to 1",
+        "at depth 20 (assumed) ResNet and Plain alike, ProcResNet nearer to 1",
         FIVE,
         "Several seeds in which Plain and ResNet lie too far apart for the rule, or ProcResNet is not below both.",
         "Several seeds in which Plain and ResNet lie as near to each other as the rule asks, ProcResNet below both.",

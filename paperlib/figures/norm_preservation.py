@@ -176,6 +176,7 @@ def bounds_in_training(table: pd.DataFrame, title: str = "", paper: float | None
             ax.set_xlabel("block")
             whose = " (the paper’s)" if decay == paper else ""
             ax.set_title(f"weight decay\n{decay:g}{whose}", loc="left", fontsize=10)
+        axes[0][0].set_ylabel("bound, δ")
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 

@@ -150,6 +150,6 @@ def waiting_times(waits: pd.DataFrame, title: str = "") -> Figure:
         ax.set_ylim(top=1.6)
         whole_numbers(ax.xaxis)
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
-        ax.set(xlabel="steps without a projection, between two with one", ylabel="share of the waits")
+        ax.set(xlabel="steps between two projections", ylabel="share of the waits")
         ax.legend()
     return figure

@@ -11,7 +11,7 @@ from html import escape
 from urllib.parse import quote
 
 from paperlib import _checks
-from paperlib.claims.cards import CHAPTERS, OURS
+from paperlib.claims.cards import CHAPTERS
 from paperlib.claims.claim import UNTESTED
 from paperlib.scorecard.data import Evidence, Row, Ruled, Scorecard
 from paperlib.scorecard.text import SHOWN, pointed, sentences
@@ -83,9 +83,7 @@ def _cell(label: str, content: str) -> str:
 
 def _verdict(row: Row) -> str:
     kind, sign = KINDS[row.verdict]
-    # What the paper does not claim has no scale of the paper's.
-    word = "not yet tested" if row.group == OURS and row.verdict == UNTESTED else row.verdict
-    shown = f"<span class='verdict verdict-{kind}'><span aria-hidden='true'>{sign}</span> {escape(word)}</span>"
+    shown = f"<span class='verdict verdict-{kind}'><span aria-hidden='true'>{sign}</span> {escape(row.verdict)}</span>"
     if not row.evidence:
         return f"{shown}<small>no data</small>"
     first = row.evidence[0]

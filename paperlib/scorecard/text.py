@@ -20,9 +20,9 @@ DIRECTIONS: dict[Direction, str] = {
     "mixed": "some numbers lie the other way than claimed, none of them beyond the scatter",
 }
 SUMMED: dict[Direction, str] = {
-    "against": "at least some numbers go against the paper",
-    "order": "they lie in its order but scatter too much for the rule",
-    "mixed": "some lie the other way but not beyond the scatter",
+    "against": "some numbers go against the paper",
+    "order": "the order is the paper's, but the scatter is too large for the rule",
+    "mixed": "some numbers lie the other way, within the scatter",
 }
 
 
@@ -69,12 +69,13 @@ def _open(rows: list[Row], hours: str) -> str:
     small = [row.evidence[0] for row in untested if row.evidence]
     there = f"{spelled(len(small)) if small else 'none'} of the {spelled(len(untested))} open claims"
     said = [
-        f"{_capital(there)} {'was' if len(small) < 2 else 'were'} measured at a smaller size, which decides nothing."
+        f"{_capital(there)} {'was' if len(small) < 2 else 'were'} measured at a smaller size, "
+        "or on a CPU where a GPU decides; that settles nothing."
     ]
     if missed := [found for found in small if found.outcome == "not reproduced"]:
         ways = Counter(found.direction for found in missed)
-        told = listed([f"in {spelled(ways[way])} {words}" for way, words in SUMMED.items() if ways[way]])
-        said.append(f"There {spelled(len(missed))} came out as not reproduced: {told}.")
+        told = "; ".join(f"in {spelled(ways[way])}, {words}" for way, words in SUMMED.items() if ways[way])
+        said.append(f"Of these, {spelled(len(missed))} came out as not reproduced: {told}.")
     others = Counter(found.outcome for found in small if found.outcome != "not reproduced")
     if others:
         said.append(

@@ -31,9 +31,9 @@ def test_the_summary_counts_and_names():
         "noon)."
     )
     assert left == (
-        "Two of the three open claims were measured at a smaller size, which decides nothing. There one came out as "
-        "not reproduced: in one at least some numbers go against the paper. One came out as reproduced. The paper's "
-        "scale asks for 9 training runs."
+        "Two of the three open claims were measured at a smaller size, or on a CPU where a GPU decides; that settles "
+        "nothing. Of these, one came out as not reproduced: in one, some numbers go against the paper. One came out as "
+        "reproduced. The paper's scale asks for 9 training runs."
     )
 
 
@@ -42,8 +42,8 @@ def test_the_summary_tells_contradiction_from_scatter():
             for n, way in zip("ABCD", ("order", "against", "mixed", "against"), strict=True)]  # fmt: skip
     left = scorecard.sentences(card(rows))[-1]
     assert (
-        "four came out as not reproduced: in two at least some numbers go against the paper, in one they lie in its "
-        "order but scatter too much for the rule and in one some lie the other way but not beyond the scatter."
+        "four came out as not reproduced: in two, some numbers go against the paper; in one, the order is the paper's, "
+        "but the scatter is too large for the rule; in one, some numbers lie the other way, within the scatter."
     ) in left
 
 
@@ -58,7 +58,10 @@ def test_what_is_not_reproduced_is_spelt_out_with_what_must_be_said_beside_it():
 def test_the_summary_without_anything():
     _, named, left = scorecard.sentences(card([row("A", UNTESTED)], hours=""))
     assert named == "No claim has a verdict yet."
-    assert left == "None of the one open claims was measured at a smaller size, which decides nothing."
+    assert left == (
+        "None of the one open claims was measured at a smaller size, or on a CPU where a GPU decides; that settles "
+        "nothing."
+    )
 
 
 @pytest.mark.parametrize(

@@ -425,7 +425,7 @@ def test_an_error_that_changes_where_the_ratios_hardly_do_is_told():
     moved, held = harm | {"shift": 0.3}, harm | {"way": "held"}
     said = sentences.unmoved(pd.DataFrame([harm, calm]))
     assert said.startswith("In ProcResNet-22 “as published” changes the error by +2.00 points, although the")
-    assert "moves by +0.03 only. With “free” (+0.04, +0.50 points) it moves as little" in said
+    assert "moves by +0.03 only. With “free” (+0.04, +0.50 points) the ratio moves as little" in said
     assert sentences.unmoved(pd.DataFrame([moved, held, calm])) == ""
 
 

@@ -530,7 +530,7 @@ class Beginning(FromRecords):
         off = self._off(part).reindex(seeds[seeds >= self.SEEDS].index).dropna()
         beyond = [f"{titled(network)} ({written(value)})" for network, value in off.items() if value > self.OFF]
         said = (
-            f"already beyond the rule's limit of {self.OFF} {'is' if len(beyond) == 1 else 'are'} {', '.join(beyond)}"
+            f"{', '.join(beyond)} {'is' if len(beyond) == 1 else 'are'} already beyond the rule's limit of {self.OFF}"
         )
         return said if lacks and beyond else ""
 

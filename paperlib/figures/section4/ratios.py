@@ -46,13 +46,18 @@ def _lines(ax: Axes, rows: pd.DataFrame, colour: object) -> None:
             ax.plot(part.epoch, y, lw=1.4, ms=3.5, markevery=every, zorder=3, **style)
         else:
             ax.plot(part.epoch, y, color=colour, lw=0.7, alpha=0.5)
+    _beyond(ax, rows, "epoch")
+
+
+def _beyond(ax: Axes, rows: pd.DataFrame, x: str) -> None:
+    """Triangles at the edge for ratios that lie beyond it."""
     beyond = rows[rows.log_ratio.abs() > math.log(LIMIT)]
     for edge, marker, part in (
         (1 / LIMIT, "v", beyond[beyond.log_ratio < 0]),
         (LIMIT, "^", beyond[beyond.log_ratio > 0]),
     ):
         if len(part):
-            ax.plot(part.epoch, [edge] * len(part), marker, color="k", ms=3, ls="none", clip_on=False, zorder=4)
+            ax.plot(part[x], [edge] * len(part), marker, color="k", ms=3, ls="none", clip_on=False, zorder=4)
 
 
 def _legend(figure: Figure) -> None:
@@ -211,6 +216,7 @@ def _profile(ax: Axes, rows: pd.DataFrame, epochs: Sequence[int], colour: object
         part = rows[rows.epoch == epoch]
         label = "before training" if epoch == 0 else f"epoch {epoch}"
         ax.plot(part.block, clipped(part.log_ratio), color=str(shade), lw=1.3, marker=".", ms=4, label=label)
+    _beyond(ax, rows[rows.epoch.isin(epochs)], "block")
     if "prediction" in rows:
         start = rows[rows.epoch == 0]
         if start.prediction.notna().any():

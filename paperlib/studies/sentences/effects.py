@@ -133,10 +133,14 @@ def unmoved(effects: pd.DataFrame) -> str:
             for other in rows
             if other.setting == row.setting and says(other) == "may be none"
         ]
-        alike = f" With {listed(calm)} it moves as little, and the error not beyond chance." if calm else ""
+        alike = (
+            f" With {listed(calm)} the ratio moves as little, and the error does not change beyond chance."
+            if calm
+            else ""
+        )
         parts.append(
             f"In {_short(row.setting)} “{row.label}” changes the error by {row.mean:+.2f} points, although the "
-            f"transitions' mean log ratio moves by {row.shift:+.2f} only.{alike} What changes the error there is not "
-            "this mean ratio alone, or it is chance."
+            f"transitions' mean log ratio moves by {row.shift:+.2f} only.{alike} So this mean ratio alone does not "
+            "explain the change, unless it is chance."
         )
     return " ".join(parts)

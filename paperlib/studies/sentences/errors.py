@@ -141,7 +141,8 @@ def overhead(theirs: tuple[float, float], ours: tuple[float, float], rounds: int
         f"On {markdown(device)} projecting the three transitions of {titled('procresnet-166')} after every second step "
         f"takes {spread(*theirs)} % of the training time with "
         f"the paper's iteration and {spread(*ours, digits=2)} % with this library's ({rounds} rounds; "
-        "`python -m paperlib measure O1a O1d`). The paper says less than 8 % on a GPU; a CPU decides nothing about it."
+        "`python -m paperlib measure O1a O1d`). The paper says less than 8 %, taken to be on a GPU; a CPU "
+        "decides nothing about it."
     )
 
 

@@ -15,8 +15,10 @@ from paperlib.studies.sentences.words import GRID, Below, between, listed, n_of,
 BLOCKS = {"residual": "block of constant width", "transition": "transition"}
 DEV = "size of ln r"
 WHY = {
-    "F3a": f"asks that Plain's median block has at first a {DEV} of at most {{limit}}, and soon at least twice what it "
-    "had. At the three depths it begins at {0}, and its largest value in the first ten epochs is {1}.",
+    "F3a": f"asks that Plain's median block has at first a {DEV} of at most {{limit}}, and at least twice its first "
+    "one within ten epochs. At the three depths it begins at {0}, and its largest in the first ten epochs is {1}.",
+    "F3d": f"asks at depth 20 that the {DEV} of Plain's and ResNet's median block lie within a factor of {{limit}} of "
+    "each other, and that ProcResNet's is below both. Plain's is {0}, ResNet's {1}, and ProcResNet's {2}.",
     "F3e": f"asks of a ProcResNet's first transition a {DEV} of at least {{limit}} times the next transition's, and "
     "that no other block is farther from 1. At the three depths the first transition has {0}, the next one {1}, and "
     "the farthest block of constant width {2}.",
@@ -282,8 +284,7 @@ def made_again(repeated: pd.DataFrame) -> str:
             each = [f"{math.exp(row.dev):.2f} on {markdown(row.device)}" for row in rows.itertuples()]
             said.append(
                 f"{titled(network)} with seed {seed} was trained on {len(rows)} kinds of machine, and is off by a "
-                f"factor of {listed(each)}: another machine, with other versions of the libraries, changes it by as "
-                "much."
+                f"factor of {listed(each)}: the machine and the versions of its libraries change the number, too."
             )
     return " ".join(said)
 
