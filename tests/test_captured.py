@@ -12,7 +12,7 @@ from tiny import tiny
 from paperlib import captured, checkpoints, training
 from paperlib.checkpoints import FILE
 from paperlib.errors import ConfigError
-from paperlib.holding import NormPreserving
+from paperlib.holding import NormPreserving, _Failures
 from paperlib.training import run as running
 from paperlib.training.run import Run
 
@@ -121,6 +121,26 @@ def test_a_kernel_that_cannot_be_projected_ends_the_run(emulated, tmp_path):
         record = training.train(run.model_copy(update=kind), tmp_path / str(len(kind)), quiet=True)
         assert record.status == "diverged"
         assert (record.divergence.step, record.divergence.block) == (4, "transition2")
+
+
+def test_a_failure_of_the_last_projection_is_waited_for(emulated, tmp_path):
+    """As on CUDA, where its news comes during later steps, and no step follows."""
+    project, notice = NormPreserving._project, _Failures.notice
+
+    def spoilt(self, wanted=None):
+        if self.steps == 10:
+            with torch.no_grad():
+                self.convs[1].conv.weight.zero_()  # its rank is lost; loss and evaluation stay finite
+        project(self, wanted)
+
+    emulated.setattr(NormPreserving, "_project", spoilt)
+    emulated.setattr(_Failures, "notice", lambda self, wait=False: notice(self, wait) if wait else None)
+    run = tiny(arch="procresnet", batch_size=10, epochs=2)
+    for kind in ({}, PLAIN):
+        record = training.train(run.model_copy(update=kind), tmp_path / str(len(kind)), quiet=True)
+        assert record.status == "diverged" and record.projections.refused == 1
+        found = record.divergence
+        assert (found.epoch, found.step, found.what, found.block) == (1, 10, "projection", "transition2")
 
 
 def test_evaluation_takes_every_image_once(emulated, tmp_path):

@@ -370,6 +370,18 @@ class Run:
         )
         return Divergence(epoch=self.state.epoch, step=self.state.step + 1, what=what, block=block)
 
+    def unnoticed(self) -> Divergence | None:
+        """Where the epoch's last steps left a kernel that cannot be projected: on CUDA the news may not have come yet.
+
+        It is waited for once an epoch: no checkpoint of whole epochs hides such a kernel.
+        """
+        try:
+            if self.projection:
+                self.projection.check()
+        except ProjectionError as e:
+            return self.unprojected(e, self.state.step)
+        return None
+
     def unprojected(self, error: ProjectionError, step: int) -> Divergence:
         """Which kernel a step has left where it cannot be projected; replayed steps are counted with that one."""
         block = error.names[0].removeprefix("chain.")
@@ -428,6 +440,7 @@ class Run:
         state = self.state
         n, loss, wrong, norms = state.sums
         clean, test = (NAN, NAN), (NAN, NAN)
+        divergence = divergence or self.unnoticed()
         if divergence is None:
             with self.watch("evaluation"):
                 clean = self.evaluate(*self.batches.clean)
