@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -337,6 +338,22 @@ class ResolvedRun(RunConfig, Resolved):
         changed += ["transitions that are not trained"] if self.projector == "fixed" else []
         at = "transitions held at {} times the norm-preserving target"
         return changed + ([at.format(_spelt(self.hold_at, ", "))] if self.hold_at != 1.0 else [])
+
+
+def check_memory_together(configs: Sequence[ResolvedRun]) -> None:
+    """Raise ``ConfigError`` if runs cannot fit into the memory of their device, each by itself or side by side.
+
+    Only CUDA graphs keep to themselves what their steps take; otherwise a run's step takes what another's has freed.
+    """
+    for config in configs:
+        config.check_memory()
+    kept = [c.least_memory() - LEAST_BYTES for c in configs if c.device.startswith("cuda") and c.cuda_graphs]
+    need, have = LEAST_BYTES + sum(kept), _memory(configs[0].device)
+    if need > have:
+        raise ConfigError(
+            f"{len(kept)} runs side by side need at least {need / 1e9:.1f} GB of memory, and there are "
+            f"{have / 1e9:.1f} GB here: train fewer of them at a time"
+        )
 
 
 def _spelt(factors: float | tuple[float, ...], between: str = " ") -> str:
