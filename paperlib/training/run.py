@@ -45,6 +45,7 @@ CHECKPOINT_SECONDS = 300  # within a long epoch; a notebook's kernel may be ende
 CHECKPOINT_PAUSE = 20  # at least, where an epoch is short beside the time to write one
 EVAL_COST = 0.3  # of an image's forward pass, relative to a training step's: only for the estimate of the time left
 NAN = float("nan")
+SIDE_BY_SIDE = "runs side by side"  # in a record's settings
 UNLIKE = "the processes of this run found different checkpoints: set PAPERLIB_RUNS to a folder that all of them share"
 
 
@@ -80,7 +81,7 @@ class Run:
         self.device = torch.device(config.device)
         # Now: the files may change while the run goes on.
         in_use = in_force(self.device) | self.shortcuts() | world.settings()
-        in_use |= {"runs side by side": str(others + 1)} if others else {}
+        in_use |= {SIDE_BY_SIDE: str(others + 1)} if others else {}
         self.session = Session.here(self.device, config.threads, in_use)
         self.model = steps.make_network(config)
         self.replica = world.replica(world.synchronised(self.model, self.device))
