@@ -84,6 +84,8 @@ class Run:
         in_use |= {SIDE_BY_SIDE: str(others + 1)} if others else {}
         self.session = Session.here(self.device, config.threads, in_use)
         self.model = steps.make_network(config)
+        if world.size > 1:
+            self.model.fuse(False)  # the kernels would normalise by one process's part of a batch
         self.replica = world.replica(world.synchronised(self.model, self.device))
         self.optimizer = steps.make_optimizer(config, self.model)
         self.projection = steps.hold_transitions(config, self.model, self.optimizer)
