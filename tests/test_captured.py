@@ -9,7 +9,7 @@ import torch
 from emulated_graphs import at_launch, emulate
 from tiny import tiny
 
-from paperlib import captured, checkpoints, training
+from paperlib import captured, checkpoints, cifar, training
 from paperlib.checkpoints import FILE
 from paperlib.errors import ConfigError
 from paperlib.holding import NormPreserving, _Failures
@@ -150,6 +150,14 @@ def test_evaluation_takes_every_image_once(emulated, tmp_path):
         training.train(tiny(**run, **kind), tmp_path / str(len(kind)), quiet=True) for kind in ({}, PLAIN)
     )
     assert_alike(replayed, plain, rtol=1e-6)
+
+
+def test_an_evaluation_leaves_the_projection_where_it_is(emulated, tmp_path):
+    data = cifar.load("cifar10", "sample").subset(100, 50, 0)
+    run = Run(tiny(arch="procresnet").resolve(), "", tmp_path, data)
+    run.evaluate(*run.batches.clean)
+    run.optimizer.step()
+    assert run.projection.steps == 1
 
 
 def test_runs_side_by_side_are_the_runs_alone(emulated, tmp_path):

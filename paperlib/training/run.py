@@ -282,6 +282,8 @@ class Run:
         """The rest of the epoch's steps as CUDA graphs, whose sums are read every so many steps."""
         state = self.state
         if self.captured is None:
+            if self.projection is not None:
+                self.projection.detach()  # it is a graph of its own, launched when it is due
             images, labels = self.batches.train_images, self.batches.train_labels
             self.captured = Captured(self.parts(), images, labels, self.config.batch_size)
         with self.watch("data"):
@@ -303,8 +305,6 @@ class Run:
 
     def parts(self) -> Parts:
         """What a captured step is made of."""
-        if self.projection is not None:
-            self.projection.detach()  # it is a graph of its own, launched when it is due
         return Parts(
             self.model, self.optimizer, self.batches.prepare, lambda model, x: steps.logits(model, x, self.config),
             self.config.precision == "bfloat16", self.probe, self.projection,
@@ -419,12 +419,16 @@ class Run:
         self.model.eval()
         if self.replays:
             if self.captured_evaluation is None:
-                self.captured_evaluation = CapturedEvaluation(self.parts(), tuple(images.shape[1:]), self.device)
+                self.captured_evaluation = CapturedEvaluation(self.clean_logits, tuple(images.shape[1:]), self.device)
             loss, wrong = self.captured_evaluation(images, labels).tolist()
         else:
             loss, wrong = evaluation.sums(self.model, self.batches, images, labels).tolist()
         self.model.train()
         return loss / len(labels), 100 * wrong / len(labels)
+
+    def clean_logits(self, images: Tensor) -> Tensor:
+        """The network's output for uint8 images, without augmentation."""
+        return steps.logits(self.model, self.batches.prepare(images), self.config)
 
     def unevaluated(self, *losses: float) -> Divergence | None:
         """Where an evaluation, which these losses came of, was not finite, or would not be."""
