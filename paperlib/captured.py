@@ -5,8 +5,9 @@ them.  Here the whole step is one CUDA graph: gather and augment the batch, forw
 optimiser.  The data set, the epoch's order and the running sums stay on the device, so that the host only counts.
 
 What a step finds is added up on the device and read every now and then.  From a step whose loss or gradient is not
-finite on, nothing is updated and nothing is counted: when the sums are read, the network is still the one that failed,
-and the number of steps says where.
+finite on, no parameter is updated and nothing is counted: when the sums are read, the weights are still those that
+failed, and the number of steps says where.  Only the running statistics of batch normalisation and their counters
+follow every step, also the up to ``READ_EVERY - 1`` that are launched after it; training does not read them.
 """
 
 from __future__ import annotations

@@ -106,7 +106,9 @@ class RunConfig(Parameters):
         "auto", description="how feature maps lie in memory; auto is channels_last"
     )
     checkpoint_activations: Flag | None = Field(None, description="recompute activations to save memory")
-    fused: Flag = Field(True, description="on CUDA: batch normalisation and ReLU in one (:mod:`paperlib.fused`)")
+    fused: Flag = Field(
+        True, description="on CUDA: batch normalisation and ReLU in one, and small convolutions (:mod:`paperlib.fused`)"
+    )
     cuda_graphs: Flag = Field(True, description="on CUDA: replay whole steps (:mod:`paperlib.captured`)")
     deterministic: Flag = Field(True, description="use deterministic kernels only")
     threads: Threads | None = Field(None, description="CPU threads; torch's choice by default")
