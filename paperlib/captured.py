@@ -5,8 +5,9 @@ them.  Here the whole step is one CUDA graph: gather and augment the batch, forw
 optimiser.  The data set, the epoch's order and the running sums stay on the device, so that the host only counts.
 
 What a step finds is added up on the device and read every now and then.  From a step whose loss or gradient is not
-finite on, nothing is updated and nothing is counted: when the sums are read, the network is still the one that failed,
-and the number of steps says where.
+finite on, no parameter is updated and nothing is counted: when the sums are read, the weights are still those that
+failed, and the number of steps says where.  Only the running statistics of batch normalisation and their counters
+follow every step, also the up to ``READ_EVERY - 1`` that are launched after it; training does not read them.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ class Captured:
         size = min(self.batch_size, len(self.labels) - self.launched * self.batch_size)
         probed = parts.probe is not None and parts.probe.due()
         if (size, probed) not in self._graphs:
-            self._graphs[size, probed] = self._capture(size, probed)
+            self._graphs[size, probed] = self._capture(size)
         self._graphs[size, probed].replay()
         if parts.probe is not None:
             parts.probe.count()
@@ -188,7 +189,7 @@ class Captured:
             if parts.probe is not None:
                 parts.probe._flush(self.alive)
 
-    def _capture(self, size: int, probed: bool) -> torch.cuda.CUDAGraph:
+    def _capture(self, size: int) -> torch.cuda.CUDAGraph:
         """The graph of a step.  Nothing is changed by capturing it, nor by the steps that warm up for it."""
         assert self._stream is not None
         parts = self.parts
@@ -231,16 +232,16 @@ class CapturedEvaluation:
 
     Parameters
     ----------
-    parts : Parts
-        As for :class:`Captured`.
+    logits : callable
+        Calls the network on uint8 images (N, 3, H, W).
     shape : tuple of int
         The shape (3, H, W) of an image.
     device : torch.device
         Where the network is.
     """
 
-    def __init__(self, parts: Parts, shape: tuple[int, ...], device: torch.device) -> None:
-        self.parts = parts
+    def __init__(self, logits: Callable[[Tensor], Tensor], shape: tuple[int, ...], device: torch.device) -> None:
+        self.logits = logits
         self.images = torch.zeros(EVAL_IMAGES, *shape, dtype=torch.uint8, device=device)
         self.labels = torch.zeros(EVAL_IMAGES, dtype=torch.int64, device=device)
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
@@ -248,7 +249,7 @@ class CapturedEvaluation:
 
     def add(self, images: Tensor, labels: Tensor) -> None:
         """Add the loss and the errors of some images to the sums."""
-        logits = self.parts.logits(self.parts.model, self.parts.prepare(images))
+        logits = self.logits(images)
         loss = F.cross_entropy(logits, labels, reduction="sum").double()
         self.sums += torch.stack([loss, (logits.argmax(1) != labels).sum().double()])
 

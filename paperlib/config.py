@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -105,7 +106,9 @@ class RunConfig(Parameters):
         "auto", description="how feature maps lie in memory; auto is channels_last"
     )
     checkpoint_activations: Flag | None = Field(None, description="recompute activations to save memory")
-    fused: Flag = Field(True, description="on CUDA: batch normalisation and ReLU in one (:mod:`paperlib.fused`)")
+    fused: Flag = Field(
+        True, description="on CUDA: batch normalisation and ReLU in one, and small convolutions (:mod:`paperlib.fused`)"
+    )
     cuda_graphs: Flag = Field(True, description="on CUDA: replay whole steps (:mod:`paperlib.captured`)")
     deterministic: Flag = Field(True, description="use deterministic kernels only")
     threads: Threads | None = Field(None, description="CPU threads; torch's choice by default")
@@ -337,6 +340,22 @@ class ResolvedRun(RunConfig, Resolved):
         changed += ["transitions that are not trained"] if self.projector == "fixed" else []
         at = "transitions held at {} times the norm-preserving target"
         return changed + ([at.format(_spelt(self.hold_at, ", "))] if self.hold_at != 1.0 else [])
+
+
+def check_memory_together(configs: Sequence[ResolvedRun]) -> None:
+    """Raise ``ConfigError`` if runs cannot fit into the memory of their device, each by itself or side by side.
+
+    Only CUDA graphs keep to themselves what their steps take; otherwise a run's step takes what another's has freed.
+    """
+    for config in configs:
+        config.check_memory()
+    kept = [c.least_memory() - LEAST_BYTES for c in configs if c.device.startswith("cuda") and c.cuda_graphs]
+    need, have = LEAST_BYTES + sum(kept), _memory(configs[0].device)
+    if need > have:
+        raise ConfigError(
+            f"{len(kept)} runs side by side need at least {need / 1e9:.1f} GB of memory, and there are "
+            f"{have / 1e9:.1f} GB here: train fewer of them at a time"
+        )
 
 
 def _spelt(factors: float | tuple[float, ...], between: str = " ") -> str:

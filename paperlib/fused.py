@@ -44,8 +44,8 @@ def available(device: torch.device | str) -> bool:
 
 
 def _runs(x: Tensor) -> bool:
-    """Whether there are kernels for where a tensor is, and whether its entries can be counted in 32 bits."""
-    return triton is not None and (x.is_cuda or INTERPRETED) and x.numel() < 2**31
+    """Whether there are kernels for where a tensor is, and whether it has entries that 32 bits can count."""
+    return triton is not None and (x.is_cuda or INTERPRETED) and 0 < x.numel() < 2**31
 
 
 def _on_device(x: Tensor) -> contextlib.AbstractContextManager[Any]:
@@ -205,7 +205,7 @@ def euclidean_norm(x: Tensor) -> Tensor:
     Parameters
     ----------
     x : Tensor
-        On CUDA, of any floating dtype and without gaps in memory.
+        On CUDA, of any floating dtype, without gaps in memory, and not empty.
 
     Returns
     -------
@@ -299,6 +299,7 @@ def conv1x1(x: Tensor, conv: nn.Conv2d) -> Tensor:
     fits = (
         _runs(x)
         and x.dtype == torch.bfloat16
+        and x.shape[1] == c  # in groups, a weight has fewer channels than the input
         and min(c, d) >= 16
         and c * d <= 4096
         and c & (c - 1) == d & (d - 1) == 0
@@ -429,7 +430,7 @@ if triton is not None:
 
     @triton.jit
     def _square_sums(x, out, number, stretch, SIZE: tl.constexpr):
-        program = tl.program_id(0)
+        program = tl.program_id(0).to(tl.int64)  # the last stretch may end beyond what 32 bits count
         total = tl.zeros((SIZE,), tl.float64)
         for tile in range(stretch):
             place = (program * stretch + tile) * SIZE + tl.arange(0, SIZE)

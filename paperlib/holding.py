@@ -455,13 +455,18 @@ class NormPreserving:
     def project(self) -> None:
         """Project every held kernel now, except those that are frozen."""
         began = time.perf_counter()
-        if self._graph is None or self._frozen:
+        trained = self._trained_now()
+        if self._graph is None or trained < len(self.convs):
             self._project()
         else:
             self._graph.replay()
-        self._done += len(self.convs)
+        self._done += trained
         self.seconds += time.perf_counter() - began
         self._failures.notice()
+
+    def _trained_now(self) -> int:
+        """How many of the held kernels are not frozen."""
+        return sum(held.conv.weight.requires_grad for held in self.convs)
 
     @torch.no_grad()
     def _project(self, wanted: Tensor | None = None) -> None:
@@ -507,7 +512,7 @@ class NormPreserving:
         """Count as after so many steps: those that came later, with ``wanted`` false, did nothing."""
         steps = whole_number("steps", steps, least=0)
         later = sum(self.projector.due(step, self.every) for step in range(steps + 1, self.steps + 1))
-        self._done -= later * len(self.convs)
+        self._done -= later * self._trained_now()
         self.steps = min(steps, self.steps)
 
     def check(self) -> None:
@@ -541,12 +546,16 @@ class NormPreserving:
         """A copy of the model with every held kernel projected: a plain module.  The model itself is not changed.
 
         After a last step that no projection followed, the model's own kernels are a step off; the copy's are not.
+        Kernels that are frozen now are copied as they are.
         """
         plain = copy.deepcopy(self.model)
-        convs = [(name, size) for name, _, size in self.convs]
-        other = NormPreserving(plain, convs=convs, relu=self.relu, projector=self.projector, scale=self.scale)
-        other.project()
-        other.check()
+        pairs = zip(self.convs, self.scale, strict=True)
+        trained = [(held, scale) for held, scale in pairs if held.conv.weight.requires_grad]
+        if trained:
+            convs, scales = [(held.name, held.size) for held, _ in trained], [scale for _, scale in trained]
+            other = NormPreserving(plain, convs=convs, relu=self.relu, projector=self.projector, scale=scales)
+            other.project()
+            other.check()
         return plain
 
     def state_dict(self) -> dict[str, int]:

@@ -53,7 +53,9 @@ def _changed(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def settings(device: str, threads: int | None = None, deterministic: bool = True) -> Iterator[None]:
-    """Choose the number of CPU threads and the kind of kernels for what runs within; afterwards all is as before.
+    """Choose the number of CPU threads and the kind of kernels for what runs within; afterwards both are as before.
+
+    For CUDA the environment variable ``CUBLAS_WORKSPACE_CONFIG`` is set, if it was not, and stays so.
 
     Parameters
     ----------

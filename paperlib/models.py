@@ -196,9 +196,10 @@ class Network(nn.Module):
         self.checkpoint_activations = False
 
     def fuse(self, on: bool = True) -> Network:
-        """Take batch normalisation and ReLU in one, by :mod:`paperlib.fused`, while training on CUDA; returns itself.
+        """Compute the blocks by the kernels of :mod:`paperlib.fused` while training on CUDA; returns itself.
 
-        The network's modules, parameters and results are the same, up to rounding.
+        They take batch normalisation and ReLU in one, and the 1×1 and 3×3 convolutions that fit them.  The network's
+        modules, parameters and results are the same, up to rounding, but hooks of layers within a block are not called.
         """
         _checks.flag("on", on)
         for module in self.modules():

@@ -59,7 +59,7 @@ class Divergence(BaseModel):
     epoch: int = Field(description="in which it happened, from 1 on")
     step: int = Field(description="in that epoch, from 1 on; the last one for an evaluation")
     what: Literal["loss", "gradient", "projection", "evaluation"] = Field(description="what was not finite")
-    block: str = Field(description="the block or the buffer; empty where none can be named")
+    block: str = Field(description="the block or the buffer; unknown where none can be named")
 
 
 class Projections(BaseModel):

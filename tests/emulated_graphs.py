@@ -15,7 +15,7 @@ class _Graph:
         self.replay = replay
 
 
-def _capture(self, size, probed):
+def _capture(self, size):
     def replay():
         optimizer, probe = self.parts.optimizer, self.parts.probe
         before = [group["lr"] for group in optimizer.param_groups]

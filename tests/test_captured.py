@@ -9,10 +9,10 @@ import torch
 from emulated_graphs import at_launch, emulate
 from tiny import tiny
 
-from paperlib import captured, checkpoints, training
+from paperlib import captured, checkpoints, cifar, training
 from paperlib.checkpoints import FILE
 from paperlib.errors import ConfigError
-from paperlib.holding import NormPreserving
+from paperlib.holding import NormPreserving, _Failures
 from paperlib.training import run as running
 from paperlib.training.run import Run
 
@@ -123,6 +123,26 @@ def test_a_kernel_that_cannot_be_projected_ends_the_run(emulated, tmp_path):
         assert (record.divergence.step, record.divergence.block) == (4, "transition2")
 
 
+def test_a_failure_of_the_last_projection_is_waited_for(emulated, tmp_path):
+    """As on CUDA, where its news comes during later steps, and no step follows."""
+    project, notice = NormPreserving._project, _Failures.notice
+
+    def spoilt(self, wanted=None):
+        if self.steps == 10:
+            with torch.no_grad():
+                self.convs[1].conv.weight.zero_()  # its rank is lost; loss and evaluation stay finite
+        project(self, wanted)
+
+    emulated.setattr(NormPreserving, "_project", spoilt)
+    emulated.setattr(_Failures, "notice", lambda self, wait=False: notice(self, wait) if wait else None)
+    run = tiny(arch="procresnet", batch_size=10, epochs=2)
+    for kind in ({}, PLAIN):
+        record = training.train(run.model_copy(update=kind), tmp_path / str(len(kind)), quiet=True)
+        assert record.status == "diverged" and record.projections.refused == 1
+        found = record.divergence
+        assert (found.epoch, found.step, found.what, found.block) == (1, 10, "projection", "transition2")
+
+
 def test_evaluation_takes_every_image_once(emulated, tmp_path):
     emulated.setattr(captured, "EVAL_IMAGES", 30)
     run = {"epochs": 1, "test_images": 100}
@@ -130,6 +150,14 @@ def test_evaluation_takes_every_image_once(emulated, tmp_path):
         training.train(tiny(**run, **kind), tmp_path / str(len(kind)), quiet=True) for kind in ({}, PLAIN)
     )
     assert_alike(replayed, plain, rtol=1e-6)
+
+
+def test_an_evaluation_leaves_the_projection_where_it_is(emulated, tmp_path):
+    data = cifar.load("cifar10", "sample").subset(100, 50, 0)
+    run = Run(tiny(arch="procresnet").resolve(), "", tmp_path, data)
+    run.evaluate(*run.batches.clean)
+    run.optimizer.step()
+    assert run.projection.steps == 1
 
 
 def test_runs_side_by_side_are_the_runs_alone(emulated, tmp_path):

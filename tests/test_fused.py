@@ -1,5 +1,6 @@
 """Fused kernels against torch's layers in float64.  Without CUDA they run in Triton's interpreter, in a process."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from torch import nn
 
 from paperlib import fused, models
 from paperlib.machine import full_float32
+from paperlib.synchronised import BatchNorm2d
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CASES = [(3, 16, 9, 7), (2, 64, 8, 8), (5, 256, 3, 3)]
@@ -74,6 +76,12 @@ def test_norm_relu_of_tensors_that_many_programs_share(shape):
     assert (layer.running_var.cpu().double() - true.running_var).norm() <= 1e-5 * true.running_var.norm()
 
 
+@pytest.mark.cuda
+def test_a_norm_of_as_many_entries_as_32_bits_count():
+    x = torch.ones(2**31 - 1, dtype=torch.bfloat16, device="cuda")
+    assert fused.euclidean_norm(x).item() == pytest.approx((2**31 - 1) ** 0.5, rel=1e-7)
+
+
 @RUNS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_norm(dtype):
@@ -101,13 +109,6 @@ def test_there_is_no_second_derivative_and_it_is_said():
     (grad,) = torch.autograd.grad(loss, x, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):
         grad.sum().backward()
-
-
-@pytest.mark.parametrize("what", [{"bias": True}, {"dilation": 2, "padding": 2}, {"padding_mode": "circular"}])
-def test_convolutions_of_another_kind_are_left_to_torch(what):
-    conv = nn.Conv2d(16, 16, 3, **{"padding": 1, "bias": False} | what).to(DEVICE, torch.bfloat16)
-    x = like((2, 16, 6, 6), torch.bfloat16)
-    assert torch.equal(fused.conv3x3(x, conv), conv(x))
 
 
 @RUNS
@@ -170,26 +171,103 @@ def test_conv1x1(channels):
         assert (found.double() - true).norm() <= tolerance * true.norm()
 
 
-def test_other_convolutions_go_to_torch():
-    for conv in (nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(16, 16, 3, stride=2, padding=1), nn.Conv2d(16, 16, 1)):
-        x = torch.randn(2, conv.in_channels, 6, 6)
-        assert torch.equal(fused.conv3x3(x, conv), conv(x))
-        assert torch.equal(fused.conv1x1(x, conv), conv(x))
+def convolution(c, d, kernel, dtype=torch.bfloat16, **changes):
+    return nn.Conv2d(c, d, kernel, **{"padding": kernel // 2, "bias": False} | changes).to(DEVICE, dtype)
 
 
-@pytest.mark.parametrize(
-    ("x", "layer"),
-    [
-        (torch.randn(2, 8, 4, 4), nn.BatchNorm2d(8)),  # not channels-last
-        (like((1, 8, 1, 1), torch.float32).cpu(), nn.BatchNorm2d(8).eval()),  # one value
-        (like((2, 12, 4, 4), torch.float32).cpu(), nn.BatchNorm2d(12)),  # not a power of two
-        (like((2, 8, 4, 4), torch.float32).cpu(), nn.BatchNorm2d(8).eval()),
-        (like((2, 8, 4, 4), torch.float64).cpu(), nn.BatchNorm2d(8).double()),
-    ],
-)
-def test_what_does_not_fit_goes_to_torch(x, layer):
+def channels(number, dtype=torch.bfloat16):
+    return like((2, number, 6, 6), dtype)
+
+
+# Each misses one condition of a kernel; the first number is the side of the one that is meant.
+OTHER_CONVOLUTIONS = {
+    "1, float32": (channels(16, torch.float32), convolution(16, 16, 1, torch.float32)),
+    "1, contiguous": (channels(16).contiguous(), convolution(16, 16, 1)),
+    "1, empty": (channels(16)[:0], convolution(16, 16, 1)),
+    "1, groups": (channels(32), convolution(32, 64, 1, groups=2)),
+    "1, few inputs": (channels(8), convolution(8, 16, 1)),
+    "1, few outputs": (channels(16), convolution(16, 8, 1)),
+    "1, many channels": (channels(128), convolution(128, 64, 1)),
+    "1, inputs no power of two": (channels(48), convolution(48, 16, 1)),
+    "1, outputs no power of two": (channels(16), convolution(16, 48, 1)),
+    "1, another kernel": (channels(16), convolution(16, 16, 2, padding=0)),
+    "1, stride": (channels(16), convolution(16, 16, 1, stride=2)),
+    "1, padding": (channels(16), convolution(16, 16, 1, padding=1)),
+    "1, bias": (channels(16), convolution(16, 16, 1, bias=True)),
+    "1, frozen": (channels(16), convolution(16, 16, 1).requires_grad_(False)),
+    "1, a large output": (
+        torch.empty(2**9, 16, 256, 256, dtype=torch.bfloat16, device="meta", memory_format=torch.channels_last),
+        convolution(16, 64, 1).to("meta"),
+    ),
+    "3, float32": (channels(16, torch.float32), convolution(16, 16, 3, torch.float32)),
+    "3, contiguous": (channels(16).contiguous(), convolution(16, 16, 3)),
+    "3, empty": (channels(16)[:0], convolution(16, 16, 3)),
+    "3, groups": (channels(32), convolution(32, 32, 3, groups=2)),
+    "3, few channels": (channels(8), convolution(8, 8, 3)),
+    "3, many channels": (channels(64), convolution(64, 64, 3)),
+    "3, more outputs": (channels(16), convolution(16, 32, 3)),
+    "3, another kernel": (channels(16), convolution(16, 16, 5, padding=1)),
+    "3, stride": (channels(16), convolution(16, 16, 3, stride=2)),
+    "3, padding": (channels(16), convolution(16, 16, 3, padding=0)),
+    "3, dilation": (channels(16), convolution(16, 16, 3, dilation=2)),
+    "3, padded in a circle": (channels(16), convolution(16, 16, 3, padding_mode="circular")),
+    "3, bias": (channels(16), convolution(16, 16, 3, bias=True)),
+}
+
+
+@pytest.fixture
+def applied(monkeypatch):
+    """The sides of the kernels that are applied, in the place of what they compute."""
+    found = []
+    monkeypatch.setattr(fused._Conv1x1, "apply", lambda *_: found.append(1))
+    monkeypatch.setattr(fused._Conv3x3, "apply", lambda *_: found.append(3))
+    return found
+
+
+@RUNS
+@pytest.mark.parametrize(("c", "d", "side"), [(16, 64, 1), (64, 16, 1), (64, 64, 1), (16, 16, 3), (32, 32, 3)])
+def test_a_convolution_that_fits_is_a_kernel(applied, c, d, side):
+    x, conv = channels(c), convolution(c, d, side)
+    (fused.conv1x1 if side == 1 else fused.conv3x3)(x, conv)
+    assert applied == [side]
+
+
+@RUNS
+@pytest.mark.parametrize("case", OTHER_CONVOLUTIONS)
+def test_other_convolutions_go_to_torch(applied, case):
+    x, conv = OTHER_CONVOLUTIONS[case]
+    y = (fused.conv1x1 if case.startswith("1") else fused.conv3x3)(x, conv)
+    assert applied == []
+    assert x.is_meta or torch.equal(y, conv(x))
+
+
+OTHER_NORMS = {
+    "contiguous": (channels(8).contiguous(), nn.BatchNorm2d(8)),
+    "float64": (channels(8, torch.float64), nn.BatchNorm2d(8).double()),
+    "empty": (channels(8)[:0], nn.BatchNorm2d(8)),
+    "one value": (like((1, 8, 1, 1), torch.float32), nn.BatchNorm2d(8)),
+    "few channels": (channels(4), nn.BatchNorm2d(4)),
+    "many channels": (channels(1024), nn.BatchNorm2d(1024)),
+    "no power of two": (channels(12), nn.BatchNorm2d(12)),
+    "in evaluation": (channels(8), nn.BatchNorm2d(8).eval()),
+    "over all batches": (channels(8), nn.BatchNorm2d(8, momentum=None)),
+    "without statistics": (channels(8), nn.BatchNorm2d(8, track_running_stats=False)),
+    "not affine": (channels(8), nn.BatchNorm2d(8, affine=False)),
+    "of several processes": (channels(8), BatchNorm2d(8)),
+}
+
+
+@RUNS
+@pytest.mark.parametrize("case", OTHER_NORMS)
+def test_what_does_not_fit_goes_to_torch(case):
+    x, layer = OTHER_NORMS[case]
+    layer.to(DEVICE)
     assert not fused._fits(x, layer)
-    assert torch.equal(fused.norm_relu(x, layer), F.relu(layer(x))) or layer.training
+    assert fused._fits(channels(8), nn.BatchNorm2d(8).to(DEVICE))
+    if case not in ("one value", "of several processes"):  # torch refuses the one, and alone the other has no sums
+        twin = copy.deepcopy(layer)
+        assert torch.equal(fused.norm_relu(x, layer), F.relu(twin(x)))
+        assert all(torch.equal(a, b) for a, b in zip(layer.buffers(), twin.buffers(), strict=True))
 
 
 @pytest.mark.cuda

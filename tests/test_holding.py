@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -598,6 +599,33 @@ def test_a_kernel_that_is_frozen_meanwhile_stays_where_it_is_with_a_warning():
         model[3].weight.requires_grad_(True)
         step(model, optimizer)
         assert distance(held) < 1e-5
+
+
+def test_frozen_kernels_are_neither_counted_nor_exported_otherwise_than_they_are():
+    model = network()
+    held = NormPreserving(model, 1, HELD, scale=(2.0, 0.5))
+    model[0].weight.requires_grad_(False)
+    held.project()
+    assert held.counts() == {"done": 1, "refused": 0}
+    before = model[0].weight.clone()
+    with torch.no_grad():
+        model[3].weight.mul_(3.0)
+    plain = held.export()
+    assert torch.equal(plain[0].weight, before)
+    assert spread(plain[3].weight, 4, 2) == pytest.approx((0.5, 0.5), abs=1e-5)
+    model[3].weight.requires_grad_(False)
+    held.project()
+    assert held.counts() == {"done": 1, "refused": 0}
+    assert torch.equal(held.export()[3].weight, model[3].weight)
+
+
+def test_a_captured_projection_is_not_replayed_for_a_kernel_that_was_just_frozen():
+    model = network()
+    held = NormPreserving(model, 1, HELD)
+    held._graph = SimpleNamespace(replay=lambda: pytest.fail("it would project the frozen kernel, too"))
+    model[3].weight.requires_grad_(False)
+    held.project()
+    assert held.counts()["done"] == 1
 
 
 def replaced(model):

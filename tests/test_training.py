@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from tiny import RUN, tiny
 from worker import Poison
 
-from paperlib import checkpoints, cifar, records, training
+from paperlib import checkpoints, cifar, fused, records, training
 from paperlib.augmentation import normalise
 from paperlib.config import RunConfig
 from paperlib.errors import CheckpointError, ConfigError, PaperlibError, RecordError
 from paperlib.events import FOLDER
 from paperlib.probes import GradientNorms
+from paperlib.processes import World
 from paperlib.projection import spread
 from paperlib.store import files, provenance
 from paperlib.training import benchmark_step, steps, train, trained_network
@@ -272,6 +273,17 @@ def test_divergence_in_the_gradient_alone(tmp_path, monkeypatch):
     assert r.divergence.what == "gradient"
     # The gradient is whole at the input of the poisoned block as its hook saw it, and bad from the block before on.
     assert r.divergence.block in ("stage1_block1", "stage2_block1")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_fused_kernels_are_used_where_the_record_says_so(tmp_path, monkeypatch, processes):
+    monkeypatch.setattr(fused, "available", lambda device: True)
+    world = World()
+    world.size = processes
+    run = Run(tiny().resolve(), "", tmp_path, cifar.load("cifar10", "sample").subset(100, 50, 0), world)
+    run.device = torch.device("cuda")
+    used = {block.module.fused for block in run.model.blocks}
+    assert used == {run.shortcuts()["fused"] == "yes"} == {processes == 1}
 
 
 def test_damaged_checkpoints_are_refused(whole, tmp_path):

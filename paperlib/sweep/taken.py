@@ -10,9 +10,9 @@ import pandas as pd
 from paperlib.config import RunConfig
 from paperlib.records import Record
 from paperlib.sweep import cost
+from paperlib.training.run import SIDE_BY_SIDE
 
 GIB = 2**30
-SIDE_BY_SIDE = "runs side by side"  # as a record notes it
 
 
 def taken(records: Iterable[Record]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from paperlib import _checks, checkpoints, cifar, models
-from paperlib.config import ResolvedRun, RunConfig
+from paperlib.config import ResolvedRun, RunConfig, check_memory_together
 from paperlib.errors import CheckpointError, ConfigError
 from paperlib.interrupts import Interrupts
 from paperlib.machine import full_float32, keep_freed_memory, settings
@@ -162,8 +162,7 @@ def train_together(
     records = [_finished(folder, config, world) for folder, config in zip(folders, resolved, strict=True)]
     if all(records):
         return [record for record in records if record]
-    for config in resolved:
-        config.check_memory()
+    check_memory_together([config for config, record in zip(resolved, records, strict=True) if record is None])
     # Now: within the settings this machine would choose the runs' own threads.
     commands = [config.command() for config in resolved]
     first, interrupts = resolved[0], Interrupts()

@@ -1,4 +1,4 @@
-"""One training step by itself, as a run makes it: what ``benchmarks/`` and the prediction of costs measure."""
+"""One training step by itself, without CUDA graphs: what ``benchmarks/`` and the prediction of costs measure."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ def benchmark_step(
     precision: str = "auto",
     memory_format: str = "auto",
 ) -> BenchmarkStep:
-    """A closure that does one full training step as :func:`paperlib.training.train` does it and returns the loss.
+    """A closure that does one training step as :func:`paperlib.training.train` does it, and returns the loss.
 
-    It exists for ``benchmarks/``.
+    It exists for ``benchmarks/``.  The step is forward, backward and update, launched kernel by kernel; on CUDA
+    ``train`` replays its steps as graphs (:mod:`paperlib.captured`), which takes less time.
 
     Parameters
     ----------

@@ -38,8 +38,9 @@ def first_not_finite(model: Network, batches: Batches, losses: tuple[float, ...]
         return None
 
     def forward() -> None:
-        for images in batches.test_images.split(EVAL_BATCH):
-            steps.logits(model, batches.prepare(images), batches.config)
+        for images in (batches.clean[0], batches.test_images):
+            for part in images.split(EVAL_BATCH):
+                steps.logits(model, batches.prepare(part), batches.config)
 
     model.eval()
     block = block or first_bad_block(model, forward, world=batches.world)

@@ -45,6 +45,7 @@ CHECKPOINT_SECONDS = 300  # within a long epoch; a notebook's kernel may be ende
 CHECKPOINT_PAUSE = 20  # at least, where an epoch is short beside the time to write one
 EVAL_COST = 0.3  # of an image's forward pass, relative to a training step's: only for the estimate of the time left
 NAN = float("nan")
+SIDE_BY_SIDE = "runs side by side"  # in a record's settings
 UNLIKE = "the processes of this run found different checkpoints: set PAPERLIB_RUNS to a folder that all of them share"
 
 
@@ -80,9 +81,11 @@ class Run:
         self.device = torch.device(config.device)
         # Now: the files may change while the run goes on.
         in_use = in_force(self.device) | self.shortcuts() | world.settings()
-        in_use |= {"runs side by side": str(others + 1)} if others else {}
+        in_use |= {SIDE_BY_SIDE: str(others + 1)} if others else {}
         self.session = Session.here(self.device, config.threads, in_use)
         self.model = steps.make_network(config)
+        if world.size > 1:
+            self.model.fuse(False)  # the kernels would normalise by one process's part of a batch
         self.replica = world.replica(world.synchronised(self.model, self.device))
         self.optimizer = steps.make_optimizer(config, self.model)
         self.projection = steps.hold_transitions(config, self.model, self.optimizer)
@@ -279,6 +282,8 @@ class Run:
         """The rest of the epoch's steps as CUDA graphs, whose sums are read every so many steps."""
         state = self.state
         if self.captured is None:
+            if self.projection is not None:
+                self.projection.detach()  # it is a graph of its own, launched when it is due
             images, labels = self.batches.train_images, self.batches.train_labels
             self.captured = Captured(self.parts(), images, labels, self.config.batch_size)
         with self.watch("data"):
@@ -300,8 +305,6 @@ class Run:
 
     def parts(self) -> Parts:
         """What a captured step is made of."""
-        if self.projection is not None:
-            self.projection.detach()  # it is a graph of its own, launched when it is due
         return Parts(
             self.model, self.optimizer, self.batches.prepare, lambda model, x: steps.logits(model, x, self.config),
             self.config.precision == "bfloat16", self.probe, self.projection,
@@ -370,6 +373,18 @@ class Run:
         )
         return Divergence(epoch=self.state.epoch, step=self.state.step + 1, what=what, block=block)
 
+    def unnoticed(self) -> Divergence | None:
+        """Where the epoch's last steps left a kernel that cannot be projected: on CUDA the news may not have come yet.
+
+        It is waited for once an epoch: no checkpoint of whole epochs hides such a kernel.
+        """
+        try:
+            if self.projection:
+                self.projection.check()
+        except ProjectionError as e:
+            return self.unprojected(e, self.state.step)
+        return None
+
     def unprojected(self, error: ProjectionError, step: int) -> Divergence:
         """Which kernel a step has left where it cannot be projected; replayed steps are counted with that one."""
         block = error.names[0].removeprefix("chain.")
@@ -404,12 +419,16 @@ class Run:
         self.model.eval()
         if self.replays:
             if self.captured_evaluation is None:
-                self.captured_evaluation = CapturedEvaluation(self.parts(), tuple(images.shape[1:]), self.device)
+                self.captured_evaluation = CapturedEvaluation(self.clean_logits, tuple(images.shape[1:]), self.device)
             loss, wrong = self.captured_evaluation(images, labels).tolist()
         else:
             loss, wrong = evaluation.sums(self.model, self.batches, images, labels).tolist()
         self.model.train()
         return loss / len(labels), 100 * wrong / len(labels)
+
+    def clean_logits(self, images: Tensor) -> Tensor:
+        """The network's output for uint8 images, without augmentation."""
+        return steps.logits(self.model, self.batches.prepare(images), self.config)
 
     def unevaluated(self, *losses: float) -> Divergence | None:
         """Where an evaluation, which these losses came of, was not finite, or would not be."""
@@ -428,6 +447,7 @@ class Run:
         state = self.state
         n, loss, wrong, norms = state.sums
         clean, test = (NAN, NAN), (NAN, NAN)
+        divergence = divergence or self.unnoticed()
         if divergence is None:
             with self.watch("evaluation"):
                 clean = self.evaluate(*self.batches.clean)

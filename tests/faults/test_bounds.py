@@ -12,7 +12,7 @@ import paperlib
 from paperlib import cifar, machine, models, records, training
 from paperlib.__main__ import main
 from paperlib.channel_grid import GridConfig
-from paperlib.config import RunConfig
+from paperlib.config import RunConfig, check_memory_together
 from paperlib.errors import ConfigError
 from paperlib.holding import Exact
 from paperlib.store import results_root
@@ -87,6 +87,20 @@ def test_a_run_that_cannot_fit_is_refused_before_it_starts(tmp_path, monkeypatch
         assert main([command, *options]) == 1
         assert said in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_runs_that_cannot_fit_side_by_side_are_refused_before_they_start(tmp_path, monkeypatch):
+    monkeypatch.setattr("paperlib.config._memory", lambda device: 3e9)
+    same = {"preset": "paper", "precision": "bfloat16", "checkpoint_activations": False}
+    asked = [RunConfig(**same, seed=seed) for seed in (0, 1)]
+    runs = [run.resolve_on("cuda") for run in asked]
+    said = "2 runs side by side need at least 3.9 GB of memory, and there are 3.0 GB here: train fewer of them at a"
+    with pytest.raises(ConfigError, match=said):
+        training.train_together(runs, tmp_path)
+    check_memory_together(runs[:1])
+    # Without graphs a run's step takes what another's has freed.
+    check_memory_together([run.model_copy(update={"cuda_graphs": False}) for run in runs])
+    check_memory_together([run.resolve_on("cpu") for run in asked])
 
 
 def test_no_run_on_record_would_have_been_refused_where_it_was_made(tally):

@@ -9,9 +9,10 @@ import pytest
 import torch
 from tiny import tiny
 
-from paperlib import models, records, training
+from paperlib import cifar, models, records, training
 from paperlib.divergence import first_bad_block
 from paperlib.training import steps
+from paperlib.training.run import Run
 
 BAD = (math.nan, math.inf)
 
@@ -91,3 +92,15 @@ def test_an_evaluation_that_overflows_ends_a_run_at_the_block_where_it_did(tmp_p
     made = trained(tmp_path, monkeypatch, damage, precision="float32")
     assert made.status == "diverged"
     assert (made.divergence.what, made.divergence.block) == ("evaluation", "stage2_block1")
+
+
+def test_an_evaluation_that_overflows_on_training_images_alone_names_the_block(tmp_path):
+    run = Run(tiny().resolve(), "", tmp_path, cifar.load("cifar10", "sample").subset(100, 50, 0))
+    model, of_training, now = run.model, run.batches.prepare(run.batches.clean[0]), []
+    model.register_forward_pre_hook(lambda module, args: now.append(torch.equal(args[0], of_training)))
+    model.chain["stage2_block1"].register_forward_hook(lambda module, args, out: out * math.inf if now[-1] else out)
+    clean, _ = run.evaluate(*run.batches.clean)
+    test, _ = run.evaluate(run.batches.test_images, run.batches.test_labels)
+    found = run.unevaluated(clean, test)
+    assert math.isnan(clean) and math.isfinite(test)
+    assert (found.what, found.block) == ("evaluation", "stage2_block1")

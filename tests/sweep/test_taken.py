@@ -9,6 +9,7 @@ from paperlib import records
 from paperlib.store import results_root
 from paperlib.store.provenance import Device
 from paperlib.sweep import cost, taken
+from paperlib.training.run import SIDE_BY_SIDE
 
 
 def made(**session):
@@ -30,7 +31,7 @@ def test_an_images_time_is_that_of_the_epochs_which_were_made():
 
 def test_runs_side_by_side_share_their_time_and_a_gpus_memory_is_not_the_hosts():
     gpu = Device(type="cuda", name="G")
-    alone, together = made(device=gpu), made(device=gpu, settings={taken.SIDE_BY_SIDE: "3"})
+    alone, together = made(device=gpu), made(device=gpu, settings={SIDE_BY_SIDE: "3"})
     one, three = taken.taken([alone, together]).milliseconds
     assert three == pytest.approx(one / 3)
     assert math.isnan(taken.taken([alone]).predicted[0])
