@@ -242,7 +242,7 @@ def read(folder: str | Path) -> Record:
 
 
 def read_all(root: str | Path, only: Callable[[ResolvedRun], bool] | None = None) -> list[Record]:
-    """The records below ``root``, sorted by path; an empty list where there is none.
+    """The records below ``root``, sorted by path.
 
     Parameters
     ----------
@@ -254,6 +254,7 @@ def read_all(root: str | Path, only: Callable[[ResolvedRun], bool] | None = None
     Returns
     -------
     list of Record
+        Perhaps empty.
 
     Raises
     ------
