@@ -105,6 +105,15 @@ def test_the_roofline_s_numbers_are_the_stored_ones():
     )
 
 
+def test_what_the_convolutions_reach_is_the_stored_number():
+    found = stored("convolutions")["depth 164, float32"]
+    shares = found["shares_of_a_step"]
+    others = sum(shares[kind] for kind in ("normalisations", "ReLUs", "sums"))
+    assert f"reach {100 * found['convolutions_alone_of_the_peak']:.0f} % at depth 164" in README
+    assert f"they take {100 * shares['convolutions']:.0f} % of the time" in README
+    assert f"which only move memory, {100 * others:.0f} % |" in README
+
+
 def test_the_projection_s_numbers_are_the_stored_ones():
     """Beside an SVD that has the same shortcuts."""
     (finding,) = claims.read_all(ROOT / "results", only=("O1d",))
