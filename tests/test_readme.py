@@ -101,7 +101,7 @@ def test_the_roofline_s_numbers_are_the_stored_ones():
         for depth in (164, 20, 1001)
     }
     assert (
-        f"{shares[164]} at depth 164, {shares[20]} at 20, {shares[1001]} at 1001 (best of {found['rounds']};" in README
+        f"{shares[164]} at depth 164, {shares[20]} at 20, {shares[1001]} at 1001 (best of {found['rounds']})" in README
     )
 
 
