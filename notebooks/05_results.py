@@ -299,7 +299,7 @@ Markdown(
 # %% [markdown]
 # ### Where Plain networks break
 #
-# The paper blames one block of the deeper Plain networks, the first transition: its ratio becomes so large that Plain-164 cannot converge. The paper defines the ratio as output over input, as this book does, and says that it becomes too large. In our runs of depth 83 and 164, which learn nothing, it becomes too small, so that the inverse may be meant. In Plain-20, which learns, it does go up in the first epochs and falls later, as the paper tells of Plain-83. A
+# The paper blames one block of the deeper Plain networks, the first transition: its ratio becomes so large that Plain-164 cannot converge. The paper defines the ratio as output over input, as this book does, and says that it becomes too large. In our deeper runs, which learn nothing, it becomes too small, so that the inverse may be meant. In Plain-20, which learns, it does go up in the first epochs and falls later, as the paper tells of Plain-83. A
 # ratio far below 1 means that the gradient at the block's input, which is what the stem learns by, is many times the one at its output.
 
 # %% tags=["remove-input"]

@@ -111,7 +111,7 @@ Markdown(
    factor of {10**furthest:.0f} after training. Since Plain-164 does not learn, the picture alone does not tell cause from consequence.
 2. **The theorem's bound is met by the maps that were built, and can be improved** (T1: *{rows["T1"].verdict}*). Two smooth maps were cut into $L$ blocks, each of which changes the norm
    by a factor between $1 - \\delta$ and $1 + \\delta$. With the paper's cuts $\\delta$ stays below the theorem's explicit bound and falls at about its rate: for one of the maps
-   like $(\\log(2L)/L)^{{{slopes[0].mean:.2f}}}$ in a fit, where the theorem has the exponent 1; the cuts use only half of the blocks, which explains the difference. In equal steps the same map
+   like $(\\log(2L)/L)^{{{slopes[0].mean:.2f}}}$ in a fit, where the theorem has the exponent 1; the cuts use a part of the blocks only, which explains the difference. In equal steps the same map
    has a $\\delta$ in proportion to $1/L$ (fitted exponent −{-slopes[1].mean:.2f}), and no construction falls faster. The theorem is about blocks that exist, not about those that training finds.
 3. **Before the first update a formula without a free parameter comes near the ratios of most blocks of constant width.** At depths 20 to 164, and without any measurement, the median error over these
    blocks of a network is at most {most("resnet")} in ResNets, {most("procresnet")} in ProcResNets and {most("plain")} in Plain networks. The book's own rule (S0: *{rows["S0"].evidence[0].outcome}*) is

@@ -145,5 +145,6 @@ def test_at_the_start_a_plain_network_s_gradient_grows_and_after_training_it_has
     assert len(start) and (start < 0).mean() > 0.9  # output over input: below 1 the gradient grows on its way back
     back = runs.way_back(on_record)
     assert back[back.arch == "plain"].log_norm.min() < -10
-    assert 10 ** back[back.arch != "plain"].log_norm.abs().max() < 25  # in the caption of the introduction's figure
+    furthest = 10 ** back[back.arch != "plain"].log_norm.abs().max()
+    assert 10 < furthest < 25  # "little more than an order of magnitude", in the caption of the introduction's figure
     assert runs.at_the_start([]).empty
