@@ -10,7 +10,6 @@ gradient norms, and hold the transitions of a ProcResNet.
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from torch import nn
 from paperlib import cifar, models
 from paperlib.config import RunConfig
 from paperlib.machine import full_float32, settings
-from paperlib.training.run import Run
+from paperlib.training.benchmark import BenchmarkRun, noise
 
 BATCH = 128
 SHORTCUTS: dict[str, dict[str, Any]] = {
@@ -56,43 +55,19 @@ def textbook(arch: str, depth: int, quick: bool) -> Callable[[int], None]:
     return steps
 
 
-def random_data() -> cifar.Cifar:
-    """Noise in the shape of CIFAR-10: time does not depend on what is seen."""
-    images = [torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8) for n in (50_000, 10_000)]
-    labels = [torch.randint(10, (len(x),)) for x in images]
-    return cifar.Cifar("cifar10", "sample", images[0], labels[0], images[1], labels[1], "noise")
-
-
-def run(config: RunConfig, data: cifar.Cifar) -> Run:
-    """A run that is not saved, its probe attached."""
-    made = Run(config.resolve(), "", Path(tempfile.mkdtemp()), data)
-    if made.probe:
-        made.probe.attach()
-    return made
-
-
-def ours(made: Run) -> Callable[[int], None]:
-    """So many steps of the library's loop, over as many epochs as it takes."""
-
-    def forever() -> Any:
-        while True:
-            yield from made.replayed() if made.replays else made.stepped()
-            made.state.epoch, made.state.step, made.state.sums = made.state.epoch + 1, 0, [0.0] * 4
-
-    going = forever()
+def ours(made: BenchmarkRun) -> Callable[[int], None]:
+    """So many steps of the library's loop."""
 
     def steps(number: int) -> None:
-        with settings("cuda", deterministic=made.config.deterministic), full_float32():
-            for _ in range(number):
-                if (found := next(going)) is not None:
-                    raise FloatingPointError(f"diverged: {found}")
+        with settings("cuda", deterministic=made.run.config.deterministic), full_float32():
+            made(number)
 
     return steps
 
 
-def side_by_side(all_runs: list[Run]) -> Callable[[int], None]:
+def side_by_side(all_runs: list[BenchmarkRun]) -> Callable[[int], None]:
     """So many steps of each of several runs, in turn, each on its stream."""
-    streams = [made.stream() for made in all_runs]
+    streams = [made.run.stream() for made in all_runs]
     going = [ours(made) for made in all_runs]
 
     def steps(number: int) -> None:
@@ -186,11 +161,12 @@ def measure(depth: int, rounds: int, number: int, data: cifar.Cifar, budget: flo
     add("textbook, bfloat16, channels-last", lambda: textbook("resnet", depth, quick=True))
     for name, shortcuts in SHORTCUTS.items():
         config = RunConfig(**base, precision="bfloat16", **shortcuts)
-        add(f"bfloat16, {name}", lambda config=config: ours(run(config, data)))
-    add("float32, graphs and fused", lambda: ours(run(RunConfig(**base, precision="float32"), data)))
+        add(f"bfloat16, {name}", lambda config=config: ours(BenchmarkRun(config.resolve(), data)))
+    whole = RunConfig(**base, precision="float32")
+    add("float32, graphs and fused", lambda: ours(BenchmarkRun(whole.resolve(), data)))
     if depth <= 164:
         seeds = [RunConfig(**base | {"seed": seed}, precision="bfloat16") for seed in range(4)]
-        add("bfloat16, 4 side by side", lambda: side_by_side([run(config, data) for config in seeds]))
+        add("bfloat16, 4 side by side", lambda: side_by_side([BenchmarkRun(c.resolve(), data) for c in seeds]))
     times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, steps in variants.items():
@@ -211,7 +187,7 @@ def profile(depth: int, data: cifar.Cifar, fused: bool) -> str:
     """Where the device's time goes in a step."""
     config = RunConfig(preset="paper", arch="resnet", depth=depth, device="cuda", precision="bfloat16", fused=fused,
                        cuda_graphs=False)  # fmt: skip
-    steps = ours(run(config, data))
+    steps = ours(BenchmarkRun(config.resolve(), data))
     steps(3)
     torch.cuda.synchronize()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
@@ -229,7 +205,7 @@ if __name__ == "__main__":
         profile={"metavar": "FILE", "help": "write where the device's time goes at depth 164"},
         out={"metavar": "FILE", "help": "write the measurements there"},
     )  # fmt: skip
-    data = random_data()
+    data = noise(50_000, 10_000)
     content: dict[str, Any] = {"batch_size": BATCH, "rounds": a.rounds, "steps_a_round": a.steps}
     content["copy_bytes_per_second"] = round(bandwidth())
     for depth in a.depths:

@@ -27,11 +27,12 @@ from paperlib.initial import BATCHES
 from paperlib.store import Device, files, runs_root
 from paperlib.store.provenance import device_here
 from paperlib.store.stored import sealed, unsealed
-from paperlib.training import BenchmarkStep
+from paperlib.training import BenchmarkRun, BenchmarkStep
 from paperlib.training.run import EVAL_COST
 
 DEPTHS = (20, 83)  # a step takes about as long as a straight line through its times at these
 IMAGES, STEPS, LONG = 64, 3, 10.0  # LONG in seconds: steps that take longer together are not repeated
+REPLAYED = 20  # steps that are timed on CUDA, and as many before
 WORTH = 10  # times what the timing takes: a shorter run is over before a prediction is of use
 PROCESS_BYTES = 1.3e9  # the job and its notebook's kernel, each with torch: measured
 CUDA_BYTES = 3e9  # CUDA's libraries and context in the host's memory: assumed, not measured
@@ -254,12 +255,30 @@ def _lines(device: str, precisions: list[str]) -> dict[str, Line]:
     found = {}
     for precision in precisions:
         at = [
-            _step_seconds(RunConfig(depth=depth, device=device, precision=precision).resolve(), IMAGES) / IMAGES
-            for depth in DEPTHS
+            _seconds_an_image(RunConfig(depth=depth, device=device, precision=precision).resolve()) for depth in DEPTHS
         ]
         slope = max(at[1] - at[0], 0.0) / (DEPTHS[1] - DEPTHS[0])
         found[precision] = (max(at[0] - slope * DEPTHS[0], 0.0), slope)
     return found
+
+
+def _seconds_an_image(config: ResolvedRun) -> float:
+    """Of a training step: on CUDA by those that a run makes, in its own batches, because they are graphs."""
+    if config.device.startswith("cuda"):
+        return _run_seconds(config) / config.batch_size
+    return _step_seconds(config, IMAGES) / IMAGES
+
+
+def _run_seconds(config: ResolvedRun) -> float:
+    """The mean time of a run's steps after the first ones, in which graphs are captured."""
+    with machine.settings(config.device, config.threads, config.deterministic), machine.full_float32():
+        steps = BenchmarkRun(config)
+        steps(REPLAYED)
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        steps(REPLAYED)
+        torch.cuda.synchronize()
+        return (time.perf_counter() - began) / REPLAYED
 
 
 def _step_seconds(config: ResolvedRun, batch: int) -> float:

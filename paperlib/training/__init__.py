@@ -21,11 +21,12 @@ from paperlib.machine import full_float32, keep_freed_memory, settings
 from paperlib.processes import World
 from paperlib.records import Record
 from paperlib.store.files import locked, remove_scraps
-from paperlib.training.benchmark import BenchmarkStep, benchmark_step
+from paperlib.training.benchmark import BenchmarkRun, BenchmarkStep, benchmark_step
 from paperlib.training.run import Run
 from paperlib.training.steps import ALONE, make_network
 
 __all__ = [
+    "BenchmarkRun",
     "BenchmarkStep",
     "Record",
     "RunConfig",

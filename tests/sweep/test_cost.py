@@ -1,6 +1,8 @@
 """What a run costs, by arithmetic: from costs that are given, not timed."""
 
+import emulated_graphs
 import pytest
+import torch
 
 from paperlib.config import RunConfig
 from paperlib.store.provenance import Device, device_here
@@ -44,6 +46,19 @@ def test_the_line_goes_through_both_timed_depths_and_never_falls(monkeypatch):
     assert cost._lines("cpu", ["float32"])["float32"] == pytest.approx((0.5, 0.01))
     monkeypatch.setattr(cost, "_step_seconds", lambda run, batch: batch / run.depth)
     assert cost._lines("cpu", ["float32"])["float32"] == pytest.approx((1 / 20, 0.0))
+
+
+def test_on_a_gpu_the_steps_of_a_run_are_timed_which_are_graphs(monkeypatch):
+    emulated_graphs.emulate(monkeypatch)
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(len(launched)))
+    launched = emulated_graphs.at_launch(monkeypatch, 10**6, None)
+    run = config(depth=11, train_images=40, test_images=10, batch_size=20, arch="procresnet")
+    assert 0 < cost._run_seconds(run) < 10
+    assert waited == [cost.REPLAYED, 2 * cost.REPLAYED]
+    there = run.model_copy(update={"device": "cuda"})
+    monkeypatch.setattr(cost, "_run_seconds", lambda run: 3.0)
+    assert cost._seconds_an_image(there) == 3.0 / 20
 
 
 def test_a_run_on_a_gpu_keeps_its_activations_there():
