@@ -204,7 +204,10 @@ class Resolved(Parameters, ABC):
 
     @abstractmethod
     def unchanged(self) -> Resolved:
-        """The configuration with the same names and the same device that changes nothing else of its preset."""
+        """The configuration with the same names that changes nothing else of its preset.
+
+        Its device is this one's, for a training; for a grid, whose name leaves it out, the one that is chosen here.
+        """
 
     def content(self) -> dict[str, Any]:
         """What determines the numbers, as plain JSON.

@@ -69,7 +69,7 @@ class GridConfig(Recipe):
     """
 
     preset: Literal["auto", Preset] = Field(
-        "auto", description="smoke (seconds, the embedded sample), desk (about an hour on two cores), paper"
+        "auto", description="smoke (seconds, the embedded sample), desk (one to two hours on two cores), paper"
     )
     in_channels: Channels | None = Field(None, description="the numbers c of input channels")
     out_channels: Channels | None = Field(None, description="the numbers d of output channels")
