@@ -28,7 +28,7 @@ from paperlib.store.files import locked
 from paperlib.store.places import RUNS_VARIABLE
 from paperlib.sweep import gpus, state
 from paperlib.sweep import plan as planning
-from paperlib.sweep.command import SNAKEFILE, command
+from paperlib.sweep.command import SNAKEFILE, command, place
 
 PATIENCE = 60.0  # seconds for trainings to write their checkpoints
 
@@ -64,16 +64,16 @@ def drive(file: Path, out: Path, plan: planning.Plan, arguments: list[str] | Non
     if not SNAKEFILE.exists():
         raise PaperlibError("the workflow is no part of the installed package: run this from a checkout")
     planning.check_room(plan)
-    words = command(file, out, plan, arguments)
+    words, environment = command(file, out, plan, arguments), _environment(plan, arguments or [])
     with locked(out, "sweep"):
         _forget_logs(plan, out)
-        failed, after = _snakemake(words, out, plan), 0
+        failed, after = _snakemake(words, environment, out, plan), 0
         states = [state.look(job, out) for job in plan.jobs]
         left = [s.job.name for s in states if not s.done]
         # A signal (a negative status) is no run's failure: whoever sent it wants no other Snakemake in its place.
         if failed > 0 and 0 < len(left) < len(states):
             say(f"{len(left)} of {len(states)} runs are missing: the findings are made of the others")
-            after = _snakemake(command(file, out, plan, arguments, left), out, plan, "a")
+            after = _snakemake(command(file, out, plan, arguments, left), environment, out, plan, "a")
     say(planning.ending(states))
     if after or (failed and not left):
         say(f"error: a step after the runs failed:\n{_complaint(out)}", sys.stderr)
@@ -82,15 +82,18 @@ def drive(file: Path, out: Path, plan: planning.Plan, arguments: list[str] | Non
     return int(failed != 0)
 
 
-def _snakemake(words: list[str], out: Path, plan: planning.Plan, mode: str = "w") -> int:
-    """Let Snakemake work, and show how far it is; its exit status.  ``mode`` is that of its log."""
+def _snakemake(words: list[str], told: dict[str, str], out: Path, plan: planning.Plan, mode: str = "w") -> int:
+    """Let Snakemake work, and show how far it is; its exit status.
+
+    ``told`` are variables for it and its jobs, ``mode`` is that of its log.
+    """
     with (out / "snakemake.log").open(mode) as log, sigterm_raises():
         process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=os.environ | _environment(plan),
+            env=os.environ | told,
             start_new_session=True,
         )
         with _stopped(process):
@@ -98,10 +101,13 @@ def _snakemake(words: list[str], out: Path, plan: planning.Plan, mode: str = "w"
     return process.returncode
 
 
-def _environment(plan: planning.Plan) -> dict[str, str]:
-    """What Snakemake and its jobs are told: where the runs are, who watches, and which GPUs to share out."""
+def _environment(plan: planning.Plan, arguments: list[str]) -> dict[str, str]:
+    """What Snakemake and its jobs are told: where the runs are, who watches, and which GPUs to share out.
+
+    Where options for Snakemake say where jobs run, a cluster gives each its GPU.
+    """
     told = {RUNS_VARIABLE: str(runs_root().resolve()), PARENT_VARIABLE: str(os.getpid())}
-    if plan.on_gpus and len(found := gpus.visible()) > 1:
+    if plan.on_gpus and not place(arguments).given and len(found := gpus.visible()) > 1:
         told[gpus.VARIABLE] = ",".join(found)
     return told
 

@@ -65,8 +65,11 @@ def test_gpus_are_named_as_the_variable_names_them(machine, named, seen):
     assert gpus.visible() == seen
 
 
-@pytest.mark.parametrize(("on_gpus", "told"), [(True, "0,1,2"), (False, None)])
-def test_a_sweep_tells_its_jobs_which_gpus_there_are(machine, on_gpus, told):
+@pytest.mark.parametrize(
+    ("on_gpus", "arguments", "told"),
+    [(True, [], "0,1,2"), (True, ["--quiet"], "0,1,2"), (False, [], None), (True, ["--executor", "slurm"], None)],
+)
+def test_a_sweep_tells_its_jobs_here_which_gpus_there_are(machine, on_gpus, arguments, told):
     machine.setattr(plan.Plan, "on_gpus", on_gpus)
     made = plan.Plan("a", None, [], None, 3)
-    assert drive._environment(made).get(gpus.VARIABLE) == told
+    assert drive._environment(made, arguments).get(gpus.VARIABLE) == told
