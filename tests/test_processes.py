@@ -149,7 +149,7 @@ def test_killed_then_stopped_then_finished_alone(tmp_path, whole, monkeypatch):
     stopped = torchrun(HERE / "worker.py", "term", tmp_path, "train", *WORDS, PAPERLIB_RUNS=str(tmp_path))
     assert stopped.returncode != 0
     assert stopped.stderr.count("run it again to go on") == 1
-    assert stopped.stderr.count("interrupted: ") == 1
+    assert stopped.stderr.count("interrupted: run the same command again") == 1
     state = checkpoints.read(folder, "cpu")["state"]
     assert (state["epoch"] - 1) * 4 + state["step"] >= 4 + 6
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
