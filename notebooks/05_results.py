@@ -273,7 +273,7 @@ Markdown(
 # %% [markdown]
 # ### What the rules miss
 #
-# By how much the rules of Figure 3 that are not met at this preset are missed. A distance is the size of $\ln r$ here, in which 0 keeps the norm.
+# The rules of Figure 3 that are not met at this preset are missed by these numbers. A distance is the size of $\ln r$ here, in which 0 keeps the norm.
 
 # %% tags=["remove-input"]
 limits = {
