@@ -143,7 +143,7 @@ def test_what_a_notebook_was_given_is_taken(kernel):
 )
 def test_papermill_ends_with_the_sentence(tmp_path, size, notebook, options, said):
     """The whole way, with a kernel; two of them in a short run."""
-    if size(options[-1] not in ("{lr: {a: 1}}", "__import__"), False):
+    if size(not {"{lr: {a: 1}}", "__import__"} & {*options}, False):
         pytest.skip("in make torture")
     command = [sys.executable, "-m", "papermill", str(NOTEBOOKS / f"{notebook}.ipynb"), str(tmp_path / "out.ipynb")]
     environment = os.environ | {"PAPERLIB_RUNS": str(tmp_path / "runs"), "PAPERLIB_PRESET": "smoke"}
