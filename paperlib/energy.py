@@ -66,22 +66,35 @@ def energy_fraction(weight: Tensor, gradient: Tensor, stride: int | tuple[int, i
     finite(weight)
     gradient = gradient.double()
     whole = gradient.square().sum((1, 2, 3))
-    kernel = polyphase(weight.double(), stride)
-    if kernel.shape[2:] == (1, 1):  # the same row space at every frequency, hence at every pixel
-        passed = torch.einsum("dr,ndhw->nrhw", _range(kernel[:, :, 0, 0]), gradient).square().sum((1, 2, 3))
-        return passed / whole
-    h, w = gradient.shape[2:]
-    spectrum = torch.fft.rfft2(gradient, norm="ortho").permute(2, 3, 1, 0)  # h, w//2+1, d, N
+    kernel, (h, w) = polyphase(weight.double(), stride), gradient.shape[2:]
+    pointwise = kernel.shape[2:] == (1, 1)  # the same row space at every frequency, hence at every pixel
     # torch's convolution is a correlation: at (u, v) it acts by the conjugate of the kernel's transform.
-    basis = _range(transfer_matrices(weight.double(), (h, w), stride).conj())
-    passed = ((basis.mH @ spectrum).abs().square().sum(2) * half_weights(w, gradient)[:, None]).sum((0, 1))
+    matrices = kernel[:, :, 0, 0] if pointwise else transfer_matrices(weight.double(), (h, w), stride).conj()
+    if _onto(matrices):  # nothing is lost, whatever the gradient
+        return whole / whole
+    basis = _range(matrices)
+    if pointwise:
+        passed = torch.einsum("dr,ndhw->nrhw", basis, gradient).square().sum((1, 2, 3))
+    else:
+        spectrum = torch.fft.rfft2(gradient, norm="ortho").permute(2, 3, 1, 0)  # h, w//2+1, d, N
+        passed = ((basis.mH @ spectrum).abs().square().sum(2) * half_weights(w, gradient)[:, None]).sum((0, 1))
     return passed / whole
+
+
+def _onto(matrices: Tensor) -> bool:
+    """Whether the range of each matrix is the whole space; the values alone take a third of an SVD's time."""
+    return matrices.shape[-2] <= matrices.shape[-1] and bool(_positive(torch.linalg.svdvals(matrices)).all())
 
 
 def _range(matrices: Tensor) -> Tensor:
     """An orthonormal basis of each matrix's range; columns of zeros where the rank is lower."""
     left, values, _ = torch.linalg.svd(matrices, full_matrices=False)
-    return left * (values > 1e-7 * values.max()).unsqueeze(-2)
+    return left * _positive(values).unsqueeze(-2)
+
+
+def _positive(values: Tensor) -> Tensor:
+    """Which singular values count as more than zero, beside the largest of all."""
+    return values > 1e-7 * values.max()
 
 
 @torch.no_grad()

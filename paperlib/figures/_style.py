@@ -136,8 +136,8 @@ def plain_numbers(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def factor_axis(axis: Axis) -> None:
-    """A logarithmic axis of factors from 1 on."""
-    axis.set_major_locator(FixedLocator([1, 1.5, 2, 3, 4, 6, 8, 16, 64]))
+def factor_axis(axis: Axis, *further: float) -> None:
+    """A logarithmic axis of factors from 1 on, with ticks at ``further`` ones."""
+    axis.set_major_locator(FixedLocator(sorted([1, 1.5, 2, 3, 4, 6, 8, 16, 64, *further])))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -98,13 +97,11 @@ def look(job: Job, out: Path, quick: bool = False) -> State:
 def _progress(folder: Path) -> tuple[float, str, bool]:
     """Share, text, and whether it is new, of a run's progress file."""
     path = folder / progress.FILE
-    found, age = progress.parsed(path), math.inf
-    with contextlib.suppress(OSError):  # it may be removed at any time
-        age = time.time() - path.stat().st_mtime
-    if found is None or math.isinf(age):
-        return 0.0, "", False
-    share, text, _ = found
-    return share, text, age < FRESH
+    if found := progress.parsed(path):
+        share, text, _ = found
+        with contextlib.suppress(OSError):  # it may be removed at any time
+            return share, text, time.time() - path.stat().st_mtime < FRESH
+    return 0.0, "", False
 
 
 def _checkpoint(job: Job, folder: Path) -> tuple[float, str]:

@@ -16,6 +16,11 @@ from paperlib.training.batches import Batches
 EVAL_BATCH = 250
 
 
+def clean_logits(model: Network, batches: Batches, images: Tensor) -> Tensor:
+    """The network's output for uint8 images, without augmentation."""
+    return steps.logits(model, batches.prepare(images), batches.config)
+
+
 @torch.no_grad()
 def sums(model: Network, batches: Batches, images: Tensor, labels: Tensor) -> Tensor:
     """The sums (2,) of losses and errors, float64, the same in every process; the model is in evaluation mode."""
@@ -24,7 +29,7 @@ def sums(model: Network, batches: Batches, images: Tensor, labels: Tensor) -> Te
     for start in range(0, len(labels), EVAL_BATCH):
         part = batches.world.part(start, min(start + EVAL_BATCH, len(labels)))
         right = labels[part]
-        logits = steps.logits(model, batches.prepare(images[part]), batches.config)
+        logits = clean_logits(model, batches, images[part])
         loss += F.cross_entropy(logits, right, reduction="sum").double()
         wrong += (logits.argmax(1) != right).sum()
     return batches.world.sum(torch.stack([loss, wrong.double()]))
@@ -40,7 +45,7 @@ def first_not_finite(model: Network, batches: Batches, losses: tuple[float, ...]
     def forward() -> None:
         for images in (batches.clean[0], batches.test_images):
             for part in images.split(EVAL_BATCH):
-                steps.logits(model, batches.prepare(part), batches.config)
+                clean_logits(model, batches, part)
 
     model.eval()
     block = block or first_bad_block(model, forward, world=batches.world)

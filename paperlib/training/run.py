@@ -8,6 +8,7 @@ what an unbroken one does.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 import sys
@@ -419,16 +420,13 @@ class Run:
         self.model.eval()
         if self.replays:
             if self.captured_evaluation is None:
-                self.captured_evaluation = CapturedEvaluation(self.clean_logits, tuple(images.shape[1:]), self.device)
+                logits = functools.partial(evaluation.clean_logits, self.model, self.batches)
+                self.captured_evaluation = CapturedEvaluation(logits, tuple(images.shape[1:]), self.device)
             loss, wrong = self.captured_evaluation(images, labels).tolist()
         else:
             loss, wrong = evaluation.sums(self.model, self.batches, images, labels).tolist()
         self.model.train()
         return loss / len(labels), 100 * wrong / len(labels)
-
-    def clean_logits(self, images: Tensor) -> Tensor:
-        """The network's output for uint8 images, without augmentation."""
-        return steps.logits(self.model, self.batches.prepare(images), self.config)
 
     def unevaluated(self, *losses: float) -> Divergence | None:
         """Where an evaluation, which these losses came of, was not finite, or would not be."""

@@ -54,7 +54,7 @@ SLOW_TO_STOP = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IG
 SLOW_TO_STOP += "signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
 
 
-def test_ctrl_c_ends_it_in_good_order_where_a_job_does_not_stop_in_time(instead, monkeypatch, tmp_path):
+def test_ctrl_c_ends_it_in_good_order_where_a_job_does_not_stop_in_time(instead, monkeypatch):
     def interrupted(process, out, plan):
         while "ready" not in (out / "snakemake.log").read_text():
             process.poll()

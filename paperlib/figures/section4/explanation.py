@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator
 
 from paperlib.figures._style import ARCHITECTURES, panels
 from paperlib.figures.section4._common import DEPTHS, TITLES, WIDTH, factor_axis, nothing
@@ -31,8 +30,7 @@ def explanation(table: pd.DataFrame, title: str = "") -> Figure:
                 ax.plot(np.exp(getattr(row, column)), row.test_error, marker, mec=colour, mfc=fill, ms=6, alpha=0.85)
             ax.set_title(words, loc="left", fontsize=10)
             ax.set_xscale("log", base=2)
-            factor_axis(ax.xaxis)
-            ax.xaxis.set_major_locator(FixedLocator([1, 1.25, 1.5, 2, 3, 4, 8, 16, 64]))
+            factor_axis(ax.xaxis, 1.25)
             ax.set_xlim(left=1)
             ax.set_xlabel("factor away from 1")
             if not ax.lines:
