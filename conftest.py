@@ -10,6 +10,10 @@ import pytest
 
 _RUNS = tempfile.mkdtemp(prefix="paperlib-test-runs-")
 
+# pytest -n: more threads than cores would wait for one another.  Now: what the next conftest imports reads it once.
+if (_WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // _WORKERS))
+
 
 def pytest_configure(config):
     """Set what the tests, the processes that they start, and the kernels of the notebooks inherit."""
@@ -19,9 +23,6 @@ def pytest_configure(config):
     # A shell starts what it puts into the background with Ctrl-C ignored, and so would all be that tests start and end.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    if workers > 1:  # pytest -n: more threads than cores would wait for one another
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
 
 
 def pytest_unconfigure(config):

@@ -15,7 +15,7 @@
 #
 # One {term}`run` trains one network on CIFAR, from its first weights to its {term}`record`, and watches how each {term}`block` treats the norm of the gradient on its way back.
 #
-# The upper part of this page follows from the parameters below, so it is also a tool. The lower part shows runs on record. `preset` is the size of the run: `smoke` uses 300 images of an embedded sample and checks that everything works; `desk` trains on a part of real CIFAR that two cores can manage; `paper` is the paper's protocol. `auto` is `paper` on a CUDA
+# The upper part of this page follows from the parameters below, so it is also a tool. The lower part shows runs on record. `preset` is the size of the run: `smoke` uses 150 images of an embedded sample and checks that everything works; `desk` trains on a part of real CIFAR that two cores can manage; `paper` is the paper's protocol. `auto` is `paper` on a CUDA
 # device, else `desk`. `None` leaves a choice to the {term}`preset`.
 #
 # :::{card} About this chapter

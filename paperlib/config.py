@@ -388,7 +388,7 @@ def _sizes(preset: str, depth: int, schedule: str, precision: str) -> tuple[int,
     if preset == "paper":
         return _paper_sizes(schedule)
     if preset == "smoke":
-        return 2, 300, 100
+        return 2, 150, 50
     if schedule == "constant":
         # desk, for Figures 3 and 4: fluctuations over the epochs need many of them, and the same at every depth.
         return 25, 1_200, 500

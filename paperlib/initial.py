@@ -14,7 +14,7 @@ from paperlib.models import Network
 from paperlib.probes import GradientNorms
 from paperlib.processes import World
 
-BATCHES = 8  # a ratio's spread over batches is a few per cent: eight bring its mean to one
+BATCHES = 8  # at most; a ratio's spread over batches is a few per cent: eight bring its mean to one
 
 
 @contextlib.contextmanager

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 from emulated_graphs import at_launch, emulate
-from tiny import tiny
+from tiny import data_of, tiny
 
-from paperlib import captured, checkpoints, cifar, training
+from paperlib import captured, checkpoints, training
 from paperlib.checkpoints import FILE
 from paperlib.errors import ConfigError
 from paperlib.holding import NormPreserving, _Failures
@@ -52,8 +52,7 @@ def test_replayed_steps_are_the_steps(emulated, tmp_path, network):
 
 
 def test_weights_are_rounded_as_autocast_does(emulated, tmp_path):
-    # Few images: a processor without bfloat16 takes its time.
-    run = {"arch": "procresnet", "precision": "bfloat16", "epochs": 2, "train_images": 40, "test_images": 20}
+    run = {"arch": "procresnet", "precision": "bfloat16", "epochs": 2}
     plain = training.train(tiny(**run, **PLAIN), tmp_path / "plain", quiet=True)
     replayed = training.train(tiny(**run), tmp_path / "replayed", quiet=True)
     assert_alike(replayed, plain, rtol=1e-6)
@@ -97,7 +96,7 @@ def test_a_signal_is_answered_after_the_steps_that_are_under_way(emulated, tmp_p
 @pytest.mark.parametrize("network", [{"arch": "plain"}, {"arch": "procresnet", "probe_every": 2}])
 def test_a_divergence_has_its_step_and_block_however_late_it_is_read(emulated, tmp_path, read_every, network):
     emulated.setattr(running, "READ_EVERY", read_every)
-    wild = network | {"lr": 1e20, "epochs": 2, "batch_size": 10}
+    wild = network | {"lr": 1e20, "epochs": 2, "batch_size": 4}
     plain = training.train(tiny(**wild, **PLAIN), tmp_path / "plain", quiet=True)
     replayed = training.train(tiny(**wild), tmp_path / "replayed", quiet=True)
     assert plain.status == replayed.status == "diverged"
@@ -116,7 +115,7 @@ def test_a_kernel_that_cannot_be_projected_ends_the_run(emulated, tmp_path):
         project(self, wanted)
 
     emulated.setattr(NormPreserving, "_project", spoilt)
-    run = tiny(arch="procresnet", batch_size=10, epochs=1)
+    run = tiny(arch="procresnet", batch_size=4, epochs=1)
     for kind in ({}, PLAIN):
         record = training.train(run.model_copy(update=kind), tmp_path / str(len(kind)), quiet=True)
         assert record.status == "diverged"
@@ -135,7 +134,7 @@ def test_a_failure_of_the_last_projection_is_waited_for(emulated, tmp_path):
 
     emulated.setattr(NormPreserving, "_project", spoilt)
     emulated.setattr(_Failures, "notice", lambda self, wait=False: notice(self, wait) if wait else None)
-    run = tiny(arch="procresnet", batch_size=10, epochs=2)
+    run = tiny(arch="procresnet", batch_size=4, epochs=2)
     for kind in ({}, PLAIN):
         record = training.train(run.model_copy(update=kind), tmp_path / str(len(kind)), quiet=True)
         assert record.status == "diverged" and record.projections.refused == 1
@@ -144,8 +143,8 @@ def test_a_failure_of_the_last_projection_is_waited_for(emulated, tmp_path):
 
 
 def test_evaluation_takes_every_image_once(emulated, tmp_path):
-    emulated.setattr(captured, "EVAL_IMAGES", 30)
-    run = {"epochs": 1, "test_images": 100}
+    emulated.setattr(captured, "EVAL_IMAGES", 12)
+    run = {"epochs": 1, "test_images": 40}
     replayed, plain = (
         training.train(tiny(**run, **kind), tmp_path / str(len(kind)), quiet=True) for kind in ({}, PLAIN)
     )
@@ -153,8 +152,8 @@ def test_evaluation_takes_every_image_once(emulated, tmp_path):
 
 
 def test_an_evaluation_leaves_the_projection_where_it_is(emulated, tmp_path):
-    data = cifar.load("cifar10", "sample").subset(100, 50, 0)
-    run = Run(tiny(arch="procresnet").resolve(), "", tmp_path, data)
+    config = tiny(arch="procresnet").resolve()
+    run = Run(config, "", tmp_path, data_of(config))
     run.evaluate(*run.batches.clean)
     run.optimizer.step()
     assert run.projection.steps == 1
@@ -211,7 +210,7 @@ def test_a_run_that_fails_costs_those_beside_it_nothing(emulated, tmp_path):
 def test_a_signal_waits_for_one_step_not_for_the_next_reading(emulated, tmp_path):
     calls = at_launch(emulated, 3, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit):
-        training.train(tiny(batch_size=5), tmp_path, quiet=True)
+        training.train(tiny(batch_size=2), tmp_path, quiet=True)
     assert len(calls) == 3
 
 

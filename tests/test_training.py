@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import RUN, tiny
+from tiny import RUN, data_of, tiny
 from worker import Poison
 
 from paperlib import checkpoints, cifar, fused, records, training
@@ -86,13 +86,13 @@ def test_the_record(whole):
 
 
 def test_the_ratios_before_the_first_update(whole):
-    """They are those of the untrained network on the run's first eight batches, and measuring them changes nothing."""
+    """They are those of the untrained network on the first epoch's batches, and measuring them changes nothing."""
     r = whole()
     config = r.config
     assert list(r.initial.name) == list(r.blocks.name[:3])
-    assert (r.initial.steps == 8).all() and (r.initial.lost == 0).all()
+    assert (r.initial.steps == 4).all() and (r.initial.lost == 0).all()
     assert (r.initial.log_ratio_sd > 0).all()
-    model, data = steps.make_network(config), cifar.load("cifar10", "sample").subset(100, 50, config.seed)
+    model, data = steps.make_network(config), data_of(config)
     run = Run(config, "", r.folder, data)
     images, labels = next(run.batches.of(1))
     with GradientNorms(model) as probe:
@@ -110,14 +110,22 @@ def test_the_ratios_before_the_first_update(whole):
     assert whole(probe_every=0).initial.empty
 
 
+def test_no_more_than_eight_batches_are_taken_for_the_ratios_before_the_first_update(tmp_path):
+    config = tiny(epochs=1, batch_size=4).resolve()
+    run = Run(config, "", tmp_path, data_of(config))
+    run.measure_initial()
+    assert run.batches.steps == 10
+    assert {row["steps"] for row in run.state.initial} == {8}
+
+
 def test_the_training_error_without_augmentation(whole):
     """It is that of the final weights on as many training images as there are test images."""
     r = whole()
-    data = cifar.load("cifar10", "sample").subset(100, 50, r.config.seed)
+    data, n = data_of(r.config), r.config.test_images
     model = trained_network(r).eval()
-    x = normalise(data.train_images[:50], data.mean, data.std).contiguous(memory_format=torch.channels_last)
+    x = normalise(data.train_images[:n], data.mean, data.std).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        wrong = (steps.logits(model, x, r.config).argmax(1) != data.train_labels[:50]).float().mean().item()
+        wrong = (steps.logits(model, x, r.config).argmax(1) != data.train_labels[:n]).float().mean().item()
     assert r.epochs.clean_train_error.iloc[-1] == pytest.approx(100 * wrong)
     assert r.final["clean_gap_max"] == (r.epochs.test_error - r.epochs.clean_train_error).max()
 
@@ -280,7 +288,8 @@ def test_fused_kernels_are_used_where_the_record_says_so(tmp_path, monkeypatch, 
     monkeypatch.setattr(fused, "available", lambda device: True)
     world = World()
     world.size = processes
-    run = Run(tiny().resolve(), "", tmp_path, cifar.load("cifar10", "sample").subset(100, 50, 0), world)
+    config = tiny().resolve()
+    run = Run(config, "", tmp_path, data_of(config), world)
     run.device = torch.device("cuda")
     used = {block.module.fused for block in run.model.blocks}
     assert used == {run.shortcuts()["fused"] == "yes"} == {processes == 1}
@@ -491,7 +500,7 @@ def test_the_trained_network_of_a_run(whole, tmp_path):
     assert all(torch.equal(v, stored[k]) for k, v in model.state_dict().items())
     # Its own figures: the last epoch's test error, from the weights alone.
     c = record.config
-    data = cifar.load("cifar10", "sample").subset(c.train_images, c.test_images, c.seed)
+    data = data_of(c)
     with torch.no_grad():
         logits = model.eval()(normalise(data.test_images, data.mean, data.std))
     error = 100 * (logits.argmax(1) != data.test_labels).double().mean().item()

@@ -2,13 +2,14 @@
 
 import pandas as pd
 
+from paperlib import cifar
 from paperlib.claims.finding import Finding
 from paperlib.config import RunConfig
 from paperlib.models import block_names
 from paperlib.records import Record
 from paperlib.store import Provenance
 
-RUN = {"preset": "smoke", "depth": 11, "epochs": 3, "train_images": 100, "test_images": 50, "batch_size": 30}
+RUN = {"preset": "smoke", "depth": 11, "epochs": 3, "train_images": 40, "test_images": 20, "batch_size": 12}
 GRID = {
     "preset": "smoke",
     "in_channels": 2,
@@ -22,6 +23,11 @@ GRID = {
 def tiny(**changes):
     """The smallest run, with some parameters changed."""
     return RunConfig(**(RUN | changes))
+
+
+def data_of(config):
+    """What such a run trains and is tested on."""
+    return cifar.load("cifar10", "sample").subset(config.train_images, config.test_images, config.seed)
 
 
 def record():
@@ -42,7 +48,7 @@ def record():
         status="finished",
         config=config,
         provenance=Provenance.here(config.command()),
-        data={"dataset": "cifar10", "source": "sample", "checksum": "0", "train_images": 300, "test_images": 100},
+        data={"dataset": "cifar10", "source": "sample", "checksum": "0", "train_images": 150, "test_images": 50},
         parameters=1,
         epoch_seconds=[0.7, 0.8],
         peak_memory_bytes=1,

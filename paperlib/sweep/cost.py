@@ -86,7 +86,7 @@ class Costs(BaseModel):
 def images(config: ResolvedRun) -> float:
     """The work of a run, in images of a training step: training, both evaluations, and the first ratios."""
     clean = min(config.test_images, config.train_images)
-    first = min(BATCHES * config.batch_size, BATCHES * config.train_images)
+    first = min(BATCHES * config.batch_size, config.train_images)
     return config.epochs * (config.train_images + EVAL_COST * (config.test_images + clean)) + first
 
 

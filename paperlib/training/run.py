@@ -333,15 +333,17 @@ class Run:
             self.interrupts.stop()
 
     def measure_initial(self) -> None:
-        """Measure the ratios before the first update, on the first batches that training will see."""
+        """Measure the ratios before the first update, on the first batches that training will see.
+
+        No image is taken twice: with few images it would take longer than the training, and tell little more.
+        """
         state = self.state
         if self.probe is None or state.initial or state.epoch > 1 or state.step > 0:
             return
-        first = itertools.chain.from_iterable(self.batches.of(epoch) for epoch in itertools.count(1))
         with self.watch("initial"):
             state.initial = initial_ratios(
                 self.model,
-                itertools.islice(first, BATCHES),
+                itertools.islice(self.batches.of(1), BATCHES),
                 lambda images, labels: self.world.mean_loss(steps.logits(self.model, images, self.config), labels),
                 self.world,
             )

@@ -7,9 +7,9 @@ import random
 
 import pytest
 import torch
-from tiny import tiny
+from tiny import data_of, tiny
 
-from paperlib import cifar, models, records, training
+from paperlib import models, records, training
 from paperlib.divergence import first_bad_block
 from paperlib.training import steps
 from paperlib.training.run import Run
@@ -95,7 +95,8 @@ def test_an_evaluation_that_overflows_ends_a_run_at_the_block_where_it_did(tmp_p
 
 
 def test_an_evaluation_that_overflows_on_training_images_alone_names_the_block(tmp_path):
-    run = Run(tiny().resolve(), "", tmp_path, cifar.load("cifar10", "sample").subset(100, 50, 0))
+    config = tiny().resolve()
+    run = Run(config, "", tmp_path, data_of(config))
     model, of_training, now = run.model, run.batches.prepare(run.batches.clean[0]), []
     model.register_forward_pre_hook(lambda module, args: now.append(torch.equal(args[0], of_training)))
     model.chain["stage2_block1"].register_forward_hook(lambda module, args, out: out * math.inf if now[-1] else out)

@@ -100,7 +100,7 @@ def test_without_records_the_tables_are_empty():
 def test_two_settings_of_one_size_have_two_names():
     table = studies.runs([record(1.0), record(1.0, lr=0.05), record(1.0, depth=11)])
     assert table.setting.nunique() == 3
-    assert table.setting.str.startswith("ProcResNet-22, cifar10, 2 epochs of 300 images, steps").sum() == 2
+    assert table.setting.str.startswith("ProcResNet-22, cifar10, 2 epochs of 150 images, steps").sum() == 2
 
 
 def test_doses_are_means_over_the_seeds_that_have_every_factor():

@@ -94,7 +94,7 @@ def test_the_finding_is_that_of_the_three_networks():
     assert said.startswith("> **Found.** In networks of depth 164")
     assert "if they have skips: 1 of 2 in ResNet-164 and 1 of 2 in ProcResNet-166 (n = 1)." in said
     assert "Of the transitions 1 of 1 do so in ResNet-164, and 1 of 1 in ProcResNet-166" in said
-    assert "its lowest test error is 0.3 % on 100 images" in said
+    assert "its lowest test error is 0.3 % on 50 images" in said
     assert "no runs of depth 164" in runs.found(runs.by_network(three[:2])) and "\n" not in said
 
 

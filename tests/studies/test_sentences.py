@@ -31,7 +31,7 @@ def test_what_is_missing_has_its_command():
 def test_what_was_made_says_preset_precision_seeds_and_command():
     runs = [record(arch="procresnet", project=False), record(seed=1), record(seed=2)]
     said = sentences.made(runs)
-    assert "Preset smoke: 2 epochs of 300 training images, 100 test images" in said
+    assert "Preset smoke: 2 epochs of 150 training images, 50 test images" in said
     assert "float32" in said and "n = 1 to 2" in said and "make paper PRESET=smoke" in said
     assert "-p arch procresnet -p depth 20 -p seed 0 -p precision float32 -p project false`" in said
     assert sentences.seeds(runs[1:]) == "n = 2" and sentences.seeds([]) == ""
@@ -304,7 +304,7 @@ def test_the_runs_of_a_page_are_told_by_their_size():
     table = sentences.by_size({"one": [record(), record(seed=1), long], "other": [record(depth=29)]})
     assert table["shown in"].tolist() == ["one", "one", "other"] and table["n"].tolist() == ["2", "1", "1"]
     assert table["epochs"].tolist() == [2, 7, 2] and table["rate"].tolist() == ["falling", "constant", "falling"]
-    assert sentences.extent([record(), record(seed=1), long]) == "2 epochs of 300 images or 7 epochs of 300 images"
+    assert sentences.extent([record(), record(seed=1), long]) == "2 epochs of 150 images or 7 epochs of 150 images"
 
 
 def test_a_number_goes_with_depth_as_its_groups_do():

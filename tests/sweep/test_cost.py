@@ -23,10 +23,13 @@ def config(**given):
 
 def test_the_work_of_a_run_is_counted_in_images_of_a_training_step():
     run = config(depth=20, epochs=3, train_images=200, test_images=100, batch_size=50)
-    # A clean evaluation sees as many training images as there are test images; the first ratios take eight batches.
-    assert cost.images(run) == pytest.approx(3 * (200 + cost.EVAL_COST * (100 + 100)) + cost.BATCHES * 50)
+    # A clean evaluation sees as many training images as there are test images; the first ratios take each once, in
+    # eight batches at most.
+    assert cost.images(run) == pytest.approx(3 * (200 + cost.EVAL_COST * (100 + 100)) + 200)
     few = config(depth=20, epochs=1, train_images=10, test_images=100, batch_size=50)
-    assert cost.images(few) == pytest.approx(10 + cost.EVAL_COST * (100 + 10) + cost.BATCHES * 10)
+    assert cost.images(few) == pytest.approx(10 + cost.EVAL_COST * (100 + 10) + 10)
+    many = config(depth=20, epochs=1, train_images=300, test_images=100, batch_size=20)
+    assert cost.images(many) == pytest.approx(300 + cost.EVAL_COST * (100 + 100) + 8 * 20)
 
 
 @pytest.mark.parametrize(("depth", "per_image"), [(20, 0.004), (164, 0.0184), (1001, 0.1021)])

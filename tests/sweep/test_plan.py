@@ -22,8 +22,8 @@ def test_a_plan_predicts_and_counts(sweep_file, costs, tmp_path):
     made = plan.make(sweep_file, tmp_path / "out", costs, workers=2)
     table = plan.table(made).set_index("group")
     assert table.runs.to_dict() == {"depths": 2, "seeds": 1, "all": 3}
-    # 2 epochs of 100 images and 0.3 × (50 + 50) evaluated ones, and 8 batches of 50 before: at 0.001 s, and 10 s each.
-    assert table.hours["all"] * 3600 == pytest.approx(3 * (10 + 0.001 * (2 * 130 + 400)))
+    # 2 epochs of 100 images and 0.3 × (50 + 50) evaluated ones, and 100 images before: at 0.001 s, and 10 s each.
+    assert table.hours["all"] * 3600 == pytest.approx(3 * (10 + 0.001 * (2 * 130 + 100)))
     assert table.left["all"] == table.hours["all"] and table.done["all"] == 0
     assert "3 runs, 2 at a time" in plan.describe(made)
 
@@ -50,7 +50,7 @@ def test_states_are_read_off_the_files(sweep_file, costs, tmp_path, runs, put):
     assert state.look(third, out) == state.State(third, "unfinished", 0.25, "epoch 1/2", running=True)
     made = plan.make(sweep_file, out, costs)
     assert plan.table(made).set_index("group").begun["all"] == 2
-    assert made.left() == pytest.approx(10.66 * (0.5 + 0.75))
+    assert made.left() == pytest.approx(10.36 * (0.5 + 0.75))
     assert "failed: " + second.name + ": the disk is full" in plan.describe(made)
     said = plan.ending(made.states)
     assert said.startswith("1 finished, 1 failed, 1 unfinished")

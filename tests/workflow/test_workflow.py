@@ -121,7 +121,7 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same_records(place):
     sweep of the same folder is refused.  All ways, and the refusal, take long and are tried by `make torture`; else a
     job is killed, and then the sweep.
     """
-    file = written(place, groups={"a": {"epochs": 60 if LONG else 24, "seed": [0, 1]}})
+    file = written(place, groups={"a": {"epochs": 60 if LONG else 12, "seed": [0, 1]}})
     jobs, draw = read(file).jobs(), random.Random(0)
     ways = [("KILL a job", "INT"), ("TERM",), ("KILL snakemake",), ("KILL",)] if LONG else [("KILL a job", "KILL")]
     for kills in ways:
