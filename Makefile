@@ -4,7 +4,7 @@ PYTHON ?= python3
 PRESET ?= $(or $(PAPERLIB_PRESET),desk)
 ARGS ?=
 MINUTES ?= 15
-WORKERS ?= 2
+WORKERS ?= auto
 BIN := .venv/bin
 LOCKED := training book watch dev workflow browser
 INSTALLED := .venv/.installed
@@ -31,7 +31,7 @@ evidence: $(INSTALLED)  ## measure again what needs no training; status 1 if an 
 compatibility: $(INSTALLED)  ## measure other people's networks, half an hour (needs timm, transformers)
 	PYTHONPATH=tests $(BIN)/python -m foreign.make
 
-test: $(INSTALLED)  ## run every test, docstring and notebook, in two processes (WORKERS=2)
+test: $(INSTALLED)  ## run every test, docstring and notebook, on all cores (WORKERS=2: in two processes)
 	$(BIN)/python -m pytest --nbval -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 torture: $(INSTALLED)  ## try the tests of faults at length and store what came of it (about an hour)

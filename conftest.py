@@ -25,6 +25,14 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """``-n auto``: a worker for each core, where the memory bears it: one takes, with what it starts, up to 4 GB."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else cores * 4e9
+    return max(1, min(cores, int(memory / 4e9)))
+
+
 def pytest_unconfigure(config):
     """Remove the runs."""
     shutil.rmtree(_RUNS, ignore_errors=True)

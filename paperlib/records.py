@@ -123,7 +123,9 @@ class Record(Stored):
     def contradictions(self) -> dict[str, bool]:
         c, epochs, blocks = self.config, self.epochs, self.blocks
         n = c.epochs if self.divergence is None else self.divergence.epoch
-        losses, errors = (epochs.filter(like=what).to_numpy(float) for what in ("_loss", "_error"))
+        losses, errors = (
+            epochs[[name for name in epochs if what in name]].to_numpy(float) for what in ("_loss", "_error")
+        )
         data = (self.data.dataset, self.data.train_images, self.data.test_images, self.data.source == "sample")
         asked = (c.dataset, c.train_images, c.test_images, c.source == "sample")
         rates = [c.lr_at(epoch) for epoch in epochs.epoch]

@@ -1,6 +1,7 @@
 """``python -m paperlib run``: the notebook, its page and its record, or one sentence and a non-zero status."""
 
 import runpy
+import subprocess
 import sys
 
 import nbformat
@@ -8,16 +9,17 @@ import pytest
 import tiny
 
 from paperlib import __main__ as command
-from paperlib import records
+from paperlib import cifar, claims, records, training
 from paperlib.channel_grid import GridConfig
+from paperlib.sweep import cost
 
 
 @pytest.mark.parametrize("words", ["run", "train"])
 def test_a_command_says_beforehand_what_it_will_take(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
-    monkeypatch.setattr(command.cost, "seconds_here", lambda config: 3723.0)
-    monkeypatch.setattr(command.training, "train", lambda *a, **k: 1 / 0)
-    monkeypatch.setattr(command.cifar, "load", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(cost, "seconds_here", lambda config: 3723.0)
+    monkeypatch.setattr(training, "train", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(cifar, "load", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command.main([words, *"-p preset smoke -p precision float32".split()])
     assert "predicted from a few steps: 1:02:03 of training in all, about 4.9 GB of memory" in capsys.readouterr().out
@@ -112,3 +114,16 @@ def test_help_names_the_commands(monkeypatch, capsys):
         told.append(capsys.readouterr().out)
     assert told[0] == told[1] and told[0].startswith("usage: paperlib")
     assert all(name in told[0] for name in ("run", "train", "grid", "measure"))
+
+
+def test_help_is_there_at_once():
+    """Before anything that takes seconds to import."""
+    code = "import sys; from paperlib.__main__ import _parsed; _parsed(['train']); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_help_on_claims_names_them(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["measure", "--help"])
+    told = capsys.readouterr().out
+    assert all(name in told for name in claims.CLAIMS)

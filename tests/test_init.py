@@ -87,8 +87,8 @@ def test_what_needs_an_extra_says_which(bare, name):
 
 
 def test_the_command_says_what_it_needs(bare):
-    done = bare("import runpy; runpy.run_module('paperlib', run_name='__main__')")
-    assert (
-        done.returncode == 1
-        and done.stderr.strip() == "paperlib's commands need pip install 'norm-preservation[training]'"
-    )
+    start = "import runpy, sys; sys.argv = ['paperlib', '{}']; runpy.run_module('paperlib', run_name='__main__')"
+    done = bare(start.format("scorecard"))
+    assert done.returncode == 1 and done.stderr.startswith("error: paperlib's commands need ")
+    assert done.stderr.endswith(": pip install 'norm-preservation[training]'\n") and done.stderr.count("\n") == 1
+    assert bare(start.format("--help")).stdout.startswith("usage: paperlib")

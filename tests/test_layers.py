@@ -40,7 +40,7 @@ FLOORS = (
     ("claims",),
     ("evidence", "sweep"),
     ("scorecard",),
-    ("_page", "__main__"),
+    ("_page", "_commands", "__main__"),
 )
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
 MODULES = {

@@ -232,7 +232,8 @@ def test_the_default_is_what_does_not_train_with_five_seeds(tmp_path, monkeypatc
     assert claims.CLAIMS["F2b"].seeds("smoke") == claims.CLAIMS["F2a"].seeds("smoke") == 2
     with pytest.raises(SystemExit):
         command.main(["measure", "--help"])
-    assert "all but those that train, P3, F2a, F2b" in " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().out.split())
+    assert "default: all that train no network" in told and "; of these, train networks: P3, F2a, F2b" in told
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
@@ -259,7 +260,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
 def test_a_place_that_is_no_folder_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys, words):
     from paperlib import __main__ as command
 
-    monkeypatch.setattr(command.claims, "measure", lambda *_: pytest.fail("it was measured"))
+    monkeypatch.setattr(claims, "measure", lambda *_: pytest.fail("it was measured"))
     (tmp_path / "file").write_text("")
     assert command.main([*words, "--out", str(tmp_path / "file")]) == 1
     assert capsys.readouterr().err == f"error: {tmp_path / 'file'} is a file: name a folder with --out\n"

@@ -76,7 +76,7 @@ def test_a_run_that_cannot_fit_is_refused_before_it_starts(tmp_path, monkeypatch
     monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(machine, "memory", lambda: 4e9)
     monkeypatch.setattr(cifar, "load", lambda *_: pytest.fail("data were loaded"))
-    config = tiny(depth=1001, batch_size=100, checkpoint_activations=False, precision="float32")
+    config = tiny(depth=1001, batch_size=100, train_images=100, checkpoint_activations=False, precision="float32")
     said = "depth 1001 with batch_size 100 needs at least 17.4 GB of memory, and there are 4.0 GB here: take a smaller"
     with pytest.raises(ConfigError, match=said):
         training.train(config, quiet=True)

@@ -14,7 +14,7 @@ import papermill
 import pytest
 import tiny
 
-from paperlib import __main__ as command
+from paperlib import _commands as commands
 from paperlib import checkpoints, claims, progress, records, scorecard
 from paperlib.channel_grid import GridConfig, GridRecord, run, work
 from paperlib.errors import PaperlibError
@@ -117,7 +117,7 @@ def a_notebook_and_its_page():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(papermill, "execute_notebook", execute)
             patch.setattr(nbconvert.HTMLExporter, "from_notebook_node", lambda self, node, *a, **o: (f"[{node}]", {}))
-            command._executed({}, folder / "run.ipynb")
+            commands._executed({}, folder / "run.ipynb")
 
     def read(folder):
         page = folder / "run.html"

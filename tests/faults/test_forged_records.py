@@ -27,6 +27,7 @@ from nbconvert.filters import markdown2html
 from nbformat import v4
 
 from paperlib import __main__ as command
+from paperlib import _commands as commands
 from paperlib import _text, channel_grid, claims, evidence, progress, records, scorecard
 from paperlib._page import self_contained
 from paperlib.claims.finding import Finding, Ruling
@@ -208,7 +209,7 @@ def test_a_terminal_is_told_nothing_that_it_obeys(root, tmp_path, capsys, tally)
     _text.say(evidence.report([evidence.Comparison("C1", "desk", ALL, ALL, (ALL,), skipped=ALL)]))
     told.append(capsys.readouterr().out)
     for record in records.read_all(root):
-        command._summarise(record, 1.0, {ALL: Path(ALL)})
+        commands._summarise(record, 1.0, {ALL: Path(ALL)})
         told.append(capsys.readouterr().out)
     _text.say(claims.report(claims.read_all(root)))
     told.append(capsys.readouterr().out)
