@@ -81,7 +81,10 @@ os.replace = replace
 
 @pytest.mark.slow
 def test_the_smoke_grid_is_made_whatever_becomes_of_two_of_its_runs(place, monkeypatch):
-    """One run's checkpoint is damaged, and the disk is full when another writes its own; then both are mended."""
+    """One run's checkpoint is damaged, and the disk is full when another writes its own; then both are mended.
+
+    While these two are trained at last, a job of the sweep is killed, and the sweep after it.
+    """
     file = ROOT / "workflow" / "config" / "smoke.yaml"
     damaged, full, *others = read(file).jobs()
     checkpoint, no_room = (job.config.folder() / checkpoints.FILE for job in (damaged, full))
@@ -106,49 +109,65 @@ def test_the_smoke_grid_is_made_whatever_becomes_of_two_of_its_runs(place, monke
     assert "\nF3b: " in findings and "\nF3a: " not in findings  # which takes no run but the damaged one
     # What was wrong is mended: the same command makes the rest.
     checkpoint.unlink()
+    killed(place, file, (damaged, full), ("KILL a job", "KILL"))
     done = swept(place, file)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 finished" in done.stdout
     findings = (place / "out" / "findings.txt").read_text()
     assert findings.startswith("F3a: ")
+    assert_unbroken(place, (damaged, full))
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not LONG, reason="in make torture; a job and the sweep are killed above")
 def test_killed_anywhere_it_goes_on_and_ends_with_the_same_records(place):
     """Killed in five ways while trainings are under way: by the keyboard, and without a warning, at each floor.
 
     A job that is killed ends nothing but itself: the sweep is then killed in the next way.  And meanwhile a second
-    sweep of the same folder is refused.  All ways, and the refusal, take long and are tried by `make torture`; else a
-    job is killed, and then the sweep.
+    sweep of the same folder is refused.
     """
-    file = written(place, groups={"a": {"epochs": 60 if LONG else 12, "seed": [0, 1]}})
+    file = written(place, groups={"a": {"epochs": 60, "seed": [0, 1]}})
     jobs, draw = read(file).jobs(), random.Random(0)
-    ways = [("KILL a job", "INT"), ("TERM",), ("KILL snakemake",), ("KILL",)] if LONG else [("KILL a job", "KILL")]
-    for kills in ways:
-        with (place / "told").open("w") as told:
-            process = subprocess.Popen(words(place, file), stdout=told, stderr=told, start_new_session=True)
-            wait_for_training(jobs, place, process)
-            if kills == ("TERM",):
-                second = swept(place, file)
-                assert second.returncode == 1 and second.stderr.count("\n") == 1
-                assert "another process is working on this sweep" in second.stderr
-            time.sleep(2 * draw.random() if LONG else 0.0)
-            family = tree(process.pid)
-            for kill in kills:
-                victim = process.pid if " " not in kill else descendant(process.pid, kill.split()[-1])
-                os.kill(victim, getattr(signal, f"SIG{kill.split()[0]}"))
-                if kill == "KILL a job":
-                    time.sleep(1.5)
-                    assert process.poll() is None, (place / "told").read_text()
-            status, expected = process.wait(300), {"INT": 130, "TERM": 143}.get(kills[-1])
-        said = (place / "told").read_text()
-        assert status == expected if expected else status != 0, said
-        assert "Traceback" not in said and said.count("interrupted: run the same command again") == bool(expected)
-        wait_for_silence(family)
-        for left in (place / "runs").rglob("progress.json"):  # a killed training's, which looks alive for a minute
-            left.unlink()
+    for kills in [("KILL a job", "INT"), ("TERM",), ("KILL snakemake",), ("KILL",)]:
+        killed(place, file, jobs, kills, wait=2 * draw.random(), meanwhile=refused_beside if "TERM" in kills else None)
     done = swept(place, file)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert_unbroken(place, jobs)
+
+
+def killed(place, file, jobs, kills, wait=0.0, meanwhile=None):
+    """Start the sweep, and kill it, or a part of it, in some ways, once one of these jobs is trained."""
+    with (place / "told").open("w") as told:
+        process = subprocess.Popen(words(place, file), stdout=told, stderr=told, start_new_session=True)
+        wait_for_training(jobs, place, process)
+        if meanwhile:
+            meanwhile(place, file)
+        time.sleep(wait)
+        family = tree(process.pid)
+        for kill in kills:
+            victim = process.pid if " " not in kill else descendant(process.pid, kill.split()[-1])
+            os.kill(victim, getattr(signal, f"SIG{kill.split()[0]}"))
+            if kill == "KILL a job":
+                time.sleep(1.5)
+                assert process.poll() is None, (place / "told").read_text()
+        status, expected = process.wait(300), {"INT": 130, "TERM": 143}.get(kills[-1])
+    said = (place / "told").read_text()
+    assert status == expected if expected else status != 0, said
+    assert "Traceback" not in said and said.count("interrupted: run the same command again") == bool(expected)
+    wait_for_silence(family)
+    for left in (place / "runs").rglob("progress.json"):  # a killed training's, which looks alive for a minute
+        left.unlink()
+
+
+def refused_beside(place, file):
+    """A second sweep of the same folder is refused."""
+    second = swept(place, file)
+    assert second.returncode == 1 and second.stderr.count("\n") == 1
+    assert "another process is working on this sweep" in second.stderr
+
+
+def assert_unbroken(place, jobs):
+    """The records of these jobs are those of runs that nothing interrupted."""
     for job in jobs:
         unbroken = train(job.config, root=place / "unbroken", quiet=True)
         resumed = records.read(job.config.folder())
