@@ -25,6 +25,14 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _scratch(tmp_path_factory):
+    """What tests and docstrings make with ``tempfile`` goes where pytest removes it some runs later."""
+    tempfile.tempdir = str(tmp_path_factory.mktemp("scratch"))
+    yield
+    tempfile.tempdir = None
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """``-n auto``: a worker for each core, where the memory bears it: one takes, with what it starts, up to 4 GB."""

@@ -21,13 +21,14 @@ import paperlib
 ROOT = Path(__file__).parents[2]
 
 
-def test_nonsense_gets_a_result_or_a_sentence_that_names_the_argument(size, tally):
+def test_nonsense_gets_a_result_or_a_sentence_that_names_the_argument(size, tally, tmp_path):
     """In a process of its own, with a limit on its memory, and one on the time of each call."""
     number = size(400, 10**6)
+    paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-m", "faults.hostile", "0", str(number)],
         capture_output=True, text=True, timeout=900, check=False,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
+        env=os.environ | paths | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     made = list(zip(lines[::2], lines[1::2], strict=False))
