@@ -9,10 +9,12 @@ import threading
 import pytest
 
 _RUNS = tempfile.mkdtemp(prefix="paperlib-test-runs-")
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# pytest -n: more threads than cores would wait for one another.  Now: what the next conftest imports reads it once.
+# pytest -n: more threads than cores would wait for one another.  It is set here, before another conftest imports torch,
+# which reads it once.
 if (_WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // _WORKERS))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, _CORES // _WORKERS))
 
 
 def pytest_configure(config):
@@ -36,9 +38,8 @@ def _scratch(tmp_path_factory):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """``-n auto``: a worker for each core, where the memory bears it: one takes, with what it starts, up to 4 GB."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else cores * 4e9
-    return max(1, min(cores, int(memory / 4e9)))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else _CORES * 4e9
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or max(1, min(_CORES, int(memory / 4e9))))
 
 
 def pytest_unconfigure(config):

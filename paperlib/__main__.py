@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 # No more than this: what the commands need is imported once the command line is understood, which takes seconds.
+import paperlib
 from paperlib import interrupts
 from paperlib._text import say
 from paperlib.errors import PaperlibError
@@ -39,10 +40,7 @@ INTERRUPTED = {
     "train": "run the same command again to go on from the last checkpoint",
     "grid": "finished cells are kept; run the same command again to go on",
     "measure": "what was finished is saved; measure the other claims again",
-    "spectra": "run the same command again",
-    "scorecard": "run the same command again",
     "evidence": "what was finished is saved; run the same command again",
-    "plan": "run the same command again",
     "sweep": "run the same command again to go on; unfinished trainings go on from their checkpoints",
 }
 
@@ -127,7 +125,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "plan":
             one.add_argument("--status", action="store_true", help="only what became of the runs; nothing is timed")
         else:
-            one.add_argument("arguments", nargs="*", help="options for snakemake, after --: -- --profile FOLDER")
+            one.add_argument(
+                "arguments", nargs="*", default=[], help="options for snakemake, after --: -- --profile FOLDER"
+            )
     return parser
 
 
@@ -139,21 +139,24 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     parser, cut = _parser(), words.index("--") if "--" in words else len(words)
     options, rest = parser.parse_args(words[:cut]), words[cut + 1 :]
     if options.command == "sweep":
-        options.arguments += rest
+        options.arguments = [*options.arguments, *rest]
     elif rest:
         parser.error("only sweep takes options after --")
     return options
 
 
 def _commands() -> Any:
-    """The module of all commands; where a package that it needs is missing, a sentence says how to get it."""
+    """The module of all commands; where a package that it needs is missing, a sentence says how to get it.
+
+    An interruption waits for it, for some seconds: torch, if it is cut off while it is imported, can abort the process.
+    """
     try:
-        from paperlib import _commands as commands
+        with interrupts.delayed():
+            return paperlib._load("_commands")
     except ModuleNotFoundError as e:
         if (e.name or "paperlib").startswith("paperlib"):
             raise
-        raise PaperlibError(f"paperlib's commands need {e.name}: pip install 'norm-preservation[training]'") from None
-    return commands
+        raise PaperlibError(str(e).replace("paperlib._commands needs", "paperlib's commands need")) from None
 
 
 def _done(options: argparse.Namespace) -> int:
@@ -184,9 +187,11 @@ def _done(options: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; returns its exit status.  What ends it early is one sentence."""
-    options = _parsed(sys.argv[1:] if arguments is None else arguments)
+    command = ""
     try:
         with interrupts.sigterm_raises():
+            options = _parsed(sys.argv[1:] if arguments is None else arguments)
+            command = options.command
             return _done(options)
     except (PaperlibError, OSError) as e:
         say(f"error: {e}", sys.stderr)
@@ -197,7 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
         status = 128 + signal.SIGTERM
         if e.code != status:
             raise
-    say(f"\ninterrupted: {INTERRUPTED[options.command]}", sys.stderr)
+    say(f"\ninterrupted: {INTERRUPTED.get(command, 'run the same command again')}", sys.stderr)
     return status
 
 

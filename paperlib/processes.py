@@ -194,12 +194,17 @@ class Processes(World):
 def started() -> int:
     """How many processes were started together with this one, as ``torchrun`` tells them.
 
+    Raises ``ConfigError`` where the environment variable ``WORLD_SIZE`` is no number.
+
     Examples
     --------
     >>> started()
     1
     """
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    said = os.environ.get("WORLD_SIZE", "1")
+    if not said.isdecimal():
+        raise ConfigError(f"the environment variable WORLD_SIZE must be a whole number, not {said!r}: remove it")
+    return int(said)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """``python -m paperlib run``: the notebook, its page and its record, or one sentence and a non-zero status."""
 
 import runpy
+import signal
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import nbformat
 import pytest
 import tiny
 
+import paperlib
 from paperlib import __main__ as command
 from paperlib import cifar, claims, records, training
 from paperlib.channel_grid import GridConfig
@@ -120,6 +122,23 @@ def test_help_is_there_at_once():
     """Before anything that takes seconds to import."""
     code = "import sys; from paperlib.__main__ import _parsed; _parsed(['train']); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_an_interruption_waits_for_the_import(monkeypatch, capsys):
+    """Even that of the help which takes some seconds."""
+
+    def load(name):
+        signal.raise_signal(signal.SIGINT)
+        loaded.append(name)
+
+    loaded = []
+    monkeypatch.setattr(paperlib, "_load", load)
+    for words in (["measure", "--help"], ["grid"]):
+        assert command.main(words) == 130
+    assert loaded == ["_commands"] * 2
+    again = "run the same command again"
+    told = f"\ninterrupted: {again}\n\ninterrupted: finished cells are kept; {again} to go on\n"
+    assert capsys.readouterr().err == told
 
 
 def test_help_on_claims_names_them(capsys):

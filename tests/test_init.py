@@ -92,3 +92,4 @@ def test_the_command_says_what_it_needs(bare):
     assert done.returncode == 1 and done.stderr.startswith("error: paperlib's commands need ")
     assert done.stderr.endswith(": pip install 'norm-preservation[training]'\n") and done.stderr.count("\n") == 1
     assert bare(start.format("--help")).stdout.startswith("usage: paperlib")
+    assert bare(start.format("measure', '--help")).stderr == done.stderr

@@ -197,6 +197,11 @@ def test_only_train_is_for_several_processes(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert command.main(["run"]) == 1
     assert "torchrun is for paperlib train" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    assert command.main(["run"]) == 1
+    assert capsys.readouterr().err == (
+        "error: the environment variable WORLD_SIZE must be a whole number, not 'two': remove it\n"
+    )
 
 
 def test_a_lost_process_is_told_from_other_errors():

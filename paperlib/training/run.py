@@ -335,7 +335,7 @@ class Run:
     def measure_initial(self) -> None:
         """Measure the ratios before the first update, on the first batches that training will see.
 
-        No image is taken twice: with few images it would take longer than the training, and tell little more.
+        No image is taken twice: where there are few, that would take longer than the training, and tell little more.
         """
         state = self.state
         if self.probe is None or state.initial or state.epoch > 1 or state.step > 0:
