@@ -78,7 +78,8 @@ def _claims_parsers(add: Callable[..., _Parser]) -> None:
     """The commands about claims."""
     one = add("measure", "measure claims of the paper and save the findings")
     one.ending = lambda: _commands().claims_in_words()
-    one.add_argument("claims", nargs="*", metavar="CLAIM", help="some of those below (default: all that train none)")
+    named = "some of those below (default: all that need no training)"
+    one.add_argument("claims", nargs="*", metavar="CLAIM", help=named)
     one.add_argument("--preset", default="desk", help="desk (default), smoke, or paper where a claim has it")
     one.add_argument(
         "--seeds", type=int, help="how many (default: 5, or all that the preset trains or that are recorded)"

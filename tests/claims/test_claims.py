@@ -233,7 +233,7 @@ def test_the_default_is_what_does_not_train_with_five_seeds(tmp_path, monkeypatc
     with pytest.raises(SystemExit):
         command.main(["measure", "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    assert "default: all that train none" in told and "; of these, train networks: P3, F2a, F2b" in told
+    assert "default: all that need no training" in told and "; of these, train networks: P3, F2a, F2b" in told
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
