@@ -184,19 +184,16 @@ def grid(parameters: dict[str, Any]) -> int:
     return 0
 
 
-def _trained() -> list[str]:
-    """The claims that train networks, and are measured only when they are asked for."""
-    return [name for name, claim in claims.CLAIMS.items() if claim.scaled]
-
-
 def claims_in_words() -> str:
     """The names of all claims, for a help text."""
-    return f"claims: {', '.join(claims.CLAIMS)}; of these, train networks: {', '.join(_trained())}"
+    trained = [name for name, claim in claims.CLAIMS.items() if claim.scaled]
+    return f"claims: {', '.join(claims.CLAIMS)}; of these, train networks: {', '.join(trained)}"
 
 
 def measure(names: list[str], preset: str, seeds: int | None, root: Path | None) -> int:
-    """Measure claims one after another, all that train nothing if none is named, and save what was found."""
-    names, root = names or [name for name in claims.CLAIMS if name not in _trained()], root or runs_root()
+    """Measure claims one after another, all that need no training if none is named, and save what was found."""
+    names = names or [name for name, claim in claims.CLAIMS.items() if not claim.scaled]
+    root = root or runs_root()
     for name in names:  # all of them, before anything is measured
         claims.check(name, preset, seeds)
     _check_folder(root)
