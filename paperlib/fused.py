@@ -451,8 +451,9 @@ if triton is not None:
         channels = tl.arange(0, C)
         start = program * stretch * HEIGHT
         row = start + tl.arange(0, HEIGHT)
-        value = tl.load(x + row[:, None] * C + channels[None, :], mask=(row < rows)[:, None], other=0.0)
-        first = (tl.sum(value.to(tl.float32), 0) / tl.minimum(rows - start, HEIGHT))[None, :]
+        # Float32 at once: a variable that the loop assigns again has to have one type.
+        value = tl.load(x + row[:, None] * C + channels[None, :], mask=(row < rows)[:, None], other=0.0).to(tl.float32)
+        first = (tl.sum(value, 0) / tl.minimum(rows - start, HEIGHT))[None, :]
         plain = tl.zeros((HEIGHT, C), tl.float32)
         squares = tl.zeros((HEIGHT, C), tl.float32)
         for tile in range(stretch):
