@@ -30,6 +30,7 @@ SHORTCUTS: dict[str, dict[str, Any]] = {
     "one by one": {"fused": False, "cuda_graphs": False},
     "graphs": {"fused": False, "cuda_graphs": True},
     "graphs and fused": {"fused": True, "cuda_graphs": True},
+    "graphs and fused blocks": {"fused": "blocks", "cuda_graphs": True},
 }
 
 
@@ -162,11 +163,12 @@ def measure(depth: int, rounds: int, number: int, data: cifar.Cifar, budget: flo
     for name, shortcuts in SHORTCUTS.items():
         config = RunConfig(**base, precision="bfloat16", **shortcuts)
         add(f"bfloat16, {name}", lambda config=config: ours(BenchmarkRun(config.resolve(), data)))
-    whole = RunConfig(**base, precision="float32")
-    add("float32, graphs and fused", lambda: ours(BenchmarkRun(whole.resolve(), data)))
-    if depth <= 164:
-        seeds = [RunConfig(**base | {"seed": seed}, precision="bfloat16") for seed in range(4)]
-        add("bfloat16, 4 side by side", lambda: side_by_side([BenchmarkRun(c.resolve(), data) for c in seeds]))
+    for name in ("graphs and fused", "graphs and fused blocks"):
+        config = RunConfig(**base, precision="float32", **SHORTCUTS[name])
+        add(f"float32, {name}", lambda config=config: ours(BenchmarkRun(config.resolve(), data)))
+    for title, fused in (("4 side by side", True), ("blocks, 4 side by side", "blocks")) if depth <= 164 else ():
+        seeds = [RunConfig(**base | {"seed": seed}, precision="bfloat16", fused=fused) for seed in range(4)]
+        add(f"bfloat16, {title}", lambda seeds=seeds: side_by_side([BenchmarkRun(c.resolve(), data) for c in seeds]))
     times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, steps in variants.items():

@@ -106,8 +106,10 @@ class RunConfig(Parameters):
         "auto", description="how feature maps lie in memory; auto is channels_last"
     )
     checkpoint_activations: Flag | None = Field(None, description="recompute activations to save memory")
-    fused: Flag = Field(
-        True, description="on CUDA: batch normalisation and ReLU in one, and small convolutions (:mod:`paperlib.fused`)"
+    fused: Literal[True, False, "blocks"] = Field(
+        True,
+        description="on CUDA: batch normalisation and ReLU in one, and small convolutions; blocks: whole blocks "
+        "(:mod:`paperlib.fused`)",
     )
     cuda_graphs: Flag = Field(True, description="on CUDA: replay whole steps (:mod:`paperlib.captured`)")
     deterministic: Flag = Field(True, description="use deterministic kernels only")

@@ -33,6 +33,7 @@ from paperlib.projection import project as project_kernel
 Arch = Literal["plain", "resnet", "procresnet"]
 Kind = Literal["transition", "residual"]
 Skip = Literal["identity", "projection", "none"]
+Fused = Literal[True, False, "blocks"]
 EXPANSION = 4
 WIDTHS = (16, 32, 64)
 MOST_DEPTH = 10_001  # ten times the paper's deepest: its weights alone take 100 MB, its activations 100 GB a batch
@@ -147,7 +148,7 @@ class Bottleneck(nn.Module):
             self.shortcut = nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False)
         self.identity = skip == "identity"
         self.erase_relu = erase_relu
-        self.fused = False
+        self.fused: Fused = False
 
     def branch(self) -> nn.Sequential:
         """What the block adds to its skip, as a chain that shares the block's modules."""
@@ -157,14 +158,13 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.fused and self.training:
-            a, x = fused.norm_relu_fork(x, self.bn1) if self.identity else (fused.norm_relu(x, self.bn1), x)
-            y = fused.conv3x3(fused.norm_relu(fused.conv1x1(a, self.conv1), self.bn2), self.conv2)
-            y = fused.conv1x1(fused.norm_relu(y, self.bn3, relu=not self.erase_relu), self.conv3)
-        else:
-            a = F.relu(self.bn1(x), inplace=True)
-            y = self.conv2(F.relu(self.bn2(self.conv1(a)), inplace=True))
-            y = self.bn3(y)
-            y = self.conv3(y if self.erase_relu else F.relu(y, inplace=True))
+            take = fused.bottleneck if self.fused == "blocks" else fused.by_layers
+            norms, convs = (self.bn1, self.bn2, self.bn3), (self.conv1, self.conv2, self.conv3)
+            return take(x, norms, convs, not self.erase_relu, self.identity if self.shortcut is None else self.shortcut)
+        a = F.relu(self.bn1(x), inplace=True)
+        y = self.conv2(F.relu(self.bn2(self.conv1(a)), inplace=True))
+        y = self.bn3(y)
+        y = self.conv3(y if self.erase_relu else F.relu(y, inplace=True))
         # In place: no backward pass needs the convolution's own output, and the sum needs no memory of its own.
         if self.identity:
             return y.add_(x)
@@ -195,13 +195,15 @@ class Network(nn.Module):
         self.fc = nn.Linear(channels, num_classes)
         self.checkpoint_activations = False
 
-    def fuse(self, on: bool = True) -> Network:
+    def fuse(self, on: Fused = True) -> Network:
         """Compute the blocks by the kernels of :mod:`paperlib.fused` while training on CUDA; returns itself.
 
-        They take batch normalisation and ReLU in one, and the 1×1 and 3×3 convolutions that fit them.  The network's
-        modules, parameters and results are the same, up to rounding, but hooks of layers within a block are not called.
+        They take batch normalisation and ReLU in one, and the 1×1 and 3×3 convolutions that fit them; or, with
+        ``"blocks"``, each block that keeps its size as a whole.  The network's modules, parameters and results are the
+        same, up to rounding, but hooks of layers within a block are not called.
         """
-        _checks.flag("on", on)
+        if not isinstance(on, bool):
+            _checks.one_of("on", on, ("blocks",))
         for module in self.modules():
             if isinstance(module, Bottleneck):
                 module.fused = on

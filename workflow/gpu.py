@@ -10,6 +10,9 @@ same command again continues where the last one stopped.
 from __future__ import annotations
 
 import argparse
+import json
+import math
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -22,22 +25,25 @@ from typing import Any, get_args
 from paperlib import checkpoints
 from paperlib.config import RunConfig
 from paperlib.errors import PaperlibError
-from paperlib.models import Arch
+from paperlib.models import Arch, Fused
 from paperlib.records import Record
 from paperlib.store.places import runs_root
-from paperlib.training import train_together
+from paperlib.training import BenchmarkRun, train_together
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+FUSED: dict[str, Fused] = {"layers": True, "blocks": "blocks"}
 SAVING = 20  # seconds before the end in which everything is saved
 
 
-def queue(depths: list[int], seeds: list[int], precision: str, device: str = "cuda") -> Iterator[list[RunConfig]]:
+def queue(
+    depths: list[int], seeds: list[int], precision: str, device: str = "cuda", fused: Fused = True
+) -> Iterator[list[RunConfig]]:
     """What to train, as batches of runs that are trained side by side.
 
     First comes one seed of Figures 3 and 4 and of Table I (100 epochs at a constant rate), then Table II's networks
     (300 epochs), then the other seeds, EraseReLU and depth 272.
     """
-    common: dict[str, Any] = {"preset": "paper", "device": device, "precision": precision}
+    common: dict[str, Any] = {"preset": "paper", "device": device, "precision": precision, "fused": fused}
     pair = ("resnet", "procresnet")
     for i, seed in enumerate(seeds):
         for depth in depths:
@@ -95,21 +101,73 @@ def _stop(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def check(seconds: float) -> None:
-    """The tests that need a device, for so long at most; ``SystemExit`` if one fails."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", "tests"]
+def first_steps(config: RunConfig) -> None:
+    """An epoch's steps, for which kernels are compiled; one of the sizes is that of the last batch."""
+    run = BenchmarkRun(config.resolve())
+    run(math.ceil(run.run.config.train_images / run.run.config.batch_size))
+
+
+def compile_kernels(device: str = "cuda") -> list[Any]:
+    """Begin to compile the kernels, in processes beside each other; Triton keeps them for all that come later."""
+    common: dict[str, Any] = {"preset": "paper", "depth": 20, "device": device, "cuda_graphs": False,
+                              "train_images": 5 * 128 + 80, "test_images": 10}  # fmt: skip
+    configs = [
+        RunConfig(**common, arch=arch, precision=precision, fused=fused)
+        for precision in ("bfloat16", "float32")
+        for fused in ("blocks", True)
+        for arch in ("resnet", "plain")
+    ]
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=first_steps, args=(config,), daemon=True) for config in configs]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def finish_compiling(processes: list[Any], seconds: float) -> None:
+    """Wait for the kernels, for so long at most; what is not compiled then is compiled where it is first needed."""
+    end = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, end - time.monotonic()))
+        process.terminate()
+
+
+def faster(measured: Path, precision: str) -> Fused:
+    """Which fused kernels took less time at the greatest depth where both were measured; the layers' if none was."""
     try:
-        done = subprocess.run(command, cwd=CHECKOUT, timeout=seconds)
+        content = json.loads(measured.read_text())
+    except (OSError, ValueError):
+        return True
+    found: Fused = True
+    for depth in sorted((key for key in content if key.startswith("depth ")), key=lambda key: int(key.split()[1])):
+        speeds = [
+            content[depth].get(f"{precision}, graphs and fused{what}: images per second") for what in ("", " blocks")
+        ]
+        if all(speeds):
+            found = "blocks" if speeds[1] > speeds[0] else True
+    return found
+
+
+def check(seconds: float, which: str) -> bool:
+    """Whether the tests that need a device and that pytest's ``-k`` selects pass, or are not done after so long."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-k", which, "-p", "no:cacheprovider", "tests"]
+    try:
+        return subprocess.run(command, cwd=CHECKOUT, timeout=seconds).returncode == 0
     except subprocess.TimeoutExpired:
         print(f"The tests did not end within {seconds:.0f} s and were stopped.", flush=True)
-        return
-    if done.returncode:
+        return True
+
+
+def check_all(wanted: str, seconds: float) -> str:
+    """Which kernels are left to choose from, ``wanted`` ones or fewer; ``SystemExit`` if another test fails."""
+    blocks = check(seconds / 2, "blocks")
+    if not check(seconds / 2, "not blocks") or (wanted == "blocks" and not blocks):
         raise SystemExit("A test fails on this device: no run is made. Give --skip tests to make them all the same.")
+    return wanted if blocks else "layers"
 
 
-def measure(seconds: float, root: Path | None) -> None:
-    """The speed of steps beside the textbook loop, for so long at most; kept as ``gpu_step.json`` among the runs."""
-    out = (root or runs_root()).absolute() / "gpu_step.json"
+def measure(seconds: float, out: Path) -> None:
+    """The speed of steps beside the textbook loop, for so long at most; kept in a file."""
     out.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "benchmarks/gpu_step.py", "--budget", str(seconds / 4), "--out", str(out)]
     try:
@@ -125,17 +183,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--depths", type=int, nargs="+", default=[20, 83, 164], help="of Figures 3 and 4 (20 83 164)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="in this order (0 1 2)")
     parser.add_argument("--precision", default="bfloat16", choices=["bfloat16", "float32"], help="of activations")
+    parser.add_argument("--fused", default="auto", choices=["auto", *FUSED],
+                        help="kernels for layers or whole blocks; auto: what the benchmark finds faster")  # fmt: skip
     parser.add_argument("--skip", nargs="+", default=[], choices=["tests", "benchmark"], help="parts to leave out")
     parser.add_argument("--root", type=Path, help="the folder of all runs (PAPERLIB_RUNS, else runs/)")
     chosen = parser.parse_args(arguments)
     end = time.monotonic() + 60 * chosen.minutes - SAVING
+    measured = (chosen.root or runs_root()).absolute() / "gpu_step.json"
     try:
-        batches = list(queue(chosen.depths, chosen.seeds, chosen.precision))
-        batches[0][0].resolve()  # is there a device?
+        next(queue(chosen.depths, chosen.seeds, chosen.precision))[0].resolve()  # is there a device?
+        compiling = compile_kernels()
         if "tests" not in chosen.skip:
-            check((end - time.monotonic()) / 4)
+            chosen.fused = check_all(chosen.fused, (end - time.monotonic()) / 4)
+        finish_compiling(compiling, 60)
         if "benchmark" not in chosen.skip:
-            measure((end - time.monotonic()) / 4, chosen.root)
+            measure((end - time.monotonic()) / 4, measured)
+        fused = faster(measured, chosen.precision) if chosen.fused == "auto" else FUSED[chosen.fused]
+        print(f"The runs take {'whole blocks' if fused == 'blocks' else 'layers'} as kernels.", flush=True)
+        batches = list(queue(chosen.depths, chosen.seeds, chosen.precision, fused=fused))
         work(batches, max(0.0, end - time.monotonic()), chosen.root)
     except PaperlibError as error:
         print(f"error: {error}", file=sys.stderr)

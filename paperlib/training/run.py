@@ -107,9 +107,9 @@ class Run:
         """What is in use on CUDA of what only makes a run faster, for its record."""
         if self.device.type != "cuda":
             return {}
-        fusing = self.config.fused and fused.available(self.device) and self.world.size == 1
-        used = {"fused": fusing and self.config.memory_format == "channels_last", "cuda graphs": self.replays}
-        return {name: "yes" if on else "no" for name, on in used.items()}
+        fusing = fused.available(self.device) and self.world.size == 1 and self.config.memory_format == "channels_last"
+        used = {"fused": fusing and self.config.fused, "cuda graphs": self.replays}
+        return {name: on if isinstance(on, str) else "yes" if on else "no" for name, on in used.items()}
 
     def stream(self) -> contextlib.AbstractContextManager[Any]:
         """Within it the device works for this run on a stream of its own."""

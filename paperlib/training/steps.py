@@ -27,7 +27,7 @@ def make_network(config: ResolvedRun) -> models.Network:
         model = models.build(config.arch, config.depth, config.num_classes, config.erase_relu, projected)
     _set_transitions(config, model)
     model.checkpoint_activations = config.checkpoint_activations
-    model.fuse(config.fused and fused.available(config.device))
+    model.fuse(config.fused if fused.available(config.device) else False)
     return model.to(config.device).to(memory_format=memory_format(config))
 
 

@@ -1,6 +1,7 @@
 """The queue of a GPU's runs: its order, and that what the time cuts off goes on at the next call."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,47 @@ def test_when_the_time_is_up_everything_is_saved_and_goes_on(gpu, tmp_path, monk
     assert told.count("finished, 2 epochs") == 3 and "2 runs side by side" in told
     gpu.work(batches, 0.0, tmp_path)  # nothing is left to do, or it is stopped before it is begun
     assert capsys.readouterr().out.count("finished, 2 epochs") == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({}, True),
+        ({"depth 164": {"bfloat16, graphs and fused: images per second": 10}}, True),
+        ({"depth 164": {"bfloat16, graphs and fused: images per second": 10,
+                        "bfloat16, graphs and fused blocks: images per second": 11}}, "blocks"),
+        ({"depth 20": {"bfloat16, graphs and fused: images per second": 10,
+                       "bfloat16, graphs and fused blocks: images per second": 11},
+          "depth 164": {"bfloat16, graphs and fused: images per second": 11,
+                        "bfloat16, graphs and fused blocks: images per second": 10}}, True),
+    ],
+)  # fmt: skip
+def test_the_faster_kernels_are_taken(gpu, tmp_path, content, found):
+    file = tmp_path / "gpu_step.json"
+    assert gpu.faster(file, "bfloat16") is True  # nothing was measured
+    file.write_text(json.dumps({"batch_size": 128} | content))
+    assert gpu.faster(file, "bfloat16") == found
+    assert gpu.faster(file, "float32") is True
+    batches = gpu.queue([20], [0], "bfloat16", fused=found)
+    assert {c.fused for batch in batches for c in batch} == {found}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "failing", "left"),
+    [("auto", "", "auto"), ("auto", "blocks", "layers"), ("layers", "blocks", "layers"), ("auto", "not blocks", None),
+     ("blocks", "blocks", None), ("blocks", "", "blocks")],
+)  # fmt: skip
+def test_kernels_whose_tests_fail_are_not_taken(gpu, monkeypatch, wanted, failing, left):
+    monkeypatch.setattr(gpu, "check", lambda seconds, which: which != failing)
+    if left is None:
+        with pytest.raises(SystemExit, match="no run is made"):
+            gpu.check_all(wanted, 1.0)
+    else:
+        assert gpu.check_all(wanted, 1.0) == left
+
+
+def test_the_first_steps_are_those_of_a_run(gpu):
+    gpu.first_steps(tiny())
 
 
 @pytest.mark.parametrize(
