@@ -196,17 +196,19 @@ class _Bottleneck(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         w1, w2, w3, *saved = ctx.saved_tensors
-        first, second = _Normed(*saved[:4], True), _Normed(*saved[4:8], True)
-        third, pixels = _Normed(*saved[8:], ctx.last_relu), ctx.pixels
+        first, second = _Normed._make([*saved[:4], True]), _Normed._make([*saved[4:8], True])
+        third, pixels = _Normed._make([*saved[8:], ctx.last_relu]), ctx.pixels
         columns = triton.cdiv(first.x.shape[1], BLOCK)
         arrived = torch.zeros(2 + columns, dtype=torch.int32, device=grad.device)
         out3 = _Gradient(grad.contiguous(memory_format=torch.channels_last))
-        out2 = _Gradient(*_transpose(out3, w3, third, pixels, arrived[0:]), third)
-        out1 = _Gradient(*_transpose(out2, w2, second, pixels, arrived[1:]), second)
-        behind, total = _transpose(out1, w1, first, pixels, arrived[2:])
+        behind, total3 = _transpose(out3, w3, third, pixels, arrived[0:])
+        out2 = _Gradient(behind, total3, third)
+        behind, total2 = _transpose(out2, w2, second, pixels, arrived[1:])
+        out1 = _Gradient(behind, total2, second)
+        behind, total1 = _transpose(out1, w1, first, pixels, arrived[2:])
         weights = _weight_gradients(((out1, first, w1), (out2, second, w2), (out3, third, w3)), pixels)
-        back = input_gradient(*first, behind, total, out3.grad if ctx.skip else None)
-        affine = [p for t in (total, out1.total, out2.total) for p in (t[1], t[0])]
+        back = input_gradient(*first, behind, total1, out3.grad if ctx.skip else None)
+        affine = [p for t in (total1, total2, total3) for p in (t[1], t[0])]
         return back, *weights, *affine, None, None, None
 
 
