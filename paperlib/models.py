@@ -202,8 +202,8 @@ class Network(nn.Module):
         ``"blocks"``, each block that keeps its size as a whole.  The network's modules, parameters and results are the
         same, up to rounding, but hooks of layers within a block are not called.
         """
-        if not isinstance(on, bool):
-            _checks.one_of("on", on, ("blocks",))
+        if not (isinstance(on, str) and on == "blocks"):
+            _checks.flag("on", on)
         for module in self.modules():
             if isinstance(module, Bottleneck):
                 module.fused = on
