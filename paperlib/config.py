@@ -106,7 +106,7 @@ class RunConfig(Parameters):
         "auto", description="how feature maps lie in memory; auto is channels_last"
     )
     checkpoint_activations: Flag | None = Field(None, description="recompute activations to save memory")
-    fused: Literal[True, False, "blocks"] = Field(
+    fused: Flag | Literal["blocks"] = Field(
         True,
         description="on CUDA: batch normalisation and ReLU in one, and small convolutions; blocks: whole blocks "
         "(:mod:`paperlib.fused`)",
