@@ -3,7 +3,7 @@
 A training step of the paper's networks moves memory far more than it computes.  torch's own kernels read and write a
 block's wide tensors 26 times a step.  The layers of this package do so 17 times: the ReLU is taken where the normalised
 value is made, its mask is found again from the input in the backward pass, and the gradient of a skip is added where
-that of the branch is made.  :func:`bottleneck` takes a whole block at once and needs half as many kernels again.
+that of the branch is made.  :func:`bottleneck` takes a whole block at once, in about half as many kernels.
 
 Each concept has a module of its own: ``normalisation``, ``convolutions``, ``blocks`` and ``euclidean``.
 """

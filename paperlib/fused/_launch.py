@@ -11,8 +11,9 @@ from torch import Tensor
 
 try:
     import triton
+    import triton.language as tl
 except ImportError:  # torch brings it on Linux with CUDA
-    triton = None
+    triton = tl = None
 
 PROGRAMS = 264  # two for each multiprocessor of a large device
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # by Triton itself, without a device: for tests

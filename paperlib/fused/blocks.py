@@ -11,21 +11,16 @@ that ends last adds them, always in the same order: the kernels are deterministi
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from paperlib.fused._launch import on_device, runs, stretches
-from paperlib.fused.convolutions import conv1x1, conv3x3
+from paperlib.fused._launch import on_device, runs, stretches, tl, triton
+from paperlib.fused.convolutions import conv1x1, conv3x3, keeps_size
 from paperlib.fused.normalisation import LARGEST, input_gradient, norm_relu, norm_relu_fork, take_moments, usual
-
-try:
-    import triton
-    import triton.language as tl
-except ImportError:  # torch brings it on Linux with CUDA
-    triton = None
 
 PROGRAMS = 528  # four for each multiprocessor of a large device
 WIDEST = 64  # channels within a block: one program has them all
@@ -116,23 +111,12 @@ def fits(x: Tensor, norms: Norms, convs: Convolutions, skip: bool) -> bool:
         and (c == d or not skip)
         and [norm.num_features for norm in norms] == [c, width, width]
         and all(usual(norm) for norm in norms)
-        and _keeps_size(convs[0], (width, c, 1, 1))
-        and _keeps_size(convs[1], (width, width, 3, 3))
-        and _keeps_size(convs[2], (d, width, 1, 1))
+        and keeps_size(convs[0], (width, c, 1, 1))
+        and keeps_size(convs[1], (width, width, 3, 3))
+        and keeps_size(convs[2], (d, width, 1, 1))
         and all(conv.weight.requires_grad for conv in convs)
         and not (plain and any(conv.weight.dtype != x.dtype for conv in convs))
         and x.is_contiguous(memory_format=torch.channels_last)
-    )
-
-
-def _keeps_size(conv: nn.Conv2d, shape: tuple[int, ...]) -> bool:
-    side = shape[-1]
-    return (
-        conv.weight.shape == shape
-        and conv.stride == conv.dilation == (1, 1)
-        and conv.padding == (side // 2, side // 2)
-        and conv.padding_mode == "zeros"
-        and conv.bias is None
     )
 
 
@@ -186,11 +170,11 @@ class _Bottleneck(torch.autograd.Function):
         pixels = _Pixels(n * h * w, h, w)
         arrived = torch.zeros(2, dtype=torch.int32, device=x.device)
         first = _Normed(x, take_moments(x, norms[0]), g1, b1, True)
-        second = _Normed(*_convolve(first, w1, pixels, norms[1], arrived[0]), g2, b2, True)
-        third = _Normed(*_convolve(second, w2, pixels, norms[2], arrived[1]), g3, b3, last_relu)
+        second = _Normed(*_convolve(first, w1, pixels, None, norms[1], arrived[0]), g2, b2, True)
+        third = _Normed(*_convolve(second, w2, pixels, None, norms[2], arrived[1]), g3, b3, last_relu)
         ctx.save_for_backward(w1, w2, w3, *first[:4], *second[:4], *third[:4])
         ctx.last_relu, ctx.skip, ctx.pixels = last_relu, skip, pixels
-        return _convolve_last(third, w3, pixels, x if skip else None)
+        return _convolve(third, w3, pixels, x if skip else None)[0]
 
     @staticmethod
     @once_differentiable
@@ -213,33 +197,30 @@ class _Bottleneck(torch.autograd.Function):
 
 
 def _convolve(
-    read: _Normed, weight: Tensor, pixels: _Pixels, norm: nn.BatchNorm2d, arrived: Tensor
-) -> tuple[Tensor, Tensor]:
-    """A convolution to few channels, and the moments for the normalisation behind it, whose averages follow."""
+    read: _Normed, weight: Tensor, pixels: _Pixels, skip: Tensor | None = None, norm: nn.BatchNorm2d | None = None,
+    arrived: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """A convolution with the skip added, and the moments for the normalisation behind it, whose averages follow.
+
+    Without a ``norm`` there are no moments; one has at most ``BLOCK`` channels.
+    """
     (d, c), taps = weight.shape[:2], weight[0, 0].numel()
-    out = _like(read.x, d)
-    stretch, programs = pixels.cut(PROGRAMS)
-    partial = torch.empty(programs, 2, d, dtype=torch.float32, device=out.device)
-    moments = torch.empty(2, d, dtype=torch.float32, device=out.device)
-    _forward[(programs, 1)](
-        *read[:4], weight, out, out, partial, arrived, moments, norm.running_mean, norm.running_var,
-        norm.num_batches_tracked, norm.momentum, norm.eps, *pixels, stretch, programs, c, d, min(c, BLOCK), d, taps,
-        HEIGHT, read.relu, False, True, SLOTS, num_warps=4, num_stages=_stages(out),
-    )  # fmt: skip
-    return out, moments
-
-
-def _convolve_last(read: _Normed, weight: Tensor, pixels: _Pixels, skip: Tensor | None) -> Tensor:
-    """The convolution to many channels, with the skip added."""
-    d, c = weight.shape[:2]
-    out = _like(read.x, d)
+    n, _, h, w = read.x.shape
+    out = torch.empty(n, d, h, w, dtype=read.x.dtype, device=read.x.device, memory_format=torch.channels_last)
     block = min(d, BLOCK)
     stretch, programs = pixels.cut(PROGRAMS // (d // block))
+    moments = torch.empty(2, d, dtype=torch.float32, device=out.device)
+    sums: tuple[Any, ...] = (out,) * 6 + (0.0, 0.0)  # which the kernel does not look at
+    if norm is not None:
+        partial = torch.empty(programs, 2, d, dtype=torch.float32, device=out.device)
+        averages = norm.running_mean, norm.running_var, norm.num_batches_tracked
+        sums = partial, arrived, moments, *averages, norm.momentum, norm.eps
     _forward[(programs, d // block)](
-        *read[:4], weight, out if skip is None else skip, out, *(out,) * 6, 0.0, 0.0, *pixels, stretch, programs, c, d,
-        c, block, 1, HEIGHT, read.relu, skip is not None, False, SLOTS, num_warps=4, num_stages=_stages(out),
+        *read[:4], weight, out if skip is None else skip, out, *sums, *pixels, stretch, programs, c, d, min(c, BLOCK),
+        block, taps, HEIGHT, read.relu, skip is not None, norm is not None, SLOTS, num_warps=4,
+        num_stages=_stages(out),
     )  # fmt: skip
-    return out
+    return out, moments
 
 
 def _transpose(
@@ -263,18 +244,19 @@ def _transpose(
 def _weight_gradients(pairs: tuple[tuple[_Gradient, _Normed, Tensor], ...], pixels: _Pixels) -> list[Tensor]:
     """The gradients of the weights.  Each is a sum over pixels, in parts that one kernel adds for all of them."""
     entries = [weight.numel() for _, _, weight in pairs]
-    cuts = []
+    grids, cuts = [], []
     for _, _, weight in pairs:
-        rows_of_taps, columns = max(1, weight[0, 0].numel() // 3), _columns(weight)
-        most = min(PROGRAMS // (rows_of_taps * columns), PARTIAL // weight.numel())
-        cuts.append(pixels.cut(most))
-    sums = torch.empty(sum(p * e for (_, p), e in zip(cuts, entries, strict=True)), dtype=torch.float32,
-                       device=pairs[0][2].device)  # fmt: skip
-    places = iter(sums.split([p * e for (_, p), e in zip(cuts, entries, strict=True)]))
-    for (written, read, weight), (stretch, programs) in zip(pairs, cuts, strict=True):
         (d, c), taps = weight.shape[:2], weight[0, 0].numel()
-        _weight[(programs, max(1, taps // 3), _columns(weight))](
-            *written.arguments(), *read[:4], next(places), *pixels, stretch, c, d, min(c, BLOCK), min(d, BLOCK), taps,
+        grids.append((max(1, taps // 3), (d // min(d, BLOCK)) * (c // min(c, BLOCK))))  # rows of taps, channels
+        cuts.append(pixels.cut(min(PROGRAMS // math.prod(grids[-1]), PARTIAL // weight.numel())))
+    sizes = [programs * number for (_, programs), number in zip(cuts, entries, strict=True)]
+    sums = torch.empty(sum(sizes), dtype=torch.float32, device=pairs[0][2].device)
+    for (written, read, weight), grid, (stretch, programs), parts in zip(
+        pairs, grids, cuts, sums.split(sizes), strict=True
+    ):
+        (d, c), taps = weight.shape[:2], weight[0, 0].numel()
+        _weight[(programs, *grid)](
+            *written.arguments(), *read[:4], parts, *pixels, stretch, c, d, min(c, BLOCK), min(d, BLOCK), taps,
             HEIGHT, written.behind is None, read.relu, num_warps=4, num_stages=_stages(read.x, least=1),
         )  # fmt: skip
     out = torch.empty(sum(entries), dtype=pairs[0][2].dtype, device=sums.device)
@@ -288,23 +270,13 @@ def _weight_gradients(pairs: tuple[tuple[_Gradient, _Normed, Tensor], ...], pixe
     ]
 
 
-def _columns(weight: Tensor) -> int:
-    """Into how many blocks of channels in and out a weight's gradient is cut."""
-    d, c = weight.shape[:2]
-    return (d // min(d, BLOCK)) * (c // min(c, BLOCK))
-
-
 def _stages(x: Tensor, least: int = 2) -> int:
     """How many tiles are on their way to a program at once: fewer of float32, so that they fit on small devices."""
     return 3 if x.dtype == torch.bfloat16 else least
 
 
-def _like(x: Tensor, channels: int) -> Tensor:
-    n, _, h, w = x.shape
-    return torch.empty(n, channels, h, w, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-
-
 if triton is not None:
+    from paperlib.fused.normalisation import keep_moments
 
     @triton.jit
     def _source(pixel, rows, h, w, tap, TAPS: tl.constexpr):
@@ -389,13 +361,7 @@ if triton is not None:
             mean, squares, count = _merge(
                 mean, squares, count, centre, tl.sum(inner + apart * apart * counts, 0), number
             )
-        variance = tl.maximum(squares / rows, 0.0, propagate_nan=tl.PropagateNan.ALL)
-        tl.store(moments + channels, mean)
-        tl.store(moments + D + channels, 1.0 / tl.sqrt(variance + eps))
-        before = tl.load(running_mean + channels)
-        tl.store(running_mean + channels, before + momentum * (mean - before))
-        before = tl.load(running_var + channels)
-        tl.store(running_var + channels, before + momentum * (variance * (rows / (rows - 1.0)) - before))
+        keep_moments(mean, squares / rows, channels, moments, running_mean, running_var, momentum, eps, rows, D)
         tl.store(batches, tl.load(batches) + 1)
 
     @triton.jit

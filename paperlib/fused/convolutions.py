@@ -9,13 +9,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from paperlib.fused._launch import PROGRAMS, on_device, runs, stretches
+from paperlib.fused._launch import PROGRAMS, on_device, runs, stretches, tl, triton
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:  # torch brings it on Linux with CUDA
-    triton = None
+
+def keeps_size(conv: nn.Conv2d, shape: tuple[int, ...]) -> bool:
+    """Whether a layer is a plain convolution with a weight of this shape, and its output as large as its input.
+
+    In groups, a weight has fewer channels than the input.
+    """
+    side = shape[-1]
+    return (
+        conv.weight.shape == shape
+        and conv.stride == conv.dilation == (1, 1)
+        and conv.padding == (side // 2, side // 2)
+        and conv.padding_mode == "zeros"
+        and conv.bias is None
+    )
 
 
 def conv3x3(x: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -41,10 +50,7 @@ def conv3x3(x: Tensor, conv: nn.Conv2d) -> Tensor:
         runs(x)
         and x.dtype == torch.bfloat16
         and c in (16, 32)
-        and conv.weight.shape == (c, c, 3, 3)
-        and conv.stride == conv.padding == conv.dilation == (1, 1)
-        and conv.padding_mode == "zeros"
-        and conv.bias is None
+        and keeps_size(conv, (c, c, 3, 3))
         and x.is_contiguous(memory_format=torch.channels_last)
     )
     if not fits:
@@ -96,14 +102,10 @@ def conv1x1(x: Tensor, conv: nn.Conv2d) -> Tensor:
     fits = (
         runs(x)
         and x.dtype == torch.bfloat16
-        and x.shape[1] == c  # in groups, a weight has fewer channels than the input
+        and keeps_size(conv, (d, x.shape[1], 1, 1))
         and min(c, d) >= 16
         and c * d <= 4096
         and c & (c - 1) == d & (d - 1) == 0
-        and conv.kernel_size == (1, 1)
-        and conv.stride == (1, 1)
-        and conv.padding == (0, 0)
-        and conv.bias is None
         and conv.weight.requires_grad
         and x.numel() * max(1, d // c) < 2**31
         and x.is_contiguous(memory_format=torch.channels_last)

@@ -5,13 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from paperlib.fused._launch import PROGRAMS, on_device, stretches
-
-try:
-    import triton
-    import triton.language as tl
-except ImportError:  # torch brings it on Linux with CUDA
-    triton = None
+from paperlib.fused._launch import PROGRAMS, on_device, stretches, tl, triton
 
 
 def euclidean_norm(x: Tensor) -> Tensor:

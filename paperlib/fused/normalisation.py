@@ -14,13 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from paperlib.fused._launch import PROGRAMS, on_device, runs, stretches
-
-try:
-    import triton
-    import triton.language as tl
-except ImportError:  # torch brings it on Linux with CUDA
-    triton = None
+from paperlib.fused._launch import PROGRAMS, on_device, runs, stretches, tl, triton
 
 LARGEST = 512  # channels
 
@@ -217,6 +211,20 @@ if triton is not None:
         tl.store(out + program * 2 * C + C + channels, tl.sum(squares, 0) - total * total / count)
 
     @triton.jit
+    def keep_moments(
+        mean, variance, channels, statistics, running_mean, running_var, momentum, eps, rows, C: tl.constexpr
+    ):  # fmt: skip
+        """Store mean and one over the standard deviation, and let the running statistics follow."""
+        variance = tl.maximum(variance, 0.0, propagate_nan=tl.PropagateNan.ALL)
+        tl.store(statistics + channels, mean)
+        tl.store(statistics + C + channels, 1.0 / tl.sqrt(variance + eps))
+        before = tl.load(running_mean + channels)
+        tl.store(running_mean + channels, before + momentum * (mean - before))
+        before = tl.load(running_var + channels)
+        unbiased = variance * (rows / (rows - 1.0))
+        tl.store(running_var + channels, before + momentum * (unbiased - before))
+
+    @triton.jit
     def _finish_moments(
         moments, statistics, running_mean, running_var, batches, rows, momentum, eps,
         programs, length, C: tl.constexpr, SLOTS: tl.constexpr,
@@ -232,14 +240,7 @@ if triton is not None:
         mean = tl.sum(means * (counts / rows), 0)
         apart = tl.where(there, means - mean[None, :], 0.0)
         variance = (tl.sum(squares, 0) + tl.sum(apart * apart * counts, 0)) / rows
-        variance = tl.maximum(variance, 0.0, propagate_nan=tl.PropagateNan.ALL)
-        tl.store(statistics + channels, mean)
-        tl.store(statistics + C + channels, 1.0 / tl.sqrt(variance + eps))
-        before = tl.load(running_mean + channels)
-        tl.store(running_mean + channels, before + momentum * (mean - before))
-        before = tl.load(running_var + channels)
-        unbiased = variance * (rows / (rows - 1.0))
-        tl.store(running_var + channels, before + momentum * (unbiased - before))
+        keep_moments(mean, variance, channels, statistics, running_mean, running_var, momentum, eps, rows, C)
         if tl.program_id(0) == 0:
             tl.store(batches, tl.load(batches) + 1)
 
