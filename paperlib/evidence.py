@@ -149,6 +149,9 @@ def gather(
         if size not in claims.CLAIMS[name].presets:
             yield Comparison(name, size, skipped=f"it has no {size} preset")
             continue
+        if lacks := claims.device_missing(name, size):
+            yield Comparison(name, size, skipped=lacks)
+            continue
         yield _again(name, size, known.get((name, size)), out)
 
 

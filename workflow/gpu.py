@@ -2,9 +2,9 @@
 
     python workflow/gpu.py --minutes 15
 
-First the tests that need a device, then the speed of training steps, then the paper's runs from a queue, side by side,
-until the time is up.  Runs that are on record are left out, and interrupted ones go on from their checkpoints, so the
-same command again continues where the last one stopped.
+First the tests that need a device, then the speed of training steps and what the projection costs, which a GPU decides,
+then the paper's runs from a queue, side by side, until the time is up.  What is on record is left out, and interrupted
+runs go on from their checkpoints, so the same command again continues where the last one stopped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from paperlib import checkpoints
+from paperlib import checkpoints, claims
 from paperlib.config import RunConfig
 from paperlib.errors import PaperlibError
 from paperlib.models import Arch, Fused
@@ -176,6 +176,18 @@ def measure(seconds: float, out: Path) -> None:
         print(f"The benchmark did not end within {seconds:.0f} s and was stopped.", flush=True)
 
 
+def judge(seconds: float, root: Path, preset: str = "paper") -> None:
+    """Measure the claims about the projection's cost that have no finding yet, for so long at most."""
+    known = {(finding.claim, finding.preset) for finding in claims.read_all(root)}
+    names = [n for n, claim in claims.CLAIMS.items() if claim.on_gpu and (n, preset) not in known]
+    command = [sys.executable, "-m", "paperlib", "measure", *names, "--preset", preset, "--out", str(root)]
+    try:
+        if names:
+            subprocess.run(command, cwd=CHECKOUT, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        print(f"The projection's cost was not measured within {seconds:.0f} s; what was, is kept.", flush=True)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -185,11 +197,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--precision", default="bfloat16", choices=["bfloat16", "float32"], help="of activations")
     parser.add_argument("--fused", default="auto", choices=["auto", *FUSED],
                         help="kernels for layers or whole blocks; auto: what the benchmark finds faster")  # fmt: skip
-    parser.add_argument("--skip", nargs="+", default=[], choices=["tests", "benchmark"], help="parts to leave out")
+    parser.add_argument("--skip", nargs="+", default=[], choices=["tests", "benchmark", "claims"],
+                        help="parts to leave out")  # fmt: skip
     parser.add_argument("--root", type=Path, help="the folder of all runs (PAPERLIB_RUNS, else runs/)")
     chosen = parser.parse_args(arguments)
     end = time.monotonic() + 60 * chosen.minutes - SAVING
-    measured = (chosen.root or runs_root()).absolute() / "gpu_step.json"
+    root = (chosen.root or runs_root()).absolute()
+    measured = root / "gpu_step.json"
     try:
         next(queue(chosen.depths, chosen.seeds, chosen.precision))[0].resolve()  # is there a device?
         compiling = compile_kernels()
@@ -198,6 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
         finish_compiling(compiling, 60)
         if "benchmark" not in chosen.skip:
             measure((end - time.monotonic()) / 4, measured)
+        if "claims" not in chosen.skip:
+            judge((end - time.monotonic()) / 4, root)
         fused = faster(measured, chosen.precision) if chosen.fused == "auto" else FUSED[chosen.fused]
         print(f"The runs take {'whole blocks' if fused == 'blocks' else 'layers'} as kernels.", flush=True)
         batches = list(queue(chosen.depths, chosen.seeds, chosen.precision, fused=fused))

@@ -51,6 +51,7 @@ __all__ = [
     "check_root",
     "counting",
     "details",
+    "device_missing",
     "former_rules",
     "judged_by_another_rule",
     "measure",
@@ -82,13 +83,18 @@ CLAIMS: dict[str, Claim] = {
 
 
 def check(claim: str, preset: str | None = None, seeds: int | None = None) -> None:
-    """Raise ``ConfigError`` for a claim or preset that does not exist, or ``seeds`` that are no number up to 10,000."""
+    """Raise ``ConfigError`` for a claim or preset that does not exist, or ``seeds`` that are no number up to 10,000.
+
+    Also for a preset that asks for a GPU where there is none.
+    """
     if not isinstance(claim, str) or claim not in CLAIMS:
         raise ConfigError(f"claim {_checks.shown(claim)} is not one of {', '.join(CLAIMS)}")
     presets = CLAIMS[claim].presets
     if preset is not None and (not isinstance(preset, str) or preset not in presets):
         why = "" if "paper" in presets else f": {claim} needs no GPU and no data"
         raise ConfigError(f"preset {_checks.shown(preset)} is not one of {', '.join(presets)}{why}")
+    if preset is not None and (lacks := device_missing(claim, preset)):
+        raise ConfigError(lacks)
     if seeds is not None:
         whole_number("seeds", seeds, error=ConfigError, most=EVERY_SEED)
 
@@ -101,7 +107,8 @@ def measure(claim: str, preset: str = "desk", seeds: int | None = None) -> Findi
     claim : str
         A key of ``CLAIMS``.
     preset : str
-        ``"desk"``, ``"smoke"`` for a few seconds' worth of it, or, for claims about trained networks, ``"paper"``.
+        ``"desk"``, ``"smoke"`` for a few seconds' worth of it, or, for claims about trained networks, ``"paper"``.  The
+        claims about the projection's cost have it, too: it is ``"desk"`` on a GPU.
     seeds : int, optional
         How many: 0, 1, …  By default there are 5 or, for claims about trained networks, as many as the preset has or
         as there are records of.
@@ -145,6 +152,19 @@ def measure(claim: str, preset: str = "desk", seeds: int | None = None) -> Findi
         ),
         frames=tables,
     )
+
+
+def device_missing(claim: str, preset: str) -> str:
+    """Why a claim cannot be measured at a preset on this machine, as a sentence; empty if it can.
+
+    Examples
+    --------
+    >>> device_missing("O1a", "desk")
+    ''
+    """
+    if CLAIMS[claim].on_gpu and preset == "paper" and not torch.cuda.is_available():
+        return f"{claim} at the paper preset is timed on a GPU (CUDA devices found: 0): use the desk preset"
+    return ""
 
 
 def _quantity(values: pd.Series) -> Quantity:

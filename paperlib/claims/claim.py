@@ -81,8 +81,10 @@ class Claim(ABC):
     """What the paper claims."""
     accelerated: ClassVar[bool] = False
     """Whether it is measured on a CUDA device where there is one."""
+    on_gpu: ClassVar[bool] = False
+    """Whether only a CUDA device decides it.  Its ``paper`` preset is ``desk`` on one, so that both are on record."""
     scaled: ClassVar[bool] = False
-    """Whether it is about trained networks.  Such a claim has a ``paper`` preset, and only that one decides it."""
+    """Whether it is about training runs.  Such a claim has a ``paper`` preset, and mostly only that one decides it."""
     exact: ClassVar[bool] = False
     """Whether its numbers are counted, and so the same on every machine."""
     former: ClassVar[tuple[Former, ...]] = ()
@@ -93,7 +95,7 @@ class Claim(ABC):
     @property
     def presets(self) -> tuple[str, ...]:
         """The presets at which it can be measured."""
-        return ("smoke", "desk", "paper") if self.scaled else ("smoke", "desk")
+        return ("smoke", "desk", "paper") if self.scaled or self.on_gpu else ("smoke", "desk")
 
     def seeds(self, preset: str) -> int:
         """How many seeds a preset takes by default."""

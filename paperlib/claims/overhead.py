@@ -32,7 +32,7 @@ class Cost(Claim):
     """
 
     where = "section 4"
-    accelerated = True
+    accelerated = on_gpu = True
     DEPTH = 164
     BATCH = 128
     EVERY = 2

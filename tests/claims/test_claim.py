@@ -192,6 +192,7 @@ def test_the_claims_are_in_the_order_of_the_chapters():
     ]
     accelerated = [name for name, claim in CLAIMS.items() if claim.accelerated]
     assert accelerated == ["O1a", "O1b", "O1c", "O1d", "P3", "F2a", "F2b"]
+    assert [name for name, claim in CLAIMS.items() if claim.on_gpu] == ["O1a", "O1b", "O1c", "O1d"]
 
 
 def test_a_claim_needs_a_rule_a_measurement_quantities_and_a_judge():

@@ -210,6 +210,7 @@ def test_whatever_a_rule_meets_in_foreign_tables_is_one_sentence(measured, monke
         (("T9",), "'T9' is not one of T1, C1, T2"),
         (("T1", "paper"), "'paper' is not one of smoke, desk: T1 needs no GPU and no data"),
         (("F2a", "papr"), "'papr' is not one of smoke, desk, paper"),
+        (("O1a", "papr"), "'papr' is not one of smoke, desk, paper"),
         (("T1", "smoke", 0), "at least 1"),
         (("T1", "smoke", 2.0), "whole number"),
         (("T1", "smoke", True), "whole number"),

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from verdicts import check_the_threshold
 
-from paperlib import claims, published
+from paperlib import claims, evidence, published
 from paperlib.claims import CLAIMS, overhead
 from paperlib.claims.claim import UNTESTED, Outcome
+from paperlib.errors import ConfigError
 from paperlib.studies.overhead import METHODS, STEPS
 
 NAMES = ("O1a", "O1b", "O1c", "O1d")
@@ -109,10 +110,28 @@ def test_only_a_gpu_decides(finding):
         ("desk", "cpu", "on a CPU; a GPU decides"),
         ("smoke", "cpu", "at the smoke preset"),
         ("smoke", "cuda", "at the smoke preset"),
+        ("paper", "cpu", "on a CPU; a GPU decides"),
     ):
         found = finding(preset, device)
         assert claims.verdict(found) == UNTESTED
         assert claims.spoken(found) == f"{UNTESTED} ({where}: reproduced)"
+
+
+def test_the_paper_s_scale_is_a_gpu(finding, monkeypatch, tmp_path):
+    """Such a finding stands beside the CPU's, and counts; it is not measured where there is no GPU."""
+    for preset, device in (("desk", "cpu"), ("paper", "cuda")):
+        claims.save(finding(preset, device).model_copy(update={"quantities": {}}), tmp_path)
+    both = claims.read_all(tmp_path)
+    assert [f.preset for f in both] == ["paper", "desk"]
+    assert [claims.verdict(f) for f in claims.counting(both)] == ["reproduced"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"O1a at the paper preset is timed on a GPU \(CUDA devices found: 0\)"):
+        claims.measure("O1a", "paper")
+    (again,) = evidence.gather(["O1a"], tmp_path, tmp_path / "new")
+    assert "is timed on a GPU" in again.skipped and not again.failed
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for name in NAMES:
+        claims.check(name, "paper")
 
 
 def test_the_rule_before_stays_in_view():

@@ -2,11 +2,19 @@
 
 import importlib.util
 import json
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from emulated_graphs import at_launch, emulate
 from tiny import tiny
+
+from paperlib import claims
+from paperlib.__main__ import main
+from paperlib.claims import overhead
+from paperlib.studies.overhead import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -83,13 +91,42 @@ def test_kernels_whose_tests_fail_are_not_taken(gpu, monkeypatch, wanted, failin
         assert gpu.check_all(wanted, 1.0) == left
 
 
+def test_the_projection_s_cost_is_measured_once(gpu, tmp_path, monkeypatch, capsys):
+    """Of four claims the first two are measured before the time is up; the next call goes on with the third."""
+    table = pd.DataFrame({"round": range(3), "load": 1.0, "step": 1.0, "library": 0.1} | dict.fromkeys(METHODS, 0.1))
+    monkeypatch.setattr(overhead, "_seconds", lambda *sizes: table)
+    both = [table[["round", "load", "step", "iteration"]].assign(depth=depth, recomputed=False) for depth in (20, 29)]
+    monkeypatch.setattr(overhead, "deepening", lambda *sizes: pd.concat(both))
+    calls = []
+
+    def run(command, cwd, timeout):
+        """The command itself, in this process; at first it is stopped after two claims."""
+        calls.append(command[4:])
+        assert command[1:3] == ["-m", "paperlib"] and timeout == 60
+        first = calls[-1] if len(calls) > 1 else [*command[4:6], *command[8:]]
+        assert main([command[3], *first]) == 0
+        if len(calls) == 1:
+            raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(gpu, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
+    for _ in range(3):
+        gpu.judge(60, tmp_path, "smoke")
+    rest = ["--preset", "smoke", "--out", str(tmp_path)]
+    assert calls == [["O1a", "O1b", "O1c", "O1d", *rest], ["O1c", "O1d", *rest]]
+    assert "what was, is kept" in capsys.readouterr().out
+    assert {finding.claim for finding in claims.read_all(tmp_path)} == {"O1a", "O1b", "O1c", "O1d"}
+
+
 def test_the_first_steps_are_those_of_a_run(gpu):
     gpu.first_steps(tiny())
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [(["--depths", "21"], "depth 21 is not of the form"), (["--skip", "tests", "benchmark"], "CUDA devices found: 0")],
+    [
+        (["--depths", "21"], "depth 21 is not of the form"),
+        (["--skip", "tests", "benchmark", "claims"], "CUDA devices found: 0"),
+    ],
 )
 def test_what_cannot_be_run_is_said_in_a_sentence(gpu, monkeypatch, capsys, arguments, sentence):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from paperlib import mean_field
 from paperlib.claims._wording import averaged, counted, percent, row, spelled, written
-from paperlib.claims.claim import Compared, Outcome
+from paperlib.claims.claim import Compared, Former, Outcome
 from paperlib.claims.reading import once
 from paperlib.claims.section4.base import (
     DEPTHS,
@@ -500,6 +500,15 @@ class Beginning(FromRecords):
     OFF = 0.03
     PLAIN_OFF = 0.15
     SEEDS = ENOUGH
+    former = (
+        Former(
+            until="2026-11-29",
+            sentence="the same, at the paper's scale alone",
+            outcome="undecided (desk): depth 1001 was not on record, and ProcResNet-22 (0.079) was beyond the limit",
+            reason="nothing is trained before the first update, so that a short training has the first ratios of a "
+            "whole one",
+        ),
+    )
 
     @property
     def rule(self) -> str:
@@ -509,6 +518,10 @@ class Beginning(FromRecords):
             f"the measured variance put in, and Plain's median r within {percent(self.PLAIN_OFF)} of "
             f"{mean_field.PLAIN:.3f}. Blocks whose gradients leave float32's range do not count"
         )
+
+    def elsewhere(self, preset: str, device: str) -> str:
+        # Nothing is trained before the first update: a short training has the same first ratios as a whole one.
+        return "at the smoke preset" if preset == "smoke" else ""
 
     def tables(self, records: list[Record]) -> Frames:
         table = studies.ratios(records).query("epoch == 0 and kind == 'residual'")

@@ -202,3 +202,10 @@ def test_s0_looks_at_the_blocks_whose_gradient_is_finite():
     table.loc[table.network == "plain-1001", "log_ratio"] = math.nan
     made.check("S0", tables, "undecided")
     assert CLAIMS["S0"].missing(tables) == "in float32 there is no plain-1001 with 3 seeds"
+
+
+def test_s0_needs_no_long_training():
+    """Nothing is trained before the first update: the desk preset decides it, unlike the claims about training."""
+    s0, trained = CLAIMS["S0"], CLAIMS["F3a"]
+    assert [s0.elsewhere(preset, "cpu") for preset in ("smoke", "desk", "paper")] == ["at the smoke preset", "", ""]
+    assert trained.elsewhere("desk", "cpu") == "at the desk preset"
