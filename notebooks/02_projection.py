@@ -59,11 +59,11 @@ from paperlib.studies.sentences import short
 
 # %% tags=["remove-input"]
 names = ("T3", "P1", "P2", "O1a", "O1b", "O1c", "O1d")
-found = {
-    finding.claim: finding
-    for finding in claims.read_all(results_root(), only=names)
-}
-verdict = {name: claims.verdict(found[name]) for name in names}
+every = claims.read_all(results_root(), only=names)
+found = {f.claim: f for f in every if f.preset == "desk"}
+counted = {f.claim: f for f in claims.counting(every)}
+on_gpu = [f for f in counted.values() if f.preset == "paper"]
+verdict = {name: claims.verdict(counted[name]) for name in names}
 cropped = found["P1"].frames["after the crop"]
 off = cropped.groupby(["shape", "passes"]).off.max()
 mean_off = cropped.groupby(["shape", "passes"]).off.mean()
@@ -490,13 +490,20 @@ again = (
     f"{share['iteration']:.2g}% above{recomputed}.)"
 )
 load = times.groupby("round").load.mean().median()
-device = found["O1a"].provenance.device
 decides = (
     "A CPU decides nothing of this. The paper's times are taken to be "
     "those of a GPU, which is made for many small matrix products, and "
-    "none has been measured here yet."
-    if device.type != "cuda"
-    else "This was measured on a GPU, and decides the claims."
+)
+decides += (
+    "these are of a GPU:\n\n"
+    + "\n".join(
+        f"* {f.claim}, {f.provenance.device.name}, {c.name}: {c.text}"
+        for f in on_gpu
+        for c in claims.details(f).compared
+    )
+    + "\n\n"
+    if on_gpu
+    else "none has been measured here yet. "
 )
 Markdown(
     f"In the median of {len(times)} rounds the paper's iteration adds "
@@ -513,7 +520,7 @@ Markdown(
     f"{deeper.iloc[0]:.2g}%. The work of the projection is the same, "
     "since a network of any depth has three transitions, while a "
     f"training step takes {longer:.1f} times as long.{again}\n\n"
-    f"{decides} The times were taken on a busy machine, where "
+    f"{decides}The CPU's times were taken on a busy machine, where "
     f"{load:.0f} processes ran or waited in the median round. So a "
     "time alone means little; shares and ratios, which compare what "
     "ran in turns, mean more."
@@ -550,7 +557,7 @@ Markdown(
 # Theorem 3 and the iteration hold as the paper says. The projection is exact before the crop and for 1 × 1 kernels, which two of the three transitions have. For larger kernels it has to be repeated, and for a random square kernel no repetition helps. What it costs is decided on a GPU. {numref}`tab-projection` shows what was measured with more seeds and rounds. It gives means, where the text and the rules take medians of the times and the worst of the singular values; the rules behind the verdicts are on the [scorecard](00_scorecard.ipynb).
 
 # %% tags=["hide-input", "hide-output"] mystnb={"figure": {"caption": "What was measured for the seven claims: means with their standard deviations.", "name": "tab-projection"}}
-table = claims.overview(found.values())
+table = claims.overview(every)
 table.set_index(["claim", "measured"])[["mean ± sd", "seeds"]]
 
 # %% [markdown]

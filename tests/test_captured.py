@@ -264,8 +264,21 @@ def test_a_replayed_step_never_waits(tmp_path, arch, monkeypatch):
 
 
 @pytest.mark.cuda
-def test_side_by_side_on_streams_the_runs_are_those_alone(tmp_path):
-    configs = [tiny(arch=arch, device="cuda", depth=20) for arch in ("plain", "resnet", "procresnet")]
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_blocks_in_a_graph_are_those_launched_one_by_one(tmp_path, precision):
+    run = {"depth": 20, "device": "cuda", "precision": precision, "fused": "blocks", "batch_size": 20}
+    replayed, plain = (
+        training.train(tiny(**run, cuda_graphs=graphs), tmp_path / str(graphs), quiet=True) for graphs in (True, False)
+    )
+    np.testing.assert_allclose(replayed.epochs.train_loss, plain.epochs.train_loss, rtol=1e-3)
+    np.testing.assert_allclose(replayed.blocks.ratio, plain.blocks.ratio, rtol=1e-2)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("fused", [True, "blocks"])
+def test_side_by_side_on_streams_the_runs_are_those_alone(tmp_path, fused):
+    archs = ("plain", "resnet", "procresnet")
+    configs = [tiny(arch=arch, device="cuda", depth=20, precision="bfloat16", fused=fused) for arch in archs]
     for config, record in zip(configs, training.train_together(configs, tmp_path / "together"), strict=True):
         assert_alike(record, training.train(config, tmp_path / "alone", quiet=True))
 

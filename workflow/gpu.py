@@ -10,9 +10,11 @@ runs go on from their checkpoints, so the same command again continues where the
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import multiprocessing
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from paperlib import checkpoints, claims
+from paperlib import checkpoints, cifar, claims
+from paperlib.claims.overhead import Cost
 from paperlib.config import RunConfig
 from paperlib.errors import PaperlibError
 from paperlib.models import Arch, Fused
@@ -33,6 +36,8 @@ from paperlib.training import BenchmarkRun, train_together
 CHECKOUT = Path(__file__).resolve().parent.parent
 FUSED: dict[str, Fused] = {"layers": True, "blocks": "blocks"}
 SAVING = 20  # seconds before the end in which everything is saved
+MARKED = r"^@(pytest\.mark\.cuda|RUNS)$"  # in front of a test that needs a device
+STARTING = 25  # seconds that the benchmark takes beside its timings
 
 
 def queue(
@@ -148,28 +153,44 @@ def faster(measured: Path, precision: str) -> Fused:
     return found
 
 
-def check(seconds: float, which: str) -> bool:
-    """Whether the tests that need a device and that pytest's ``-k`` selects pass, or are not done after so long."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-k", which, "-p", "no:cacheprovider", "tests"]
+def files() -> list[str]:
+    """The files with tests that need a device.  To collect the others takes what only the book needs."""
+    tests = sorted((CHECKOUT / "tests").rglob("test_*.py"))
+    return [str(f.relative_to(CHECKOUT)) for f in tests if re.search(MARKED, f.read_text(), re.MULTILINE)]
+
+
+def check(seconds: float, which: str) -> bool | None:
+    """Whether the tests that need a device and that pytest's ``-k`` selects pass; None if they take longer than that.
+
+    The first that fails ends them.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "cuda", "-k", which, "-p", "no:cacheprovider"]
+    if importlib.util.find_spec("xdist"):
+        command += ["-n", "4"]
     try:
-        return subprocess.run(command, cwd=CHECKOUT, timeout=seconds).returncode == 0
+        return subprocess.run([*command, *files()], cwd=CHECKOUT, timeout=seconds).returncode == 0
     except subprocess.TimeoutExpired:
         print(f"The tests did not end within {seconds:.0f} s and were stopped.", flush=True)
-        return True
+        return None
 
 
 def check_all(wanted: str, seconds: float) -> str:
-    """Which kernels are left to choose from, ``wanted`` ones or fewer; ``SystemExit`` if another test fails."""
-    blocks = check(seconds / 2, "blocks")
-    if not check(seconds / 2, "not blocks") or (wanted == "blocks" and not blocks):
+    """Which kernels are left to choose from, ``wanted`` ones or fewer; ``SystemExit`` if another test fails.
+
+    Blocks are left only where all of their tests passed.
+    """
+    blocks = wanted != "layers" and check(seconds / 2, "blocks")
+    if check(seconds / 2, "not blocks") is False or (wanted == "blocks" and blocks is False):
         raise SystemExit("A test fails on this device: no run is made. Give --skip tests to make them all the same.")
     return wanted if blocks else "layers"
 
 
 def measure(seconds: float, out: Path) -> None:
-    """The speed of steps beside the textbook loop, for so long at most; kept in a file."""
+    """The speed of steps at depth 164 beside the textbook loop, for so long at most; kept in a file."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "benchmarks/gpu_step.py", "--budget", str(seconds / 4), "--out", str(out)]
+    out.unlink(missing_ok=True)  # what another device or version was measured at
+    limits = ["--depths", "164", "--rounds", "2", "--steps", "15", "--budget", str(max(5.0, seconds - STARTING))]
+    command = [sys.executable, "benchmarks/gpu_step.py", *limits, "--out", str(out)]
     try:
         subprocess.run(command, cwd=CHECKOUT, timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -180,10 +201,10 @@ def judge(seconds: float, root: Path, preset: str = "paper") -> None:
     """Measure the claims about the projection's cost that have no finding yet, for so long at most."""
     known = {(finding.claim, finding.preset) for finding in claims.read_all(root)}
     names = [n for n, claim in claims.CLAIMS.items() if claim.on_gpu and (n, preset) not in known]
-    command = [sys.executable, "-m", "paperlib", "measure", *names, "--preset", preset, "--out", str(root)]
+    command = [sys.executable, "-m", "paperlib", "measure", *names, "--preset", preset, "--seeds", str(Cost.ROUNDS)]
     try:
         if names:
-            subprocess.run(command, cwd=CHECKOUT, timeout=seconds)
+            subprocess.run([*command, "--out", str(root)], cwd=CHECKOUT, timeout=seconds)
     except subprocess.TimeoutExpired:
         print(f"The projection's cost was not measured within {seconds:.0f} s; what was, is kept.", flush=True)
 
@@ -205,15 +226,16 @@ def main(arguments: list[str] | None = None) -> int:
     root = (chosen.root or runs_root()).absolute()
     measured = root / "gpu_step.json"
     try:
-        next(queue(chosen.depths, chosen.seeds, chosen.precision))[0].resolve()  # is there a device?
+        first = next(queue(chosen.depths, chosen.seeds, chosen.precision))[0].resolve()  # is there a device?
+        cifar.load(first.dataset, first.source)  # and the data?
         compiling = compile_kernels()
         if "tests" not in chosen.skip:
-            chosen.fused = check_all(chosen.fused, (end - time.monotonic()) / 4)
+            chosen.fused = check_all(chosen.fused, (end - time.monotonic()) / 3)
         finish_compiling(compiling, 60)
         if "benchmark" not in chosen.skip:
             measure((end - time.monotonic()) / 4, measured)
         if "claims" not in chosen.skip:
-            judge((end - time.monotonic()) / 4, root)
+            judge((end - time.monotonic()) / 3, root)
         fused = faster(measured, chosen.precision) if chosen.fused == "auto" else FUSED[chosen.fused]
         print(f"The runs take {'whole blocks' if fused == 'blocks' else 'layers'} as kernels.", flush=True)
         batches = list(queue(chosen.depths, chosen.seeds, chosen.precision, fused=fused))

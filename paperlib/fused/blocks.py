@@ -106,7 +106,7 @@ def fits(x: Tensor, norms: Norms, convs: Convolutions, skip: bool) -> bool:
         runs(x)
         and (plain or x.dtype == torch.bfloat16)
         and pixels > 1
-        and pixels * d < 2**31
+        and pixels * max(width, d) < 2**31
         and all(16 <= k <= most and k & (k - 1) == 0 for k, most in ((c, LARGEST), (width, WIDEST), (d, LARGEST)))
         and (c == d or not skip)
         and [norm.num_features for norm in norms] == [c, width, width]

@@ -1,8 +1,11 @@
 """The queue of a GPU's runs: its order, and that what the time cuts off goes on at the next call."""
 
+import ast
 import importlib.util
 import json
+import re
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +20,7 @@ from paperlib.claims import overhead
 from paperlib.studies.overhead import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+TESTS = ROOT / "tests"
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +82,53 @@ def test_the_faster_kernels_are_taken(gpu, tmp_path, content, found):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "failing", "left"),
-    [("auto", "", "auto"), ("auto", "blocks", "layers"), ("layers", "blocks", "layers"), ("auto", "not blocks", None),
-     ("blocks", "blocks", None), ("blocks", "", "blocks")],
+    ("wanted", "blocks", "others", "left"),
+    [("auto", True, True, "auto"), ("auto", False, True, "layers"), ("auto", None, True, "layers"),
+     ("layers", False, True, "layers"), ("auto", True, False, None), ("blocks", False, True, None),
+     ("blocks", True, True, "blocks"), ("auto", True, None, "auto")],
 )  # fmt: skip
-def test_kernels_whose_tests_fail_are_not_taken(gpu, monkeypatch, wanted, failing, left):
-    monkeypatch.setattr(gpu, "check", lambda seconds, which: which != failing)
+def test_kernels_whose_tests_fail_are_not_taken(gpu, monkeypatch, wanted, blocks, others, left):
+    """``None``: the tests were not done in time."""
+    monkeypatch.setattr(gpu, "check", lambda seconds, which: blocks if which == "blocks" else others)
     if left is None:
         with pytest.raises(SystemExit, match="no run is made"):
             gpu.check_all(wanted, 1.0)
     else:
         assert gpu.check_all(wanted, 1.0) == left
+
+
+def top_level_imports(file, known):
+    """What is imported as soon as a test file is, by it and by the tests' own modules."""
+    found = set()
+    for node in ast.parse(file.read_text()).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        for name in {name.split(".")[0] for name in names} - known:
+            own = next((path for path in (file.parent / f"{name}.py", TESTS / f"{name}.py") if path.exists()), None)
+            known |= {name}
+            found |= top_level_imports(own, known) if own else {name}
+    return found
+
+
+def test_the_tests_for_a_device_need_nothing_of_the_book(gpu):
+    files = [ROOT / name for name in gpu.files()]
+    assert TESTS / "fused" / "test_blocks.py" in files and Path(__file__) not in files
+    # The conftests of their folders are imported with them.
+    files += [path for file in files if (path := file.parent / "conftest.py").exists()]
+    needed = {name for file in files for name in top_level_imports(file, set())} - set(sys.stdlib_module_names)
+    assert needed <= {"numpy", "pandas", "hypothesis", "paperlib", "pytest", "scipy", "torch", "torchvision", "triton"}
+
+
+def test_the_tests_for_a_device_are_those_that_are_marked(gpu):
+    """No other file has one, whatever way it is marked."""
+    others = {path for path in TESTS.rglob("*.py") if re.search(r"mark\W*cuda", path.read_text())}
+    assert others - {ROOT / name for name in gpu.files()} == {TESTS / "kernels.py"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--collect-only", "-m", "cuda", *gpu.files()],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    collected = {line.split("::")[0] for line in done.stdout.splitlines() if "::" in line}
+    assert collected == set(gpu.files())
 
 
 def test_the_projection_s_cost_is_measured_once(gpu, tmp_path, monkeypatch, capsys):
@@ -111,7 +151,7 @@ def test_the_projection_s_cost_is_measured_once(gpu, tmp_path, monkeypatch, caps
     monkeypatch.setattr(gpu, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
     for _ in range(3):
         gpu.judge(60, tmp_path, "smoke")
-    rest = ["--preset", "smoke", "--out", str(tmp_path)]
+    rest = ["--preset", "smoke", "--seeds", "3", "--out", str(tmp_path)]
     assert calls == [["O1a", "O1b", "O1c", "O1d", *rest], ["O1c", "O1d", *rest]]
     assert "what was, is kept" in capsys.readouterr().out
     assert {finding.claim for finding in claims.read_all(tmp_path)} == {"O1a", "O1b", "O1c", "O1d"}
