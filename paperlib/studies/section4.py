@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -51,11 +51,11 @@ class Choice(Parameters):
 
 
 # -- which records -----------------------------------------------------------------------------------------------
-def standard(config: ResolvedRun, preset: str) -> bool:
+def standard(config: ResolvedRun, preset: str, but: Collection[str] = ()) -> bool:
     """Whether a run is of this preset and overrides nothing of it but what the grid of Section 4 varies.
 
     That is the network, the data set, the seed, the schedule, the precision, the device, the memory format, the number
-    of threads, and how often a projection is made.
+    of threads, and how often a projection is made; and the parameters ``but``.
     """
     if config.preset != preset:
         return False
@@ -63,11 +63,11 @@ def standard(config: ResolvedRun, preset: str) -> bool:
     # The smoke preset's own source has no other data set.
     source = {} if config.dataset == "cifar10" else {"source": config.source}
     plain = RunConfig(**varied | source, device="cpu", checkpoint_activations=False).resolve()
-    return _protocol(plain) == _protocol(config)
+    return _protocol(plain, but) == _protocol(config, but)
 
 
-def _protocol(config: ResolvedRun) -> dict[str, Any]:
-    return {name: value for name, value in config.content().items() if name != "device"}
+def _protocol(config: ResolvedRun, but: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in config.content().items() if name != "device" and name not in but}
 
 
 def everything(
@@ -81,7 +81,7 @@ def everything(
     return (record for folder in folders for record in read_all(folder, only))
 
 
-def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Record]:
+def stored(preset: str, roots: Iterable[str | Path] | None = None, but: Collection[str] = ()) -> list[Record]:
     """The standard records of a preset, each run once.
 
     Parameters
@@ -91,6 +91,8 @@ def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Recor
     roots : iterable of str or Path, optional
         Where to look: by default among the committed records, then in the folder of runs.  Of two records of one run
         the first is taken.
+    but : collection of str
+        As :func:`standard` takes it.
 
     Returns
     -------
@@ -102,13 +104,13 @@ def stored(preset: str, roots: Iterable[str | Path] | None = None) -> list[Recor
     RecordError
         One of the records cannot be read.
     """
-    return among(everything(roots, lambda config: standard(config, preset)), preset)
+    return among(everything(roots, lambda config: standard(config, preset, but)), preset, but)
 
 
-def among(records: Iterable[Record], preset: str) -> list[Record]:
+def among(records: Iterable[Record], preset: str, but: Collection[str] = ()) -> list[Record]:
     """The standard records of a preset among some, as :func:`stored` takes them from folders."""
     found: dict[tuple[Any, ...], Record] = {}
-    for record in (record for record in records if standard(record.config, preset)):
+    for record in (record for record in records if standard(record.config, preset, but)):
         found.setdefault(_run(record), record)
     return list(found.values())
 

@@ -24,6 +24,7 @@ from paperlib.claims.section4.base import (
     per_seed,
     within,
 )
+from paperlib.config import ResolvedRun
 from paperlib.models import TITLES, Arch, title
 from paperlib.records import Record
 from paperlib.store import Frames
@@ -31,6 +32,7 @@ from paperlib.studies import section4 as studies
 from paperlib.studies.sentences import titled
 
 DEV = "dev = |ln r|, r the geometric mean of a block's ratio over the steps of an epoch"
+LATER = ("epochs", "test_images")  # parameters that change nothing before the first update
 LISTED = ", ".join(map(str, DEPTHS))
 ALL = names("plain", *DEPTHS) + names("resnet", *DEPTHS) + names("procresnet", *DEPTHS)
 
@@ -518,6 +520,12 @@ class Beginning(FromRecords):
             f"the measured variance put in, and Plain's median r within {percent(self.PLAIN_OFF)} of "
             f"{mean_field.PLAIN:.3f}. Blocks whose gradients leave float32's range do not count"
         )
+
+    def counts(self, config: ResolvedRun, preset: str) -> bool:
+        return studies.standard(config, preset, LATER) and self.takes(config)
+
+    def stored(self, preset: str) -> list[Record]:
+        return studies.stored(preset, but=LATER)
 
     def elsewhere(self, preset: str, device: str) -> str:
         # Nothing is trained before the first update: a short training has the same first ratios as a whole one.

@@ -5,9 +5,11 @@ import math
 import pandas as pd
 import pytest
 import synthetic_runs as made
+import tiny
 
 from paperlib import mean_field
 from paperlib.claims import CLAIMS
+from paperlib.config import RunConfig
 
 YES, PARTLY, NO = "reproduced", "reproduced with a correction", "not reproduced"
 
@@ -209,3 +211,21 @@ def test_s0_needs_no_long_training():
     s0, trained = CLAIMS["S0"], CLAIMS["F3a"]
     assert [s0.elsewhere(preset, "cpu") for preset in ("smoke", "desk", "paper")] == ["at the smoke preset", "", ""]
     assert trained.elsewhere("desk", "cpu") == "at the desk preset"
+
+
+def test_s0_takes_runs_of_any_length(tmp_path, monkeypatch):
+    """What comes after the first update is nothing to it; how many images are measured is."""
+    s0, trained = CLAIMS["S0"], CLAIMS["F3a"]
+    short, other = ({"preset": "smoke", "arch": "plain", "schedule": "constant"} | p for p in ({}, {"seed": 1}))
+    short |= {"epochs": 1, "test_images": 10}
+    other |= {"train_images": 140}
+    runs = [RunConfig(**parameters, device="cpu", depth=20).resolve() for parameters in (short, other)]
+    assert [s0.counts(run, "smoke") for run in runs] == [True, False]
+    assert not any(trained.counts(run, "smoke") for run in runs)
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
+    one = tiny.record()
+    one.frames["epochs"] = one.epochs[:1]
+    data = one.data.model_copy(update={"test_images": 10})
+    one = tiny.fitted(one.model_copy(update={"config": runs[0], "epoch_seconds": [0.7], "data": data}))
+    one.save(runs[0].folder(tmp_path))
+    assert [r.config.epochs for r in s0.stored("smoke")] == [1] and trained.stored("smoke") == []
