@@ -114,8 +114,8 @@ Markdown(
    like $(\\log(2L)/L)^{{{slopes[0].mean:.2f}}}$ in a fit, where the theorem has the exponent 1; the cuts use a part of the blocks only, which explains the difference. In equal steps the same map
    has a $\\delta$ in proportion to $1/L$ (fitted exponent −{-slopes[1].mean:.2f}), and no construction falls faster. The theorem is about blocks that exist, not about those that training finds.
 3. **Before the first update a formula without a free parameter comes near the ratios of most blocks of constant width.** At depths 20 to 164, and without any measurement, the median error over these
-   blocks of a network is at most {most("resnet")} in ResNets, {most("procresnet")} in ProcResNets and {most("plain")} in Plain networks. The book's own rule (S0: *{rows["S0"].evidence[0].outcome}*) is
-   stricter and puts in the measured variance of each block's input: {rows["S0"].evidence[0].remark}, so that with more runs only *not reproduced* can follow. The formula fails for the first transition of
+   blocks of a network is at most {most("resnet")} in ResNets, {most("procresnet")} in ProcResNets and {most("plain")} in Plain networks. The book's own rule (S0: *{rows["S0"].verdict}*) is
+   stricter and puts in the measured variance of each block's input: {rows["S0"].evidence[0].remark}. The formula fails for the first transition of
    ResNets and of Plain networks, and for a ProcResNet's first block of constant width. [Chapter 5](05_results.ipynb) derives it.
 4. **Short trainings cannot decide what the paper says of trained networks.** What they show is a {{term}}`finding` at a small size and no {{term}}`verdict`.
    Of the paper's own trainings this book has three networks of depth 20, in bfloat16 in place of float32, for the 100 epochs at a constant rate that the paper's

@@ -14,6 +14,7 @@ from paperlib.__main__ import main
 from paperlib.config import RunConfig
 from paperlib.records import read_all
 from paperlib.studies.reproducibility import benchmark as stored
+from paperlib.sweep.file import read as read_sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -90,6 +91,12 @@ def test_a_gpu_s_numbers_are_the_stored_ones():
     plan = " ".join((ROOT / "workflow" / "README.md").read_text(encoding="utf-8").split())
     assert f"took {took:.0f} seconds side by side" in plan
     assert f"at {rate:,} images a second alone and at {deep[f'{several}: images per second']:,} in four" in plan
+
+
+def test_the_desk_sweep_has_so_many_runs():
+    runs = len(read_sweep(ROOT / "workflow" / "config" / "desk.yaml").jobs())
+    assert f"{runs} runs, some hours on two cores" in README
+    assert f"# {runs} runs on real CIFAR-10" in (ROOT / "workflow" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_roofline_s_numbers_are_the_stored_ones():

@@ -349,7 +349,7 @@ CARDS: dict[str, Card] = {
         FIVE,
         "One network of the four depths whose first ratios are farther off the prediction than the rule allows.",
         "Networks of all four depths whose first ratios are as near to the prediction as the rule asks.",
-        "Not estimated. It needs the ratios before the first update only, at depths up to 1001, and no whole training.",
+        "It needs the ratios before the first update only, so that runs of one epoch will do (`-p epochs 1`).",
     ),
     "I1": Card(
         "whether norm preservation explains the accuracy",

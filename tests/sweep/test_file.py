@@ -11,7 +11,7 @@ from paperlib.sweep import Sweep, read
 CONFIGS = Path(__file__).resolve().parents[2] / "workflow" / "config"
 
 
-@pytest.mark.parametrize(("name", "runs"), [("smoke", 4), ("desk", 63), ("paper", 96)])
+@pytest.mark.parametrize(("name", "runs"), [("smoke", 4), ("desk", 72), ("paper", 96)])
 def test_the_grids_of_section_4(name, runs):
     sweep = read(CONFIGS / f"{name}.yaml")
     jobs = sweep.jobs()

@@ -550,10 +550,8 @@ class Beginning(FromRecords):
         seeds = part["initial"].groupby("network").seed.nunique()
         off = self._off(part).reindex(seeds[seeds >= self.SEEDS].index).dropna()
         beyond = [f"{titled(network)} ({written(value)})" for network, value in off.items() if value > self.OFF]
-        said = (
-            f"{', '.join(beyond)} {'is' if len(beyond) == 1 else 'are'} already beyond the rule's limit of {self.OFF}"
-        )
-        return said if lacks and beyond else ""
+        verb = ("is" if len(beyond) == 1 else "are") + " already" * bool(lacks)
+        return f"{', '.join(beyond)} {verb} beyond the rule's limit of {self.OFF}" if beyond else ""
 
     def compared(self, tables: Frames) -> list[Compared]:
         _, part, _ = self._choice(tables)
