@@ -341,7 +341,7 @@ class GradientNorms:
         if self.input_gradient == "vjp":
             x = x.view_as(x)
         elif i and step.was_seen(2 * i - 1, x):
-            step.slot[2 * i] = 2 * i - 1
+            step.share(2 * i - 1, 2 * i)
             return x
         self._recorder.watch(step, 2 * i, x)
         return x

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +22,17 @@ def backward_pass() -> int | None:
     """A number that stands for the backward pass under way in this thread; None outside of one."""
     number = torch._C._current_graph_task_id()
     return None if number == -1 else number
+
+
+class _Seen(NamedTuple):
+    """A tensor that one block returned or took, in which version, and whose slots its gradient's norm belongs to.
+
+    What is one block's output and the next one's input has one hook for both.
+    """
+
+    tensor: weakref.ref[Tensor]
+    version: int
+    slots: list[int]
 
 
 class Step:
@@ -41,10 +53,7 @@ class Step:
     def __init__(self, number: int, blocks: int, due: bool = True) -> None:
         self.number, self.due = number, due
         self.norms: list[Tensor | None] = [None] * (2 * blocks)
-        # A tensor that is one block's output and the next one's input is hooked once: the input's entry here then
-        # names the output's slot.
-        self.slot = list(range(2 * blocks))
-        self.seen: list[tuple[weakref.ref[Tensor], int] | None] = [None] * (2 * blocks)
+        self.seen: list[_Seen | None] = [None] * (2 * blocks)
         self.why: dict[int, str] = {}  # for blocks without a ratio
         self.called: set[int] = set()  # blocks
         self.in_graph = False  # in compiled code calls are not seen
@@ -65,36 +74,42 @@ class Step:
         It must be in the same version: an operation in place between two blocks makes it another one.
         """
         seen = self.seen[slot]
-        return seen is not None and seen[0]() is x and seen[1] == x._version
+        return seen is not None and seen.tensor() is x and seen.version == x._version
 
     def changed(self, slot: int) -> bool:
         """Whether the tensor last seen in the slot was changed in place since."""
         seen = self.seen[slot]
-        x = None if seen is None else seen[0]()
-        return x is not None and seen is not None and seen[1] != x._version
+        x = None if seen is None else seen.tensor()
+        return x is not None and seen is not None and seen.version != x._version
 
-    def see(self, slot: int, x: Tensor) -> bool:
-        """Remember ``x`` as the slot's tensor; whether its gradient is to be looked at."""
+    def see(self, slot: int, x: Tensor) -> list[int] | None:
+        """Remember ``x`` as the slot's tensor; the slots whose gradient is to be looked at there, None for none."""
         if self.was_seen(slot, x):  # a recomputed forward pass hands in the same tensor again
-            return False
+            return None
         if self.seen[slot] is not None and backward_pass() is not None:
-            return False  # recomputed: this copy of the tensor gets no gradient
-        self.seen[slot] = (weakref.ref(x), x._version)
-        return True
+            return None  # recomputed: this copy of the tensor gets no gradient
+        self.seen[slot] = seen = _Seen(weakref.ref(x), x._version, [slot])
+        return seen.slots
+
+    def share(self, slot: int, other: int) -> None:
+        """Let what comes to the tensor last seen in a slot belong to another slot, too."""
+        seen = self.seen[slot]
+        if seen is not None and other not in seen.slots:
+            seen.slots.append(other)
 
     def pairs(self) -> Tensor:
         """The norms (blocks, 2), NaN where no gradient came; at least one did."""
         known = next(x for x in self.norms if x is not None)
         nan = torch.full_like(known, _NAN)
-        values = [nan if (x := self.norms[s]) is None else x.to(nan.device) for s in self.slot]
+        values = [nan if x is None else x.to(nan.device) for x in self.norms]
         pairs = torch.stack(values).view(-1, 2)
         return pairs if isinstance(self.scale, float) and self.scale == 1.0 else pairs / self.scale
 
     def reasons(self) -> list[str]:
         """Why a block has no ratio; an empty text where it has one."""
         found = []
-        for i in range(len(self.slot) // 2):
-            grad_in, grad_out = (self.norms[self.slot[s]] for s in (2 * i, 2 * i + 1))
+        for i in range(len(self.norms) // 2):
+            grad_in, grad_out = self.norms[2 * i : 2 * i + 2]
             place = "output" if grad_out is None else "input" if grad_in is None else ""
             why = f"no gradient came to its {place}" if self.in_graph or i in self.called else "it was not called"
             found.append(place and self.why.get(i, why))
@@ -158,31 +173,40 @@ class Recorder:
 
     def watch(self, step: Step, slot: int, x: Tensor) -> None:
         """Take the norm of the gradient at ``x`` when it comes."""
-        if step.see(slot, x):
-            x.register_hook(lambda grad: self._note(step, slot, grad))
+        if slots := step.see(slot, x):
+            x.register_hook(lambda grad: self._note(step, slots, grad))
 
     def note(self, number: int, slot: int, grad: Tensor) -> None:
         """Take the norm of a gradient that comes from compiled code, for the step of that number."""
         if number in self.recent:
             self.recent[number].in_graph = True
-            self._note(self.recent[number], slot, grad)
+            self._note(self.recent[number], [slot], grad)
 
-    def _note(self, step: Step, slot: int, grad: Tensor) -> None:
-        if step.closed or step.norms[slot] is not None:
+    def _note(self, step: Step, slots: list[int], grad: Tensor) -> None:
+        # Of several calls of a block the last one's gradient comes first.
+        slots = [slot for slot in slots if step.norms[slot] is None]
+        if step.closed or not slots:
             return
         if transformed(grad):  # of a batched backward pass
-            step.why.setdefault(slot // 2, "its gradient came in a batch of several, which have no one norm")
+            for slot in slots:
+                step.why.setdefault(slot // 2, "its gradient came in a batch of several, which have no one norm")
             return
-        if not step.reached:
-            step.reached, step.backward = True, backward_pass()
-            self.reached.append(step)
-            if isinstance(self.scale, torch.amp.GradScaler):
-                step.scale = self.scale.scale(torch.ones((), device=grad.device))
-            elif self.scale is not None:
-                step.scale = self.scale()
+        scale = self._scale(grad.device) if not step.reached else step.scale
         began = time.perf_counter()
-        step.norms[slot] = norm(grad.detach())
+        found = norm(grad.detach())
         self.seconds += time.perf_counter() - began
+        # Only now, since the scale and the norm may raise: a step that is reached has a norm.
+        for slot in slots:
+            step.norms[slot] = found
+        if not step.reached:
+            step.reached, step.backward, step.scale = True, backward_pass(), scale
+            self.reached.append(step)
+
+    def _scale(self, device: torch.device) -> Tensor | float:
+        """By what the loss is multiplied now."""
+        if isinstance(self.scale, torch.amp.GradScaler):
+            return self.scale.scale(torch.ones((), device=device))
+        return 1.0 if self.scale is None else self.scale()
 
     def take(self) -> list[Step]:
         """The steps that a backward pass has come to, in the order of their forward passes; they are closed."""

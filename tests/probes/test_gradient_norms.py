@@ -226,6 +226,53 @@ def test_a_block_that_is_shared_or_called_twice():
         GradientNorms(model, ["inner.0", "inner.1"])
 
 
+class Ordered(nn.Module):
+    """Calls two blocks in some order, each as often as it stands there."""
+
+    def __init__(self, order):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in range(2))
+        self.order = order
+
+    def forward(self, x):
+        self.states = [x]
+        for i in self.order:
+            self.states.append(self.blocks[i](self.states[-1]))
+        return self.states[-1]
+
+
+@pytest.mark.parametrize("input_gradient", ["total", "vjp"])
+@pytest.mark.parametrize("order", ["011", "010", "0110", "0100", "0101", "001", "10", "0011", "11001", "1010"])
+def test_of_several_calls_in_any_order_the_last_counts(order, input_gradient):
+    """At both ends: what is one block's output and another's input may be so in an earlier call only."""
+    torch.manual_seed(0)
+    model = Ordered([int(i) for i in order]).double()
+    x = torch.randn(3, 8, dtype=torch.float64)
+    with GradientNorms(model, model.blocks, input_gradient=input_gradient) as probe:
+        model(x).square().sum().backward()
+    model(x.requires_grad_())
+    gradients = torch.autograd.grad(model.states[-1].square().sum(), model.states)
+    last = [len(order) - 1 - order[::-1].index(i) for i in "01"]
+    expected = torch.stack([gradients[at].norm() for call in last for at in (call, call + 1)]).view(2, 2)
+    assert torch.allclose(probe.norms(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("fault", ["scale", "nested"])
+def test_an_error_in_a_hook_is_the_one_that_is_raised(fault):
+    """And not one about the step that it cut off, on the way out of the context."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    scale = (lambda: 1 / 0) if fault == "scale" else None
+    x = torch.randn(2, 4)
+    if fault == "nested":
+        x = torch.nested.nested_tensor([torch.randn(2, 4), torch.randn(3, 4)], layout=torch.jagged)
+    with pytest.raises(ZeroDivisionError if fault == "scale" else ValueError, match="zero|nested"):
+        with GradientNorms(model, model, scale=scale) as probe:
+            y = model(x)
+            (y.values() if fault == "nested" else y).square().sum().backward()
+    with pytest.raises(RuntimeError, match="nothing was recorded yet"):
+        probe.norms()
+
+
 def test_a_watched_model_can_be_copied_and_saved():
     model = Residual()
     with GradientNorms(model, model.inner, input_gradient="vjp"):
