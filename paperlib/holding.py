@@ -97,6 +97,9 @@ class _Failures:
         self.before = 0  # in earlier sessions
         self.copy: tuple[Tensor, torch.cuda.Event] | None = None  # in page-locked memory, once the event has happened
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"copy": None}
+
     def add(self, failed: list[Tensor]) -> None:
         first = failed[0].device
         flags = torch.stack([bad.to(first, non_blocking=True) for bad in failed])
@@ -335,26 +338,38 @@ class NormPreserving:
         if not stalls(tuple(weight.shape), stride):
             return False
         if start == "projected":
-            weight = project(weight, held.size, stride, self.relu, PASSES)
+            weight = self._projected(held)
         low, high = self._values(held, weight)
         return low < LOST * high
 
     @torch.no_grad()
     def _start(self, start: Start) -> None:
-        for (_, conv, size), scale in zip(self.convs, self.scale, strict=True):
-            weight, stride = conv.weight, conv.stride[0]
+        kernels = []
+        for held in self.convs:
             if start == "projected":
-                kernel = project(weight, size, stride, self.relu, PASSES)
+                kernels.append(self._projected(held))
             else:
-                d, c, kh, kw = weight.shape
-                kernel = delta_orthogonal((d, c, kh, kw), stride, self.relu)
-            weight.copy_(scale * kernel)
+                d, c, kh, kw = held.conv.weight.shape
+                kernels.append(delta_orthogonal((d, c, kh, kw), held.conv.stride[0], self.relu))
+        # Only now, when all of them are there.
+        for held, kernel, scale in zip(self.convs, kernels, self.scale, strict=True):
+            held.conv.weight.copy_(scale * kernel)
+
+    def _projected(self, held: TrunkConv) -> Tensor:
+        """The kernel that a held one starts as, near where it is."""
+        try:
+            return project(held.conv.weight, held.size, held.conv.stride[0], self.relu, PASSES)
+        except ValueError as e:
+            raise ValueError(
+                f'{held.name or "the model"} cannot start projected: {e}; start="delta-orthogonal" draws it anew'
+            ) from None
 
     def attach(self, optimizer: torch.optim.Optimizer) -> NormPreserving:
         """Project after this optimiser's steps from now on, in place of another one's to which this was attached.
 
         As a context manager it is detached at the end.  A kernel is held by one object at a time: another one that is
-        attached to the same kernels, and to no others, is detached with a warning.
+        attached to the same kernels, and to no others, is detached with a warning.  A copy, by :func:`copy.deepcopy` or
+        by pickling, is attached to nothing: attach it to the copied optimiser.
         """
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise ValueError(
@@ -376,6 +391,10 @@ class NormPreserving:
         self._optimizer = optimizer
         self._handle = optimizer.register_step_post_hook(lambda *_: self.step())
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # torch copies no hooks with an optimiser, and a graph writes to the kernels it was captured with.
+        return self.__dict__ | {"_handle": None, "_optimizer": None, "_entered": 0, "_graph": None}
 
     def detach(self) -> None:
         """Stop projecting; the kernels stay as they are."""

@@ -395,10 +395,10 @@ def spread(
 ) -> tuple[float, float]:
     """The smallest and the largest non-zero singular value of the convolution, over the target.
 
-    ``(1, 1)`` keeps the norm.  Zeros that every kernel of this shape has (a rank below d) do not count.  The arguments
-    are those of :func:`paperlib.spectrum.singular_values`, and ``relu`` as in :func:`target`.  For a layer that is not
-    circular these are the values of the layer as it is, border included; ``padding="circular"`` gives those that
-    Algorithm 1 looks at.
+    ``(1, 1)`` keeps the norm.  Zeros that almost every kernel of this shape has (a rank below d) do not count.  The
+    arguments are those of :func:`paperlib.spectrum.singular_values`, and ``relu`` as in :func:`target`.  For a layer
+    that is not circular these are the values of the layer as it is, border included; ``padding="circular"`` gives those
+    that Algorithm 1 looks at.
 
     Examples
     --------
@@ -413,16 +413,22 @@ def spread(
     found = described(weight, size, stride, input_size, groups, dilation, padding or "circular")
     asked = padding if isinstance(weight, nn.Module) else padding or "circular"
     circular = frequencies(found, asked) is not None
-    values = values[..., : _rank(found) if circular else _structural_rank(found)] / _target(found, relu)
+    values = values[..., : _rank(found) if circular else _generic_rank(found, values)] / _target(found, relu)
     if not values.numel():
         raise ValueError("weight has no tap that meets an input of these sides: the layer's output is its bias alone")
     return values.min().item(), values.max().item()
 
 
-def _structural_rank(found: Convolution) -> int:
-    """The rank of the map for a kernel without any zero, which no other kernel of its shape exceeds."""
+def _generic_rank(found: Convolution, values: Tensor) -> int:
+    """The rank of the map for almost every kernel of this shape; ``values`` are the singular values for this one."""
     pattern = matrix(found, torch.ones_like(found.weight, dtype=torch.float64, device="cpu"))
-    return int(structural_rank(csr_matrix(pattern.numpy())))
+    most = int(structural_rank(csr_matrix(pattern.numpy())))
+    if not most or values[most - 1] > max(pattern.shape) * torch.finfo(values.dtype).eps * values[0]:
+        return most
+    # Rows may depend on each other where the zeros alone do not show it, as with padding that repeats pixels.
+    drawn = torch.randn(found.weight.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    others = torch.linalg.svdvals(matrix(found, drawn))
+    return min(most, int((others > max(pattern.shape) * torch.finfo(others.dtype).eps * others[0]).sum()))
 
 
 def delta_orthogonal(

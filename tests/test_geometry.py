@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import structural_rank
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
@@ -292,6 +294,33 @@ def test_spread_of_a_layer_with_a_border():
     assert (exact[8:] < 1e-12).all()
     low, high = spread(skips, input_size=5)
     assert (low, high) == pytest.approx(tuple((exact[[7, 0]] / target(skips.weight.shape, 2)).tolist()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    ("sides", "options"),
+    [((2, 3, 2), {}), ((4, 3, 2), {"padding": 1}), ((8, 4, 3), {"padding": 2, "padding_mode": "circular"}),
+     ((8, 6, 2), {"padding": 2, "padding_mode": "reflect"}), ((8, 4, 2), {"padding": 2, "padding_mode": "replicate"})],
+)  # fmt: skip
+def test_spread_leaves_out_what_is_zero_for_almost_every_kernel(sides, options, dtype):
+    """Also where the pattern of the zeros alone would allow a larger rank."""
+    layer = of(nn.Conv2d, *sides, **options)
+    exact = torch.linalg.svdvals(matrix(layer, 6, 6))
+    rank = int((exact > 1e-12 * exact[0]).sum())
+    assert exact[rank - 1] > 1e-4 * exact[0]
+    pattern = matrix(layer, 6, 6).abs() > 0
+    assert structural_rank(csr_matrix(pattern.numpy())) > rank
+    sigma = target(layer.weight.shape)
+    assert spread(layer.to(dtype), input_size=6) == pytest.approx(
+        (exact[rank - 1].item() / sigma, exact[0].item() / sigma), rel=1e-9 if dtype == torch.float64 else 1e-2
+    )
+
+
+def test_spread_of_a_kernel_that_lost_its_rank_is_zero_all_the_same():
+    layer = of(nn.Conv2d, 4, 4, 3, padding=1)
+    with torch.no_grad():
+        layer.weight[1] = layer.weight[0]
+    assert spread(layer, input_size=6)[0] < 1e-12
 
 
 # -- number formats ------------------------------------------------------------------------------------------------

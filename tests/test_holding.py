@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 import subprocess
 import sys
 import warnings
@@ -818,3 +819,37 @@ def test_a_context_within_its_own_does_not_end_it():
         assert spread(conv.weight, 6) == pytest.approx((1, 1), abs=1e-5)
     step()
     assert held.steps == 2
+
+
+# -- copies ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+def test_a_copy_is_attached_to_nothing_and_says_so(way):
+    """torch copies no hooks with an optimiser."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.randn(2, 3, 8, 8)
+    held = NormPreserving(model, every=1, example=x, start="projected")
+    with held.attach(optimizer):
+        several = (model, optimizer, held)
+        copied = copy.deepcopy(several) if way == "deepcopy" else pickle.loads(pickle.dumps(several))
+        other, others, again = copied
+        with pytest.raises(RuntimeError, match="attached to no optimiser"), again:
+            pass
+        with again.attach(others):
+            other(x).square().mean().backward()
+            others.step()
+        assert (again.steps, held.steps) == (1, 0)
+        assert spread(other[2].weight, 8) == pytest.approx((1, 1), abs=1e-5)
+        model(x).square().mean().backward()
+        optimizer.step()
+        assert (again.steps, held.steps) == (1, 1)
+
+
+def test_a_start_that_one_kernel_cannot_make_changes_none_and_names_it():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3))
+    nn.init.zeros_(model[2].weight)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"^2 cannot start projected: .*rank-deficient.*delta-orthogonal"):
+        NormPreserving(model, example=torch.randn(1, 3, 16, 16), start="projected")
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())

@@ -172,7 +172,7 @@ class GradientNorms:
     gradient.  Compiled code does not look for hooks, so that a model that was compiled before is compiled anew when
     the probe is attached or detached.  The total gradient is over the paths within one compiled graph, and within an
     ``nn.TransformerEncoderLayer`` in evaluation a hook turns off the fast path.  A probe may stay attached to a model
-    that is copied or pickled: the copy is not watched.
+    that is copied or pickled: the copy is not watched.  A copy of the probe has its averages, and is not attached.
 
     Within the transforms of ``torch.func`` (``vmap``, ``grad``, ``jacrev``, …), and for a backward pass with batched
     gradients, nothing is recorded.
@@ -227,6 +227,14 @@ class GradientNorms:
         self._number = torch.zeros((), dtype=torch.int64)
         self._count = torch.zeros((), dtype=torch.int64)
         self._tap = torch.zeros((), requires_grad=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._flush()
+        return self.__dict__ | {"_hooks": [], "_entered": 0}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._handle = registry.handle(self._recorder)
 
     # -- attaching ---------------------------------------------------------------------------------------------
     def __enter__(self) -> GradientNorms:

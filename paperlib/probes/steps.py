@@ -139,6 +139,10 @@ class Recorder:
         self.evaluating = False  # within a forward pass without gradients
         self.clear()
 
+    def __getstate__(self) -> dict[str, object]:
+        """A copy has no step under way: its hooks are the original's."""
+        return self.__dict__ | {"step": None, "reached": [], "recent": {}}
+
     def clear(self) -> None:
         """Forget the steps under way."""
         self.step: Step | None = None  # of the last forward pass

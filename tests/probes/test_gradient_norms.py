@@ -2,6 +2,7 @@
 
 import copy
 import io
+import pickle
 
 import pytest
 import torch
@@ -265,10 +266,10 @@ def test_an_error_in_a_hook_is_the_one_that_is_raised(fault):
     x = torch.randn(2, 4)
     if fault == "nested":
         x = torch.nested.nested_tensor([torch.randn(2, 4), torch.randn(3, 4)], layout=torch.jagged)
-    with pytest.raises(ZeroDivisionError if fault == "scale" else ValueError, match="zero|nested"):
-        with GradientNorms(model, model, scale=scale) as probe:
-            y = model(x)
-            (y.values() if fault == "nested" else y).square().sum().backward()
+    probe, right = GradientNorms(model, model, scale=scale), ZeroDivisionError if fault == "scale" else ValueError
+    with pytest.raises(right, match="zero|nested"), probe:
+        y = model(x)
+        (y.values() if fault == "nested" else y).square().sum().backward()
     with pytest.raises(RuntimeError, match="nothing was recorded yet"):
         probe.norms()
 
@@ -281,6 +282,21 @@ def test_a_watched_model_can_be_copied_and_saved():
         file.seek(0)
         for other in (copy.deepcopy(model), torch.load(file, weights_only=False)):
             assert torch.equal(other(batch()), model(batch()))
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+def test_a_copy_of_the_probe_has_its_averages_and_watches_nothing(way):
+    model = Residual()
+    with GradientNorms(model, model.inner) as probe:
+        model(batch()).square().sum().backward()
+        several = (model, probe)
+        other, copied = copy.deepcopy(several) if way == "deepcopy" else pickle.loads(pickle.dumps(several))
+        other(batch()).square().sum().backward()
+    assert copied.averages() == probe.averages() and copied.averages()[0]["steps"] == 1
+    for run in (other, torch.compile(other, backend="eager")):
+        with copied:
+            run(batch()).square().sum().backward()
+    assert (copied.averages()[0]["steps"], probe.averages()[0]["steps"]) == (3, 1)
 
 
 # -- words ------------------------------------------------------------------------------------------------------
