@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="paperlib", description="Train the paper's networks, measure its claims, and make whole sweeps of runs."
     )
+    parser.add_argument("--version", action="version", version=paperlib.__version__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
 
     def add(name: str, summary: str, parameter: str = "") -> _Parser:

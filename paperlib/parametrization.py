@@ -227,7 +227,8 @@ def orthogonal(layer: nn.Conv2d, name: str = "weight", relu: bool = False, scale
     It is a parametrisation of ``torch.nn.utils.parametrize``, and does what those do.  Any optimiser trains it, if it
     is made afterwards and gets the new ``layer.parameters()``.  ``parametrize.cached()`` computes a weight once for
     several uses, and ``parametrize.remove_parametrizations(layer, "weight")`` leaves an ordinary convolution with the
-    weight of that moment.
+    weight of that moment.  torch lets a deep copy share its class with the original, so that this breaks the other one:
+    for a plain copy, copy ``layer.weight`` into a convolution that was never parametrised.
 
     What the layer's weight was is given up, because a trained kernel cannot be written in this way.  The start is
     random and delta-orthogonal, as :func:`paperlib.projection.delta_orthogonal` is: one matrix in the middle, where

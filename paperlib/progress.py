@@ -153,7 +153,8 @@ class Progress:
     def __init__(self, folder: Path | None, total: float, done: float, quiet: bool = False) -> None:
         self._file = folder and folder / FILE
         self._total, self._done, self._first = total, done, done
-        self._began = self._reported = time.monotonic()
+        self._reported = time.monotonic()
+        self._began: float | None = None  # when the first units were done, which what comes only once had delayed
         self._text = ""
         self._line = _Line() if not quiet and _in_notebook() else None
         bar = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
@@ -164,14 +165,16 @@ class Progress:
         """Count ``units`` more as done; ``text`` says what is going on (epoch, loss, error)."""
         self._done += units
         self._text = text
+        if self._began is None:
+            self._began, self._first = time.monotonic(), self._done
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(units)
         if time.monotonic() - self._reported >= INTERVAL:
             self._report()
 
     def state(self) -> dict[str, Any]:
-        """What ``progress.json`` holds: ``done``, ``total``, ``seconds_left`` (None before any work) and ``text``."""
-        elapsed = time.monotonic() - self._began
+        """What ``progress.json`` holds: ``done``, ``total``, ``seconds_left`` (None at first) and ``text``."""
+        elapsed = 0.0 if self._began is None else time.monotonic() - self._began
         new = self._done - self._first
         left = elapsed / new * (self._total - self._done) if new else None
         return {"done": self._done, "total": self._total, "seconds_left": left, "text": self._text}

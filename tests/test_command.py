@@ -118,6 +118,12 @@ def test_help_names_the_commands(monkeypatch, capsys):
     assert all(name in told[0] for name in ("run", "train", "grid", "measure"))
 
 
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"{paperlib.__version__}\n"
+
+
 def test_help_is_there_at_once():
     """Before anything that takes seconds to import."""
     code = "import sys; from paperlib.__main__ import _parsed; _parsed(['train']); print('torch' in sys.modules)"

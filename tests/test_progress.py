@@ -9,7 +9,11 @@ from paperlib.progress import Progress, duration
 
 
 def test_progress_tells_the_time_left(tmp_path):
-    p = Progress(tmp_path, total=10, done=2, quiet=True)
+    """By the time since the first units were done: before them come things that come once."""
+    p = Progress(tmp_path, total=11, done=2, quiet=True)
+    p._reported -= 100.0
+    p.advance(1, "first step")
+    assert json.loads((tmp_path / "progress.json").read_text())["seconds_left"] is None
     p._began -= 8.0
     p._reported -= 8.0
     p.advance(4, "epoch 1/2")
@@ -38,11 +42,12 @@ def test_a_notebook_shows_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "_in_notebook", lambda: True)
     monkeypatch.setattr(progress._Line, "show", lambda self, text: shown.append(text))
     p = Progress(tmp_path, total=4, done=0)
+    p.advance(1, "first step")
     p._began -= 60.0
     p._reported -= 60.0
-    p.advance(2, "epoch 1/2")
+    p.advance(1, "epoch 1/2")
     p.close("2 epochs")
-    assert shown == [f"{'█' * 10}{'░' * 10}  50%  epoch 1/2  1:00 left", "2 epochs"]
+    assert shown == [f"{'█' * 10}{'░' * 10}  50%  epoch 1/2  2:00 left", "2 epochs"]
 
 
 def test_a_quiet_run_shows_nothing(tmp_path, monkeypatch, capfd):

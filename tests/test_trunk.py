@@ -202,7 +202,7 @@ BRANCHES = {
         lambda m, x: m.b(m.a(x)) + F.interpolate(x, scale_factor=2),
         {"a": conv(4, 4), "b": nn.ConvTranspose2d(4, 4, 2, 2)},
         [],
-        {"a": SKIP},
+        {"a": SKIP, "b": SKIP},
     ),
 }
 

@@ -88,7 +88,9 @@ def check(claim: str, preset: str | None = None, seeds: int | None = None) -> No
     Also for a preset that asks for a GPU where there is none.
     """
     if not isinstance(claim, str) or claim not in CLAIMS:
-        raise ConfigError(f"claim {_checks.shown(claim)} is not one of {', '.join(CLAIMS)}")
+        near = {name.lower(): name for name in CLAIMS}.get(claim.lower()) if isinstance(claim, str) else None
+        hint = f": did you mean {near}?" if near else ""
+        raise ConfigError(f"claim {_checks.shown(claim)} is not one of {', '.join(CLAIMS)}{hint}")
     presets = CLAIMS[claim].presets
     if preset is not None and (not isinstance(preset, str) or preset not in presets):
         why = "" if "paper" in presets else f": {claim} needs no GPU and no data"

@@ -175,6 +175,6 @@ def repeated_blocks(model: nn.Module) -> list[nn.Module]:
     ]
     could = f"; it has these chains: {', '.join(chains[:8])}{', …' * (len(chains) > 8)}" if chains else ""
     raise ValueError(
-        f"{type(model).__name__} has no attribute 'blocks', and no type of module repeats in it: "
+        f"{type(model).__name__} has no attribute 'blocks', and no type of module with parts of its own repeats in it: "
         f"pass blocks=[...], its blocks (or their names) in forward order{could}"
     )

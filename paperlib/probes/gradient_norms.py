@@ -174,6 +174,8 @@ class GradientNorms:
     ``nn.TransformerEncoderLayer`` in evaluation a hook turns off the fast path.  A probe may stay attached to a model
     that is copied or pickled: the copy is not watched.  A copy of the probe has its averages, and is not attached.
 
+    ``torch.jit`` cannot take a watched model: detach the probe first.
+
     Within the transforms of ``torch.func`` (``vmap``, ``grad``, ``jacrev``, …), and for a backward pass with batched
     gradients, nothing is recorded.
 
@@ -203,6 +205,8 @@ class GradientNorms:
     ):
         self.every = _checks.whole_number("every", every, unit="step")
         self.input_gradient = _checks.one_of("input_gradient", input_gradient, ("total", "vjp"))
+        if combine is not None:
+            _checks.function("combine", combine)
         if scale is not None and not callable(scale) and not isinstance(scale, torch.amp.GradScaler):
             raise TypeError(f"scale must be a GradScaler or a function without arguments, not {type(scale).__name__}")
         self.model = _network(model)
@@ -298,7 +302,7 @@ class GradientNorms:
             for hook in self._hooks:
                 hook.remove()
             self._hooks.clear()
-            self._recorder.step = None
+            self._recorder.end()
 
     @property
     def seconds(self) -> float:
@@ -454,10 +458,7 @@ class GradientNorms:
         """
         self._flush()
         if self._last is None:
-            raise RuntimeError(
-                "nothing was recorded yet: run a forward and a backward pass inside the context first, and not within "
-                "a transform of torch.func (if the model was compiled, give the probe what torch.compile returned)"
-            )
+            raise RuntimeError(f"nothing was recorded yet: {self._recorder.why_nothing()}")
         return self._last
 
     def ratios(self) -> Tensor:

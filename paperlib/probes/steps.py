@@ -146,8 +146,34 @@ class Recorder:
     def clear(self) -> None:
         """Forget the steps under way."""
         self.step: Step | None = None  # of the last forward pass
+        self.ended: Step | None = None  # the last one when the probe was detached
         self.reached: list[Step] = []  # those that a backward pass has come to
         self.recent: dict[int, Step] = {}  # by number, for compiled code
+
+    def end(self) -> None:
+        """No forward pass is under way any more."""
+        self.ended, self.step = self.step or self.ended, None
+
+    def why_nothing(self) -> str:
+        """Why nothing was recorded, as a sentence to act on."""
+        step = self.step or self.ended
+        rest = (
+            "and not within a transform of torch.func (if the model was compiled, give the probe what torch.compile "
+            "returned)"
+        )
+        if step is None:
+            return (
+                "run a forward and a backward pass inside the context first, by calling the model: model(x), and not "
+                f"model.forward(x) (for a loop that calls its parts there is attach(calls_start_steps=False)); {rest}"
+            )
+        if not step.due:
+            return f"every={self.every}, and no forward pass that is due has been followed by a backward pass"
+        if not step.called and not step.in_graph:
+            return (
+                "none of the blocks was called in the last forward pass: name modules that are called themselves, and "
+                "not a list of them (a ModuleList is not called, its entries are)"
+            )
+        return f"no gradient came to a block since the last forward pass: run a backward pass, {rest}"
 
     def start(self) -> None:
         """A forward pass begins."""

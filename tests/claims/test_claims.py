@@ -208,6 +208,7 @@ def test_whatever_a_rule_meets_in_foreign_tables_is_one_sentence(measured, monke
     ("arguments", "said"),
     [
         (("T9",), "'T9' is not one of T1, C1, T2"),
+        (("f3B",), "'f3B' is not one of .*: did you mean F3b"),
         (("T1", "paper"), "'paper' is not one of smoke, desk: T1 needs no GPU and no data"),
         (("F2a", "papr"), "'papr' is not one of smoke, desk, paper"),
         (("O1a", "papr"), "'papr' is not one of smoke, desk, paper"),

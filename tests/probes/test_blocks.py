@@ -73,7 +73,9 @@ def test_chains_of_chains():
 
 def test_where_nothing_repeats_the_chains_are_named():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
-    with pytest.raises(ValueError, match=r"no type of module repeats .* chains: the model itself \(3 entries\)"):
+    with pytest.raises(
+        ValueError, match=r"no type of module with parts of its own repeats .* chains: the model itself \(3 entries\)"
+    ):
         repeated_blocks(model)
     with pytest.raises(ValueError, match="pass blocks=.*forward order$"):
         repeated_blocks(nn.Linear(2, 2))

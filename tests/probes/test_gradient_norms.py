@@ -313,6 +313,8 @@ def test_bad_input():
         GradientNorms(model, model.inner, input_gradient="own")
     with pytest.raises(TypeError, match="scale must be a GradScaler or a function"):
         GradientNorms(model, model.inner, scale=1024)
+    with pytest.raises(TypeError, match="combine must be a function, not 3"):
+        GradientNorms(model, model.inner, combine=3)
     for tensor in (1.5, (0, 1, 2), [0]):
         with pytest.raises(ValueError, match="tensor must be a position, a name, a callable"):
             GradientNorms(model, model.inner, tensor=tensor)

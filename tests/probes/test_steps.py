@@ -279,6 +279,26 @@ def test_within_a_transform_nothing_is_recorded_and_the_next_step_is_sound(trans
         assert torch.isfinite(probe.ratios()).all()
 
 
+def test_why_nothing_was_recorded_is_said():
+    net, x = small(), torch.randn(2, 4)
+    listed = nn.Module()
+    listed.layers = nn.ModuleList(small())
+    listed.forward = lambda v: listed.layers[1](listed.layers[0](v))
+
+    def told(model, blocks, use, **options):
+        with GradientNorms(model, blocks, **options) as probe:
+            use(model)
+        with pytest.raises(RuntimeError, match="^nothing was recorded yet: ") as error:
+            probe.ratios()
+        return str(error.value)
+
+    assert "calling the model" in told(net, net, lambda m: None)
+    assert "not model.forward(x)" in told(net, net, lambda m: m.forward(x).sum().backward())
+    assert "not a list of them" in told(listed, ["layers"], lambda m: m(x).sum().backward())
+    assert "run a backward pass" in told(net, net, lambda m: m(x))
+    assert "every=2" in told(net, net, lambda m: [m(x) for _ in range(2)], every=2)
+
+
 def test_hooks_are_removed_even_if_the_last_step_cannot_be_read():
     net = small()
     with pytest.raises(ZeroDivisionError), GradientNorms(net, net, combine=lambda pairs: 1 / 0):
