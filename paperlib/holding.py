@@ -548,7 +548,8 @@ class NormPreserving:
         """One dict per held convolution: what it is, its target, and how far its singular values are from it now.
 
         The keys are ``name``, ``shape`` of the weight, ``stride``, ``size`` of the output, ``target`` (times the
-        ``scale``), and the smallest and the largest singular value over the target, ``lowest`` and ``highest``.
+        ``scale``), and the smallest and the largest singular value over the target, ``lowest`` and ``highest``.  These
+        are over all frequencies of the output, which takes some seconds for a large one; ``print`` looks at a few.
         """
         rows = []
         for (name, conv, size), scale in zip(self.convs, self.scale, strict=True):

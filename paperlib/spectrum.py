@@ -194,6 +194,9 @@ def transfer_matrices(weight: Tensor, size: int | tuple[int, ...], stride: int |
     return torch.complex(table.real @ flat, table.imag @ flat).reshape(*grid, last // 2 + 1, d, c)
 
 
+_TOO_LARGE = "the kernel's numbers are too large for sums of them in float32: give it in float64, or scale it"
+
+
 def _precise(kernel: Tensor) -> Tensor:
     """The kernel in the precision that it is computed in: float64 as it is, anything else in float32."""
     return kernel if kernel.dtype == torch.float64 else kernel.float()
@@ -211,9 +214,7 @@ def _circular_values(found: Convolution, size: tuple[int, ...]) -> Tensor:
         return _together(values, full - min(d, c)).expand(*size, -1)
     matrices = transfer_matrices(weight, size, stride)
     if not bool(torch.isfinite(torch.view_as_real(matrices.detach())).all()):
-        raise ValueError(
-            "the kernel's numbers are too large for sums of them in float32: give it in float64, or scale it"
-        )
+        raise ValueError(_TOO_LARGE)
     half = torch.linalg.svdvals(matrices.unflatten(-2, (groups, d)))
     # The frequency (u, v) beyond the half has the values of (-u, -v), inside it.
     *grid, last = size
@@ -487,6 +488,8 @@ def operator_norm(
     norm = left.norm()
     if norm == 0:
         return 0 * kernel.sum()
+    if norm * here.abs().amax() > torch.finfo(kernel.dtype).max:
+        raise ValueError(_TOO_LARGE)
     # uᵀ A v with u and v fixed: its derivative in A is the norm's own.
     return _FirstDerivative.apply(((left / norm).to(kernel) * found.apply(right.to(kernel), kernel)).sum(), kernel)
 

@@ -178,6 +178,7 @@ def test_a_zero_kernel_has_norm_zero():
         (lambda: operator_norm_bound(torch.full((3, 2, 3, 3), math.inf), 4), "infinite"),
         (lambda: singular_values(torch.full((3, 2, 1, 1), math.nan), 4), "NaN"),
         (lambda: singular_values(torch.full((3, 2, 3, 3), 5e37), 4), "too large for sums of them in float32"),
+        (lambda: operator_norm(torch.full((3, 2, 3, 3), 5e37), 20, "zeros"), "too large for sums of them in float32"),
         (lambda: projection.spread([[1]], 4), "list"),
     ],
 )
