@@ -220,8 +220,8 @@ class NormPreserving:
     convs : list of (str, nn.Conv2d, (int, int))
         What is held, as ``(name, conv, size)``; ``print`` shows it with the targets.
     passed_over : list of (str, str)
-        With an ``example``: every other convolution of the model, with the reason why it is not held; ``print`` shows
-        them by reason.
+        With an ``example``: every other ``Conv2d`` of the model, and whatever other convolution is on the trunk, with
+        the reason why it is not held; ``print`` shows them by reason.
     normalised : list of str
         The held convolutions whose output is taken by a normalisation alone, as far as ``example`` shows them.
     steps : int

@@ -140,7 +140,7 @@ def trunk_convs(model: nn.Module, example: Tensor | tuple[Any, ...] | Mapping[st
 
 
 def explain_trunk(model: nn.Module, example: Tensor | tuple[Any, ...] | Mapping[str, Any]) -> list[Explanation]:
-    """Why each convolution of ``model`` is on its trunk, or is not.
+    """Why each ``nn.Conv2d`` of ``model`` is on its trunk, or is not.
 
     Parameters
     ----------
@@ -152,8 +152,8 @@ def explain_trunk(model: nn.Module, example: Tensor | tuple[Any, ...] | Mapping[
     Returns
     -------
     list of Explanation
-        In forward order, every convolution that is called, and the linear layers on the trunk; then every convolution
-        that is not called.
+        In forward order, every ``Conv2d`` that is called, and the other convolutions and linear layers on the trunk;
+        then every ``Conv2d`` that is not called.
 
     Raises
     ------
@@ -186,11 +186,11 @@ def explain_trunk(model: nn.Module, example: Tensor | tuple[Any, ...] | Mapping[
         for layer, reason in _reasons(paths, run):
             reasons[layer] = min(reason, reasons[layer])
     names = {layer: name for name, layer in model.named_modules()}
-    reasons |= {layer: _NOT_CALLED for layer in names if isinstance(layer, _ConvNd) and layer not in reasons}
+    reasons |= {layer: _NOT_CALLED for layer in names if isinstance(layer, nn.Conv2d) and layer not in reasons}
     return [
         Explanation(names[layer], layer, run.sizes.get(layer), reason <= _CHEAPEST, _REASONS[reason])
         for layer, reason in reasons.items()
-        if reason <= _CHEAPEST or isinstance(layer, _ConvNd)
+        if reason <= _CHEAPEST or isinstance(layer, nn.Conv2d)
     ]
 
 
