@@ -545,6 +545,11 @@ class Beginning(FromRecords):
         near = (plain / mean_field.PLAIN - 1).abs() <= self.PLAIN_OFF
         return outcome(bool((off <= self.OFF).all() and near.all()))
 
+    @once
+    def smallest(self, tables: Frames) -> int | None:
+        _, part, lacks = self._choice(tables)  # a network's seeds, of all schedules together
+        return None if lacks else int(part["initial"].groupby("network").seed.nunique().min())
+
     def remark(self, tables: Frames) -> str:
         _, part, lacks = self._choice(tables)
         seeds = part["initial"].groupby("network").seed.nunique()

@@ -205,7 +205,7 @@ def test_one_run_of_each_network_is_said():
 def test_what_is_beside_the_outcomes_on_record():
     """The numbers that the rules of these compare, and what is to be said of them."""
     remarks = {name: CLAIMS[name].remark(committed(name)) for name in ("S0", "O2", "F3b", "F3c")}
-    assert remarks["S0"] == "ProcResNet-22 (0.079) is already beyond the rule's limit of 0.03"
+    assert remarks["S0"] == "ProcResNet-22 (0.079) is beyond the rule's limit of 0.03"
     assert remarks["O2"].startswith("a difference within the scatter passes")
     assert remarks["F3b"] == "it holds for the networks with skips; Plain does not meet the rule"
     assert remarks["F3c"] == "none of the three runs stopped, and none learnt"

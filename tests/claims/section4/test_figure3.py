@@ -229,3 +229,11 @@ def test_s0_takes_runs_of_any_length(tmp_path, monkeypatch):
     one = tiny.fitted(one.model_copy(update={"config": runs[0], "epoch_seconds": [0.7], "data": data}))
     one.save(runs[0].folder(tmp_path))
     assert [r.config.epochs for r in s0.stored("smoke")] == [1] and trained.stored("smoke") == []
+
+
+def test_s0_counts_the_seeds_of_a_network_in_all_its_schedules():
+    tables = beginning()
+    runs = tables["endings"]
+    tables["endings"] = pd.concat([runs, runs[runs.seed == 0].assign(schedule="steps")], ignore_index=True)
+    assert CLAIMS["S0"].smallest(tables) == len(made.SEEDS)
+    assert CLAIMS["S0"].smallest(beginning(seeds=(0, 1))) is None
