@@ -158,7 +158,7 @@ BRANCHES = {
         lambda m, x: m.a(x) + m.b(x) + m.identity(x),
         {"a": conv(4, 4, 3), "b": conv(4, 4), "identity": nn.BatchNorm2d(4)},
         [],
-        {"a": SKIP},
+        {"a": SKIP, "b": SKIP},
     ),
     "Inception": (
         lambda m, x: torch.cat([m.a(x), m.b2(m.b1(x)), m.c(F.max_pool2d(x, 3, 1, 1))], 1),

@@ -29,6 +29,8 @@ def taken(records: Iterable[Record]) -> pd.DataFrame:
     """
     rows = []
     for record in records:
+        if record.config.epochs == 1:  # half of it is the measurement before the first update, which is no training
+            continue
         config, on_gpu = record.config, record.provenance.device.type == "cuda"
         together = int(record.provenance.last.settings.get(SIDE_BY_SIDE, 1))
         done = together * cost.images(config) * len(record.epochs) / config.epochs

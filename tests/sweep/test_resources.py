@@ -19,5 +19,7 @@ def test_only_claims_about_the_sweeps_own_runs_are_measured(tmp_path):
 
 
 def test_runs_that_override_their_preset_decide_no_claim(tmp_path):
-    short = "preset: smoke\ncommon: {epochs: 1}\ngroups:\n  a: {arch: plain, depth: 20, schedule: constant}\n"
-    assert resources.claims_from_records(sweep(tmp_path, short)) == []
+    run = "\ngroups:\n  a: {arch: plain, depth: 20, schedule: constant}\n"
+    assert resources.claims_from_records(sweep(tmp_path, "preset: smoke\ncommon: {lr: 0.2}" + run)) == []
+    # But S0, which looks at nothing that comes after the first update.
+    assert resources.claims_from_records(sweep(tmp_path, "preset: smoke\ncommon: {epochs: 1}" + run)) == ["S0"]
