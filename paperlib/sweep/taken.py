@@ -23,9 +23,9 @@ def taken(records: Iterable[Record]) -> pd.DataFrame:
     DataFrame
         One row per run of several epochs, and columns ``kind`` (device and precision), ``depth``, ``batch``,
         ``milliseconds`` (of an image in a training step; an evaluation counts as a part of one, and runs that were made
-        side by side in one process share their time), ``memory`` (the most at any time: of the process, or on CUDA what was allocated
-        there; GiB), and ``predicted`` (:func:`paperlib.sweep.cost.memory_bytes` in GiB; NaN on CUDA, where it says
-        what the host needs).
+        side by side in one process share their time), ``memory`` (the most at any time: of the process, or on CUDA what
+        was allocated there; GiB), and ``predicted`` (:func:`paperlib.sweep.cost.memory_bytes` in GiB; NaN on CUDA,
+        where it says what the host needs).
     """
     rows = []
     for record in records:
