@@ -368,7 +368,7 @@ class NormPreserving:
         """Project after this optimiser's steps from now on, in place of another one's to which this was attached.
 
         As a context manager it is detached at the end.  A kernel is held by one object at a time: another one that is
-        attached to the same kernels, and to no others, is detached with a warning.  A copy, by :func:`copy.deepcopy` or
+        attached to the same kernels, and to no others, is detached with a warning.  A copy, by ``copy.deepcopy`` or
         by pickling, is attached to nothing: attach it to the copied optimiser.
         """
         if not isinstance(optimizer, torch.optim.Optimizer):
