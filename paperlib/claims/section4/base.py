@@ -102,6 +102,8 @@ class FromRecords(Claim):
     """The data sets on which each network is asked for."""
     PROTOCOL: ClassVar[dict[str, Any]] = {"schedule": "constant", "project_every": 2}
     """Parameters that a record must have."""
+    free: ClassVar[tuple[str, ...]] = ()
+    """Parameters of its preset that a run may override."""
     PRECISIONS: ClassVar[tuple[str, ...]] = ("float32", "bfloat16")
     """The precisions that are judged, the first that is complete."""
     COMPARED = (
@@ -118,11 +120,11 @@ class FromRecords(Claim):
         return asked and all(getattr(config, name) == value for name, value in self.PROTOCOL.items())
 
     def counts(self, config: ResolvedRun, preset: str) -> bool:
-        return studies.standard(config, preset) and self.takes(config)
+        return studies.standard(config, preset, self.free) and self.takes(config)
 
     def stored(self, preset: str) -> list[Record]:
         """The records of a preset among which ``takes`` chooses."""
-        return studies.stored(preset)
+        return studies.stored(preset, but=self.free)
 
     def measure(self, preset: str, seeds: list[int]) -> Measured:
         """Gather the tables from the records.  Raises ``RecordError`` if there is no record for the claim."""

@@ -24,7 +24,6 @@ from paperlib.claims.section4.base import (
     per_seed,
     within,
 )
-from paperlib.config import ResolvedRun
 from paperlib.models import TITLES, Arch, title
 from paperlib.records import Record
 from paperlib.store import Frames
@@ -32,7 +31,6 @@ from paperlib.studies import section4 as studies
 from paperlib.studies.sentences import titled
 
 DEV = "dev = |ln r|, r the geometric mean of a block's ratio over the steps of an epoch"
-LATER = ("epochs", "test_images")  # parameters that change nothing before the first update
 LISTED = ", ".join(map(str, DEPTHS))
 ALL = names("plain", *DEPTHS) + names("resnet", *DEPTHS) + names("procresnet", *DEPTHS)
 
@@ -499,6 +497,7 @@ class Beginning(FromRecords):
     DEPTHS = (20, 83, 164, 1001)
     NETWORKS = names("plain", *DEPTHS) + names("resnet", *DEPTHS) + names("procresnet", *DEPTHS)
     PROTOCOL = {}  # before the first update no schedule matters
+    free = ("epochs", "test_images")  # nor do these
     OFF = 0.03
     PLAIN_OFF = 0.15
     SEEDS = ENOUGH
@@ -520,12 +519,6 @@ class Beginning(FromRecords):
             f"the measured variance put in, and Plain's median r within {percent(self.PLAIN_OFF)} of "
             f"{mean_field.PLAIN:.3f}. Blocks whose gradients leave float32's range do not count"
         )
-
-    def counts(self, config: ResolvedRun, preset: str) -> bool:
-        return studies.standard(config, preset, LATER) and self.takes(config)
-
-    def stored(self, preset: str) -> list[Record]:
-        return studies.stored(preset, but=LATER)
 
     def elsewhere(self, preset: str, device: str) -> str:
         # Nothing is trained before the first update: a short training has the same first ratios as a whole one.
