@@ -45,17 +45,8 @@ def test_a_card_opens_the_chapter(chapter):
     assert chapter.name in card.group(1), "the command names the notebook"
 
 
-def seconds(said: str) -> float:
-    """The first time in a text, such as "about half a minute"."""
-    number, unit = re.search(r"(\d+|half an?|a quarter of an|an?) (second|minute|hour)s?\b", said).groups()
-    count = {"half a": 0.5, "half an": 0.5, "a quarter of an": 0.25, "a": 1, "an": 1}.get(number) or int(number)
-    return count * {"second": 1, "minute": 60, "hour": 3600}[unit]
-
-
 def test_the_time_on_the_card_is_the_one_on_record(chapter):
-    said = re.search(r"^- \*\*Takes:\*\* (.+)$", cells(chapter)[0].source, re.MULTILINE).group(1)
-    measured = float(execute_notebooks.rows()[chapter.stem]["time (s)"])
-    assert measured / 2 <= seconds(said) <= 2 * measured
+    assert execute_notebooks.off_the_card(chapter, execute_notebooks.rows()[chapter.stem]) is None
 
 
 def test_what_was_found_comes_before_the_first_section(chapter):

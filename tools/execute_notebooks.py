@@ -1,8 +1,10 @@
 """Execute the notebooks and store what each takes: python tools/execute_notebooks.py [NOTEBOOK ...]
 
 Outputs are written into the notebooks.  ``results/execution.csv`` gets a row for each: time, processor time, memory,
-where, when and from which commit.  The chapters' cards are tested against it.  The page that shows this table has no
-row, and is executed last.  A notebook that fails keeps its outputs and its row, and the exit status is 1.
+where, when and from which commit.  The page that shows this table has no row, and is executed last.  A notebook that
+fails keeps its outputs and its row.  A chapter's card says how long it takes: if that is off by more than a factor of
+two, a line names the chapter, so that a busy machine's time does not stay on record.  In both cases the exit status
+is 1.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import csv
 import datetime
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,6 +24,8 @@ TABLE = ROOT / "results" / "execution.csv"
 SHOWS_IT = NOTEBOOKS / "reproducibility.ipynb"
 HEAD = ["page", "preset", "time (s)", "processor time (s)", "memory (GiB)", "machine", "commit", "date"]
 PRESETS = {"06_your_network": "smoke"}  # its outputs are those of the embedded sample; the others show what is stored
+PARTS = {"half a": 0.5, "half an": 0.5, "a quarter of an": 0.25, "a": 1, "an": 1}
+UNITS = {"second": 1, "minute": 60, "hour": 3600}
 KIB_PER_GIB = 2**20 if sys.platform != "darwin" else 2**30  # of ru_maxrss
 
 
@@ -67,10 +72,31 @@ def write(table: dict[str, dict[str, str]]) -> None:
     new.replace(TABLE)
 
 
+def seconds(said: str) -> float:
+    """The first time in a text, such as "about half a minute"."""
+    found = re.search(r"(\d+|half an?|a quarter of an|an?) (second|minute|hour)s?\b", said)
+    if not found:
+        raise ValueError(f'"{said}" names no time, such as "about half a minute"')
+    number, unit = found.groups()
+    return (PARTS.get(number) or int(number)) * UNITS[unit]
+
+
+def off_the_card(notebook: Path, taken: dict[str, str]) -> str | None:
+    """What is wrong with the time on a chapter's card, if it has one; None if it holds within a factor of two."""
+    card = re.search(r"- \*\*Takes:\*\* ([^\n\\]+)", notebook.read_text(encoding="utf-8"))
+    measured = float(taken["time (s)"])
+    if card is None or measured / 2 <= seconds(card.group(1)) <= 2 * measured:
+        return None
+    return (
+        f'{notebook.stem} took {measured:.0f} s, and its card says "{card.group(1)}": execute it again with nothing '
+        "beside it, or correct the card"
+    )
+
+
 def main(names: list[str]) -> int:
     """Execute the named notebooks, or all; either file of a pair may be given."""
     chosen = [Path(name).resolve().with_suffix(".ipynb") for name in names] or sorted(NOTEBOOKS.glob("*.ipynb"))
-    failed = []
+    failed, off = [], []
     for notebook in [*(n for n in chosen if n != SHOWS_IT), SHOWS_IT]:
         try:
             taken = execute(notebook)
@@ -79,9 +105,12 @@ def main(names: list[str]) -> int:
         else:
             if notebook != SHOWS_IT:
                 write(rows() | {notebook.stem: taken})
-    if failed:
-        print(f"execute_notebooks: failed: {', '.join(failed)}; the error stands above", file=sys.stderr)
-    return 1 if failed else 0
+                off.append(off_the_card(notebook, taken))
+    wrong = [f"failed: {', '.join(failed)}; the error stands above"] if failed else []
+    wrong += [sentence for sentence in off if sentence]
+    for sentence in wrong:
+        print(f"execute_notebooks: {sentence}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import csv
 import execute_notebooks as tool
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 
 @pytest.fixture
@@ -36,3 +36,46 @@ def test_outputs_and_what_they_took_are_stored_and_a_failure_changes_nothing(pla
     assert bad["date"] == "before"
     assert good["page"] == "good" and good["preset"] == "desk"
     assert 0 < float(good["processor time (s)"]) < 100 and 0 < float(good["memory (GiB)"]) < 2
+
+
+CARD = "- **Takes:** about half a minute at `desk`, a run of your own two hours\n- **Run it:** so"
+
+
+@pytest.mark.parametrize("taken, held", [("14", False), ("15", True), ("30", True), ("60", True), ("61", False)])
+def test_a_time_off_the_card_by_more_than_a_factor_of_two_is_said(tmp_path, taken, held):
+    page = tmp_path / "04_page.ipynb"
+    nbformat.write(new_notebook(cells=[new_markdown_cell(CARD)]), page)
+    said = tool.off_the_card(page, {"time (s)": taken})
+    assert (said is None) == held
+    assert held or f'04_page took {taken} s, and its card says "about half a minute at `desk`' in said
+
+
+def test_a_page_without_a_card_has_no_time_to_hold(tmp_path):
+    page = tmp_path / "00_page.ipynb"
+    nbformat.write(new_notebook(cells=[new_markdown_cell("No card.")]), page)
+    assert tool.off_the_card(page, {"time (s)": "1000"}) is None
+
+
+def test_a_busy_machines_time_ends_with_status_1(place, monkeypatch, capsys):
+    monkeypatch.setattr(
+        tool, "execute", lambda notebook: dict.fromkeys(tool.HEAD, "") | {"page": "good", "time (s)": "114"}
+    )
+    nbformat.write(new_notebook(cells=[new_markdown_cell(CARD)]), place / "good.ipynb")
+    assert tool.main([str(place / "good.ipynb")]) == 1
+    assert "good took 114 s" in capsys.readouterr().err
+    assert tool.rows()["good"]["time (s)"] == "114", (
+        "the row stays, so that the test of the cards fails until it is mended"
+    )
+
+
+@pytest.mark.parametrize(
+    "said, taken",
+    [("about 20 seconds for it", 20), ("half an hour", 1800), ("a quarter of an hour", 900), ("a minute or two", 60)],
+)
+def test_times_in_words(said, taken):
+    assert tool.seconds(said) == taken
+
+
+def test_no_time_in_words():
+    with pytest.raises(ValueError, match='"quick" names no time'):
+        tool.seconds("quick")
