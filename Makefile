@@ -8,6 +8,9 @@ WORKERS ?= auto
 BIN := .venv/bin
 LOCKED := training book watch dev workflow browser
 INSTALLED := .venv/.installed
+# Compiled modules are kept even where an image says otherwise, as many do: without them `import torch` takes twice as
+# long, and the tests start some 170 processes that import it.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help run paper gpu evidence compatibility test torture lint book browser pdf notebooks bench lock clean
