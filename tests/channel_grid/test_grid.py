@@ -19,13 +19,14 @@ from paperlib.store.stored import sealed
 def test_presets():
     smoke, desk, paper = (GridConfig(preset=p, device="cpu").resolve() for p in ("smoke", "desk", "paper"))
     assert desk.in_channels == desk.out_channels == (2, 4, 8, 16, 32)
-    assert paper.in_channels == paper.out_channels == (2, 4, 8, 16, 32, 64, 128)
+    assert paper.in_channels == paper.out_channels == (2, 4, 8, 16, 32)
     assert desk.seeds == paper.seeds == 10
     assert desk.stages == (0, 25, 50, 100)
     assert [s / 391 for s in paper.stages] == [0, 1, 2, 5, 10]  # epochs
     assert (smoke.source, desk.source) == ("sample", "auto")
-    assert len(desk.cells()) == 25 and len(paper.cells()) == 49
+    assert len(desk.cells()) == len(paper.cells()) == 25
     assert desk.resolve() == desk and desk.variants == MIDDLE_VARIANTS
+    assert paper.variants == ("conv-relu", "free")
 
 
 @pytest.mark.parametrize("value", ["2 4 8", "8,2, 4", [2, 8, 4], (4, 8, 2, 2), ["2", 4, 8]])

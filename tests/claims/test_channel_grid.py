@@ -10,6 +10,7 @@ from verdicts import check_the_threshold
 from paperlib import claims
 from paperlib.channel_grid import GridConfig, read, run
 from paperlib.claims import CLAIMS
+from paperlib.claims import channel_grid as module
 from paperlib.store import results_root
 from paperlib.studies import channel_grid as studies
 
@@ -240,6 +241,14 @@ def test_the_committed_grids_are_read_and_not_trained(monkeypatch, tmp_path):
         finding = claims.measure(name, preset="desk")
         assert finding.seeds == list(range(count)) and claims.outcome(finding) != UNDECIDED
     assert finding.frames["energy"].groupby("rate").seed.nunique().to_dict() == {0.01: 10, 0.1: 5}
+
+
+@pytest.mark.parametrize("rate", module.RATES)
+def test_the_paper_s_grids_have_what_the_rules_ask_for(rate):
+    claim, grid = CLAIMS["F2a"], module._config(rate, "paper").resolve()
+    assert set(grid.in_channels) == set(grid.out_channels) == set(claim.CHANNELS)
+    assert grid.seeds >= claim.RUNS and max(grid.stages) >= claim.STEPS and grid.lr == rate
+    assert set(grid.variants) == {"conv-relu", "free"}
 
 
 def test_only_the_papers_scale_decides(tmp_path, monkeypatch):
