@@ -863,7 +863,7 @@ training:**
 )
 
 # %% [markdown]
-# None of this is the paper's experiment at its size. That is `python -m paperlib grid -p preset paper`, and the same with `-p variants 'conv-relu free' -p lr 0.1`. Both need a GPU and have not been run; only they decide the claims.
+# None of this is the paper's experiment at its size. That is `python -m paperlib grid -p preset paper`, and the same with `-p lr 0.1`: the two layers that the rules compare, each trained for ten epochs instead of a hundred steps. `make gpu` trains both on a GPU. They have not been run to their end; only they decide the claims.
 #
 # ### The rules that these claims had before
 #

@@ -3,8 +3,9 @@
     python workflow/gpu.py --minutes 15
 
 First the tests that need a device, then the speed of training steps and what the projection costs, which a GPU decides,
-then the paper's runs from a queue, side by side, until the time is up.  What is on record is left out, and interrupted
-runs go on from their checkpoints, so the same command again continues where the last one stopped.
+then the channel grids, which decide three claims in the shortest time, then the paper's runs from a queue, side by
+side, until the time is up.  What is on record is left out, a grid goes on with the cells that are missing, and
+interrupted runs go on from their checkpoints, so the same command again continues where the last one stopped.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import importlib.util
 import json
 import math
 import multiprocessing
+import os
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,6 +38,8 @@ from paperlib.training import BenchmarkRun, train_together
 CHECKOUT = Path(__file__).resolve().parent.parent
 FUSED: dict[str, Fused] = {"layers": True, "blocks": "blocks"}
 SAVING = 20  # seconds before the end in which everything is saved
+COSTS = [name for name, claim in claims.CLAIMS.items() if claim.on_gpu]
+GRIDS = ("F2a", "F2b", "P3")  # the first two take a grid each, and the third both
 MARKED = r"^@(pytest\.mark\.cuda|RUNS)$"  # in front of a test that needs a device
 STARTING = 25  # seconds that the benchmark takes beside its timings
 
@@ -159,6 +163,19 @@ def files() -> list[str]:
     return [str(f.relative_to(CHECKOUT)) for f in tests if re.search(MARKED, f.read_text(), re.MULTILINE)]
 
 
+def bounded(command: list[str], seconds: float, late: str, root: Path | None = None) -> int | None:
+    """The exit status of a command in the checkout; if it takes longer than that, ``late`` is said, and it is None.
+
+    ``root``: where the command leaves its runs.
+    """
+    environment = os.environ | ({} if root is None else {"PAPERLIB_RUNS": str(root)})
+    try:
+        return subprocess.run(command, cwd=CHECKOUT, timeout=seconds, env=environment).returncode
+    except subprocess.TimeoutExpired:
+        print(f"{late} within {seconds:.0f} s.", flush=True)
+        return None
+
+
 def check(seconds: float, which: str) -> bool | None:
     """Whether the tests that need a device and that pytest's ``-k`` selects pass; None if they take longer than that.
 
@@ -167,11 +184,8 @@ def check(seconds: float, which: str) -> bool | None:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "cuda", "-k", which, "-p", "no:cacheprovider"]
     if importlib.util.find_spec("xdist"):
         command += ["-n", "4"]
-    try:
-        return subprocess.run([*command, *files()], cwd=CHECKOUT, timeout=seconds).returncode == 0
-    except subprocess.TimeoutExpired:
-        print(f"The tests did not end within {seconds:.0f} s and were stopped.", flush=True)
-        return None
+    status = bounded([*command, *files()], seconds, "The tests were stopped: they did not end")
+    return None if status is None else status == 0
 
 
 def check_all(wanted: str, seconds: float) -> str:
@@ -191,22 +205,17 @@ def measure(seconds: float, out: Path) -> None:
     out.unlink(missing_ok=True)  # what another device or version was measured at
     limits = ["--depths", "164", "--rounds", "2", "--steps", "15", "--budget", str(max(5.0, seconds - STARTING))]
     command = [sys.executable, "benchmarks/gpu_step.py", *limits, "--out", str(out)]
-    try:
-        subprocess.run(command, cwd=CHECKOUT, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        print(f"The benchmark did not end within {seconds:.0f} s and was stopped.", flush=True)
+    bounded(command, seconds, "The benchmark was stopped: it did not end")
 
 
-def judge(seconds: float, root: Path, preset: str = "paper") -> None:
-    """Measure the claims about the projection's cost that have no finding yet, for so long at most."""
+def judge(names: Sequence[str], seconds: float, root: Path, *options: str, preset: str = "paper") -> None:
+    """Measure those of these claims that have no finding yet, for so long at most."""
     known = {(finding.claim, finding.preset) for finding in claims.read_all(root)}
-    names = [n for n, claim in claims.CLAIMS.items() if claim.on_gpu and (n, preset) not in known]
-    command = [sys.executable, "-m", "paperlib", "measure", *names, "--preset", preset, "--seeds", str(Cost.ROUNDS)]
-    try:
-        if names:
-            subprocess.run([*command, "--out", str(root)], cwd=CHECKOUT, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        print(f"The projection's cost was not measured within {seconds:.0f} s; what was, is kept.", flush=True)
+    left = [name for name in names if (name, preset) not in known]
+    command = [sys.executable, "-m", "paperlib", "measure", *left, "--preset", preset, *options, "--out", str(root)]
+    if left:
+        late = f"{', '.join(left)}: what was measured, or trained for them, is kept; not all of it was done"
+        bounded(command, seconds, late, root)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -218,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--precision", default="bfloat16", choices=["bfloat16", "float32"], help="of activations")
     parser.add_argument("--fused", default="auto", choices=["auto", *FUSED],
                         help="kernels for layers or whole blocks; auto: what the benchmark finds faster")  # fmt: skip
-    parser.add_argument("--skip", nargs="+", default=[], choices=["tests", "benchmark", "claims"],
+    parser.add_argument("--skip", nargs="+", default=[], choices=["tests", "benchmark", "claims", "grids"],
                         help="parts to leave out")  # fmt: skip
     parser.add_argument("--root", type=Path, help="the folder of all runs (PAPERLIB_RUNS, else runs/)")
     chosen = parser.parse_args(arguments)
@@ -235,7 +244,9 @@ def main(arguments: list[str] | None = None) -> int:
         if "benchmark" not in chosen.skip:
             measure((end - time.monotonic()) / 4, measured)
         if "claims" not in chosen.skip:
-            judge((end - time.monotonic()) / 3, root)
+            judge(COSTS, (end - time.monotonic()) / 3, root, "--seeds", str(Cost.ROUNDS))
+        if "grids" not in chosen.skip:
+            judge(GRIDS, max(1.0, end - time.monotonic()), root)
         fused = faster(measured, chosen.precision) if chosen.fused == "auto" else FUSED[chosen.fused]
         print(f"The runs take {'whole blocks' if fused == 'blocks' else 'layers'} as kernels.", flush=True)
         batches = list(queue(chosen.depths, chosen.seeds, chosen.precision, fused=fused))

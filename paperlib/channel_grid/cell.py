@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from paperlib.augmentation import epoch_generator, normalise
+from paperlib.augmentation import normalise
 from paperlib.channel_grid.measures import measure
 from paperlib.channel_grid.networks import VARIANTS, Head, Networks, check_variant
+from paperlib.channel_grid.steps import Batches, Steps
 from paperlib.cifar import Cifar
 from paperlib.errors import ConfigError
 from paperlib.machine import full_float32, settings
 from paperlib.parameters import Channel, Count, Lr, Momentum, Parameters, Seeds, Stages, WeightDecay, resolve_device
-
-EVERY = 2  # steps from one projection to the next, as in the paper
 
 
 class Recipe(Parameters):
@@ -55,29 +53,10 @@ class Cell(Recipe):
         return check_variant(value)
 
 
-def _batches(data: Cifar, seeds: Sequence[int], size: int, steps: int, device: torch.device) -> Iterator:
-    """``steps`` batches, each seed's in its own order: images ``(size, S·3, 32, 32)``, labels ``(S, size)``."""
-    images, labels = data.train_images.to(device), data.train_labels.to(device)
-    mean, std = data.mean.to(device), data.std.to(device)
-    epoch = step = 0
-    while step < steps:
-        generators = [epoch_generator(seed, epoch) for seed in seeds]
-        orders = torch.stack([torch.randperm(len(labels), generator=g) for g in generators]).to(device)
-        for chosen in orders.split(size, dim=1):
-            if step == steps:
-                return
-            batch = normalise(images[chosen.flatten()], mean, std).unflatten(0, chosen.shape)
-            batch = batch.transpose(0, 1).flatten(1, 2)
-            yield batch.contiguous(memory_format=torch.channels_last), labels[chosen]
-            step += 1
-        epoch += 1
-
-
 def _probe(cell: Cell, data: Cifar) -> tuple[Tensor, Tensor]:
-    """The images and labels that the cell is measured on."""
-    images = normalise(data.train_images[: cell.probe_images].to(cell.device), data.mean, data.std)
-    images = images.contiguous(memory_format=torch.channels_last)
-    return images, data.train_labels[: cell.probe_images].to(cell.device)
+    """The images and labels that the cell is measured on, on the CPU."""
+    images = normalise(data.train_images[: cell.probe_images], data.mean, data.std)
+    return images.contiguous(memory_format=torch.channels_last), data.train_labels[: cell.probe_images]
 
 
 def _train(cell: Cell, seeds: Sequence[int], data: Cifar) -> list[dict[str, Any]]:
@@ -87,23 +66,14 @@ def _train(cell: Cell, seeds: Sequence[int], data: Cifar) -> list[dict[str, Any]
     optimizer = torch.optim.SGD(
         networks.parameters(), lr=cell.lr, momentum=cell.momentum, weight_decay=cell.weight_decay, fused=True
     )
-    probe = _probe(cell, data)
-    batches, rows, done = _batches(data, seeds, cell.batch_size, cell.stages[-1], device), [], 0
+    steps = Steps(networks, optimizer, Batches(data, seeds, cell.batch_size, device))
+    probe, rows = _probe(cell, data), []
     for stage in cell.stages:
-        for images, labels in batches if stage > done else ():
-            optimizer.zero_grad(set_to_none=True)
-            logits = networks(images)
-            # Summed over the networks: each gets the gradient of its own mean.
-            (F.cross_entropy(logits.flatten(0, 1), labels.flatten()) * networks.groups).backward()
-            optimizer.step()
-            done += 1
-            if done % EVERY == 0:
-                networks.project()
-            if done == stage:
-                break
+        steps.until(stage)
         for j, seed in enumerate(seeds):
             here = {"c": cell.c, "d": cell.d, "variant": cell.variant, "seed": seed, "step": stage}
-            rows.append(here | measure(networks.alone(j), *probe))
+            # On the CPU, always: most of it is singular value decompositions of many small matrices.
+            rows.append(here | measure(networks.alone(j).cpu(), *probe))
     return rows
 
 

@@ -91,8 +91,8 @@ class GridConfig(Recipe):
     workers: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = Field(
         None,
         exclude=True,
-        description="processes that train cells at the same time, on a CPU; by default its cores, as far as memory "
-        "allows",
+        description="processes that train cells at the same time; by default as many as there are cores, as far as "
+        "memory allows, and on CUDA at most four, one of which trains while others measure on the CPU",
     )
     stored: Flag = Field(
         False,
@@ -132,8 +132,8 @@ class GridConfig(Recipe):
             "batch_size": size.get("batch_size", 128),
             "probe_images": size.get("probe_images", 128),
             "source": "sample" if preset == "smoke" else "auto",
-            # A smoke grid is over before a second process has started; a CUDA device is not shared.
-            "workers": 1 if preset == "smoke" or device != "cpu" else min(joblib.cpu_count(), _room()),
+            # A smoke grid is over before a second process has started.
+            "workers": 1 if preset == "smoke" else min(joblib.cpu_count(), _room(), 1024 if device == "cpu" else 4),
         }
         given = {name: value for name, value in self if value is not None}
         chosen = ResolvedGrid(**defaults | given | {"preset": preset, "device": device})

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.nn.functional as F
 
-from paperlib.augmentation import normalise
 from paperlib.channel_grid import MEASURED, VARIANTS, Cell, Networks, networks, train_cell
 from paperlib.channel_grid import cell as module
+from paperlib.channel_grid.steps import Batches, Steps
 from paperlib.errors import ConfigError
 
 
@@ -31,25 +30,6 @@ def test_it_learns_and_the_held_kernel_stays(data):
     assert table.gain.iloc[1] == pytest.approx(4, rel=0.15)  # 2 d / c
     free = train_cell(Cell(c=8, d=16, variant="free", stages=(0, 24), batch_size=64, lr=0.05), data)
     assert abs(free.gain.iloc[1] / free.gain.iloc[0] - 1) > 0.3
-
-
-def test_every_epoch_has_every_image_once_in_another_order(data):
-    small = data.subset(50, 10)
-    batches = list(module._batches(small, [0, 1], 20, 6, torch.device("cpu")))
-    assert [images.shape for images, _ in batches[:3]] == [(20, 6, 32, 32), (20, 6, 32, 32), (10, 6, 32, 32)]
-    for j in (0, 1):
-        first, second = (torch.cat([labels[j] for _, labels in batches[i : i + 3]]) for i in (0, 3))
-        assert not torch.equal(first, second)
-        for epoch in (first, second):
-            assert torch.equal(epoch.sort().values, small.train_labels.sort().values)
-    # Images and labels belong together, and the seeds differ.
-    images, labels = batches[0]
-    normal = normalise(small.train_images, small.mean, small.std)
-    for j in (0, 1):
-        for image, label in zip(images.unflatten(1, (2, 3))[:, j], labels[j], strict=True):
-            (place,) = (normal - image).abs().amax((1, 2, 3)).lt(1e-6).nonzero()[:1, 0]
-            assert small.train_labels[place] == label
-    assert not torch.equal(labels[0], labels[1])
 
 
 def test_a_diverging_network_is_measured_as_such(data):
@@ -147,10 +127,9 @@ def test_a_group_takes_as_many_operations_as_one_network(data, monkeypatch):
     for seeds in ([0], range(10)):
         net = Networks(4, 4, VARIANTS["conv-relu"], seeds)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, fused=True)
-        images, labels = next(module._batches(data, list(seeds), 8, 1, torch.device("cpu")))
+        steps = Steps(net, optimizer, Batches(data, list(seeds), 8, torch.device("cpu")))
         with Count() as count:
-            F.cross_entropy(net(images).flatten(0, 1), labels.flatten()).backward()
-            optimizer.step()
+            steps._step(8)
             net.project()
         counts.append(count.n)
     assert counts[1] <= 1.02 * counts[0]

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from tiny import tiny
 from paperlib import claims
 from paperlib.__main__ import main
 from paperlib.claims import overhead
+from paperlib.claims.channel_grid import GridClaim
 from paperlib.studies.overhead import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -139,7 +141,7 @@ def test_the_projection_s_cost_is_measured_once(gpu, tmp_path, monkeypatch, caps
     monkeypatch.setattr(overhead, "deepening", lambda *sizes: pd.concat(both))
     calls = []
 
-    def run(command, cwd, timeout):
+    def run(command, cwd, timeout, env):
         """The command itself, in this process; at first it is stopped after two claims."""
         calls.append(command[4:])
         assert command[1:3] == ["-m", "paperlib"] and timeout == 60
@@ -147,14 +149,47 @@ def test_the_projection_s_cost_is_measured_once(gpu, tmp_path, monkeypatch, caps
         assert main([command[3], *first]) == 0
         if len(calls) == 1:
             raise subprocess.TimeoutExpired(command, timeout)
+        return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(gpu, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
     for _ in range(3):
-        gpu.judge(60, tmp_path, "smoke")
+        gpu.judge(gpu.COSTS, 60, tmp_path, "--seeds", "3", preset="smoke")
     rest = ["--preset", "smoke", "--seeds", "3", "--out", str(tmp_path)]
     assert calls == [["O1a", "O1b", "O1c", "O1d", *rest], ["O1c", "O1d", *rest]]
-    assert "what was, is kept" in capsys.readouterr().out
+    assert "O1a, O1b, O1c, O1d: what was measured, or trained for them, is kept" in capsys.readouterr().out
     assert {finding.claim for finding in claims.read_all(tmp_path)} == {"O1a", "O1b", "O1c", "O1d"}
+
+
+def test_a_grid_that_was_not_done_in_time_goes_on_with_the_cells_that_are_missing(gpu, tmp_path, monkeypatch, capfd):
+    """The command itself, in a process of its own, which is killed once a cell is finished."""
+    monkeypatch.setenv("PAPERLIB_PRESET", "smoke")
+
+    def run(command, cwd, timeout, env):
+        with subprocess.Popen(command, cwd=cwd, env=env) as process:
+            while not list(tmp_path.rglob("*.cell")):
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.kill()
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
+        gpu.judge(["F2a"], 60, tmp_path, preset="smoke")
+    assert (
+        "F2a: what was measured, or trained for them, is kept; not all of it was done within" in capfd.readouterr().out
+    )
+    finished = {cell.name: cell.read_bytes() for cell in tmp_path.rglob("*.cell")}
+    assert finished and not claims.read_all(tmp_path)
+    kept = []
+    monkeypatch.setattr("paperlib.channel_grid.work._save_cell", lambda path, *rest: kept.append(path.name))
+    monkeypatch.setenv("PAPERLIB_RUNS", str(tmp_path))
+    assert main(["measure", "F2a", "--preset", "smoke", "--out", str(tmp_path)]) == 0
+    assert kept and not finished.keys() & set(kept)
+    assert [finding.claim for finding in claims.read_all(tmp_path)] == ["F2a"]
+
+
+def test_the_claims_of_the_grids_are_all_that_read_one(gpu):
+    assert set(gpu.GRIDS) == {name for name, claim in claims.CLAIMS.items() if isinstance(claim, GridClaim)}
 
 
 def test_the_first_steps_are_those_of_a_run(gpu):
@@ -165,7 +200,7 @@ def test_the_first_steps_are_those_of_a_run(gpu):
     ("arguments", "sentence"),
     [
         (["--depths", "21"], "depth 21 is not of the form"),
-        (["--skip", "tests", "benchmark", "claims"], "CUDA devices found: 0"),
+        (["--skip", "tests", "benchmark", "claims", "grids"], "CUDA devices found: 0"),
     ],
 )
 def test_what_cannot_be_run_is_said_in_a_sentence(gpu, monkeypatch, capsys, arguments, sentence):
