@@ -12,7 +12,7 @@ from torch import Tensor
 
 from paperlib.augmentation import normalise
 from paperlib.channel_grid.measures import measure
-from paperlib.channel_grid.networks import VARIANTS, Head, Networks, check_variant
+from paperlib.channel_grid.networks import VARIANTS, Head, Networks, check_variant, memory_format
 from paperlib.channel_grid.steps import Batches, Steps
 from paperlib.cifar import Cifar
 from paperlib.errors import ConfigError
@@ -63,6 +63,8 @@ def _train(cell: Cell, seeds: Sequence[int], data: Cifar) -> list[dict[str, Any]
     """Train one group of seeds together and measure each of its networks at every stage."""
     device = torch.device(cell.device)
     networks = Networks(cell.c, cell.d, VARIANTS[cell.variant], seeds, len(data.classes), cell.head).to(device)
+    if device.type == "cuda":  # they are made as a CPU likes them
+        networks.to(memory_format=memory_format(device))
     optimizer = torch.optim.SGD(
         networks.parameters(), lr=cell.lr, momentum=cell.momentum, weight_decay=cell.weight_decay, fused=True
     )
@@ -73,7 +75,7 @@ def _train(cell: Cell, seeds: Sequence[int], data: Cifar) -> list[dict[str, Any]
         for j, seed in enumerate(seeds):
             here = {"c": cell.c, "d": cell.d, "variant": cell.variant, "seed": seed, "step": stage}
             # On the CPU, always: most of it is singular value decompositions of many small matrices.
-            rows.append(here | measure(networks.alone(j).cpu(), *probe))
+            rows.append(here | measure(networks.alone(j), *probe))
     return rows
 
 

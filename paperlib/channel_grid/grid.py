@@ -92,7 +92,7 @@ class GridConfig(Recipe):
         None,
         exclude=True,
         description="processes that train cells at the same time; by default as many as there are cores, as far as "
-        "memory allows, and on CUDA at most four, one of which trains while others measure on the CPU",
+        "memory allows, and on CUDA at most eight, some of which measure on the CPU while another trains",
     )
     stored: Flag = Field(
         False,
@@ -133,7 +133,7 @@ class GridConfig(Recipe):
             "probe_images": size.get("probe_images", 128),
             "source": "sample" if preset == "smoke" else "auto",
             # A smoke grid is over before a second process has started.
-            "workers": 1 if preset == "smoke" else min(joblib.cpu_count(), _room(), 1024 if device == "cpu" else 4),
+            "workers": 1 if preset == "smoke" else min(joblib.cpu_count(), _room(), 1024 if device == "cpu" else 8),
         }
         given = {name: value for name, value in self if value is not None}
         chosen = ResolvedGrid(**defaults | given | {"preset": preset, "device": device})

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paperlib.augmentation import epoch_generator, normalise
-from paperlib.channel_grid.networks import Networks
+from paperlib.channel_grid.networks import Networks, memory_format
 from paperlib.cifar import Cifar
 from paperlib.machine import aside
 
@@ -62,7 +62,7 @@ class Batches:
         chosen = self.order[self.position + torch.arange(size, device=self.position.device)]
         self.position += size
         batch = normalise(self.images[chosen.flatten()], self.mean, self.std).unflatten(0, chosen.shape)
-        images = batch.flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        images = batch.flatten(1, 2).contiguous(memory_format=memory_format(batch.device))
         return images, self.labels[chosen.T]
 
 

@@ -40,6 +40,7 @@ from paperlib.store import Provenance, Session, files, results_root
 from paperlib.store.stored import parquet, sealed, unsealed
 
 PLAN = "plan.json"
+DEVICE_ERRORS: tuple[type[Exception], ...] = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
 _STORED_ONLY = contextvars.ContextVar("stored_only", default=False)
 Key = tuple[int, int, str]
 Tables = dict[Key, pd.DataFrame]
@@ -119,6 +120,8 @@ def _explained(folder: Path) -> Iterator[None]:
             f"a process of the grid died or found no memory ({type(e).__name__}): run it again with fewer workers; "
             f"{kept}"
         ) from e
+    except DEVICE_ERRORS as e:
+        raise PaperlibError(f"the device failed ({str(e).splitlines()[0]}); {kept}") from e
     except torch.linalg.LinAlgError as e:
         raise PaperlibError(f"a singular value decomposition failed ({str(e).splitlines()[0]}); {kept}") from e
     except OSError as e:
@@ -240,17 +243,21 @@ def _end_with(parent: int) -> None:
     end_with(parent, lambda: os._exit(1))
 
 
+def _threads(config: ResolvedGrid) -> int:
+    """Of each process.  On a CPU it is one, so that a cell does not depend on the number of processes."""
+    return 1 if config.device == "cpu" else max(1, joblib.cpu_count() // (config.workers or 1))
+
+
 def _trained(key: Key, config: ResolvedGrid, parent: int | None = None) -> tuple[Key, pd.DataFrame]:
-    """One cell's table.  On a CPU with one thread, so that it does not depend on the number of processes.
+    """One cell's table.
 
     ``parent``: the process that waits for it; without that one the work is for nobody.
     """
     if parent is not None:
         _end_with(parent)
     began = time.monotonic()
-    if config.device == "cpu":
-        keep_freed_memory()
-    with settings(config.device, threads=1 if config.device == "cpu" else None):
+    keep_freed_memory()
+    with settings(config.device, threads=_threads(config)):
         table = train_cell(config.cell(*key), _data(config.source))
     return key, table.assign(seconds=time.monotonic() - began)
 
@@ -269,7 +276,8 @@ def _each(missing: list[Key], config: ResolvedGrid) -> Generator[tuple[Key, pd.D
         for item in done:  # noqa: UP028
             yield item
     except BaseException:
-        get_reusable_executor().shutdown(wait=False, kill_workers=True)
+        # The very executor: for another one this would wait for the cells under way, which wait for this.
+        get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
         raise
     finally:
         with warnings.catch_warnings():  # joblib warns that what was not finished is thrown away
@@ -286,8 +294,7 @@ def _clear(folder: Path) -> None:
 
 def _run(config: ResolvedGrid, folder: Path, quiet: bool) -> GridRecord:
     plan = _plan(config, folder)
-    threads = 1 if config.device == "cpu" else torch.get_num_threads()
-    session = Session.here(config.device, threads)
+    session = Session.here(config.device, _threads(config))
     data = _data(config.source)  # fetched here, once, if it is not there yet
     own = [(c, d, v) for c, d in config.cells() for v in config.variants if _twin(c, d, v, config.variants) == v]
     paths = {key: folder / "cells" / "c{}_d{}_{}.cell".format(*key) for key in own}

@@ -9,6 +9,7 @@ from torch import nn
 
 from paperlib.channel_grid import MIDDLE_VARIANTS, VARIANTS, Networks, initial_kernel
 from paperlib.channel_grid import networks as module
+from paperlib.channel_grid.networks import tap_sums
 from paperlib.errors import ConfigError
 from paperlib.projection import NormPreserving, project, spread, target
 
@@ -173,3 +174,30 @@ def test_products_project_a_group_at_once_as_eigenvectors_one_by_one(variant, mo
     assert other.middle[:8].isnan().all()
     assert not other.middle[8:].isnan().any()
     assert (other.middle[8:] - before[8:]).abs().max() < 0.2 * before[8:].abs().max()
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(("c", "sides"), [(1, (5, 7)), (6, (32, 32)), (3, (1, 4))])
+def test_what_the_taps_see_is_what_a_convolution_sums(layout, c, sides):
+    y = torch.randn(3, c, *sides, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    kernel = torch.randn(4, c, 3, 3, dtype=torch.float64)
+    sums = torch.einsum("ntc,ktc->nk", tap_sums(y), kernel.flatten(2).transpose(1, 2))
+    by_convolution = F.conv2d(y, kernel, padding=1).sum((2, 3))
+    torch.testing.assert_close(sums, by_convolution)
+    upstream = torch.randn(3, 4, dtype=torch.float64)
+    (mine,), (other,) = (torch.autograd.grad(x, y, upstream) for x in (sums, by_convolution))
+    torch.testing.assert_close(mine, other)
+    assert mine.is_contiguous(memory_format=layout)
+
+
+def test_the_mean_head_is_the_mean_of_the_last_convolution():
+    networks = Networks(4, 8, VARIANTS["free"], [0, 5, 7])
+    images = torch.randn(6, 9, 32, 32)
+    _, y = networks.trunk(images)
+    scores = F.conv2d(y, networks.last, padding=1, groups=3).mean((2, 3)).unflatten(1, (3, 10)).transpose(0, 1)
+    torch.testing.assert_close(networks(images), scores)
+    wanted = torch.randn_like(scores)
+    kernels = (networks.first, networks.middle, networks.last)
+    mine, others = (torch.autograd.grad(x, kernels, wanted, retain_graph=True) for x in (networks(images), scores))
+    for one, other in zip(mine, others, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

@@ -117,13 +117,14 @@ def test_on_cuda_replayed_steps_are_the_steps(data, variant, monkeypatch):
 
 @pytest.mark.cuda
 def test_on_cuda_no_step_waits_for_the_device(data):
-    """Within an epoch; an epoch's order is drawn on the host."""
+    """Three replayed steps and a replayed projection of the second epoch, whose order is drawn on the host before."""
     with settings("cuda"), full_float32():
         steps = made(data, size=8, device=torch.device("cuda"))
-        steps.until(5)
+        steps.until(8)
+        assert set(steps._graphs) == {"step", "projection"}
         torch.cuda.synchronize()
         try:
             torch.cuda.set_sync_debug_mode("error")
-            steps.until(6)
+            steps.until(11)
         finally:
             torch.cuda.set_sync_debug_mode("default")

@@ -281,6 +281,29 @@ def test_a_full_disk(record, tmp_path, monkeypatch):
     ]
 
 
+NO_ROOM = """
+import sys
+from paperlib.channel_grid import GridConfig, run, work
+from paperlib.errors import RecordError
+def _save_cell(*arguments):
+    raise OSError(28, "No space left on device")
+work._save_cell = _save_cell
+try:
+    run(GridConfig(**{config!r}), root={root!r}, quiet=True)
+except RecordError as e:
+    print(e)
+"""
+
+
+def test_a_full_disk_ends_several_processes_that_have_more_to_do(tmp_path):
+    """Cells are under way, and others wait for their turn, when the first finished one cannot be saved."""
+    config = tiny.GRID | {"out_channels": "2 3 4 5 6 7", "workers": 2}
+    program = NO_ROOM.format(config=config, root=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "could not be written (No space left on device)" in done.stdout
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PaperlibError, match="cannot be written .*set PAPERLIB_RUNS"):
@@ -351,6 +374,13 @@ def test_work_for_a_process_that_is_gone_is_not_done(monkeypatch):
         (
             torch.linalg.LinAlgError("svd: no convergence\nmore"),
             r"decomposition failed \(svd: no convergence\); finished cells",
+        ),
+        *(
+            (
+                error("CUDA error: an illegal instruction\nmore"),
+                r"the device failed \(CUDA error: an illegal instruction\)",
+            )
+            for error in work.DEVICE_ERRORS
         ),
     ],
 )
