@@ -59,23 +59,27 @@ def _probe(cell: Cell, data: Cifar) -> tuple[Tensor, Tensor]:
     return images.contiguous(memory_format=torch.channels_last), data.train_labels[: cell.probe_images]
 
 
-def _train(cell: Cell, seeds: Sequence[int], data: Cifar) -> list[dict[str, Any]]:
-    """Train one group of seeds together and measure each of its networks at every stage."""
-    device = torch.device(cell.device)
+def started(cell: Cell, seeds: Sequence[int], data: Cifar, device: torch.device) -> Steps:
+    """The steps of one group of seeds, none of which is done."""
     networks = Networks(cell.c, cell.d, VARIANTS[cell.variant], seeds, len(data.classes), cell.head).to(device)
     if device.type == "cuda":  # they are made as a CPU likes them
         networks.to(memory_format=memory_format(device))
     optimizer = torch.optim.SGD(
         networks.parameters(), lr=cell.lr, momentum=cell.momentum, weight_decay=cell.weight_decay, fused=True
     )
-    steps = Steps(networks, optimizer, Batches(data, seeds, cell.batch_size, device))
+    return Steps(networks, optimizer, Batches(data, seeds, cell.batch_size, device))
+
+
+def _train(cell: Cell, seeds: Sequence[int], data: Cifar) -> list[dict[str, Any]]:
+    """Train one group of seeds together and measure each of its networks at every stage."""
+    steps = started(cell, seeds, data, torch.device(cell.device))
     probe, rows = _probe(cell, data), []
     for stage in cell.stages:
         steps.until(stage)
         for j, seed in enumerate(seeds):
             here = {"c": cell.c, "d": cell.d, "variant": cell.variant, "seed": seed, "step": stage}
             # On the CPU, always: most of it is singular value decompositions of many small matrices.
-            rows.append(here | measure(networks.alone(j), *probe))
+            rows.append(here | measure(steps.networks.alone(j), *probe))
     return rows
 
 
