@@ -94,8 +94,8 @@ def train_cell(cell: Cell, data: Cifar, together: bool | None = None) -> pd.Data
         The images.  They are taken in random order, normalised, and not augmented.
     together : bool, optional
         Train the seeds side by side, in grouped convolutions.  By default on CUDA, where small networks leave the
-        device idle; on a CPU one by one is faster.  Seed j comes out the same up to float32's rounding, which
-        training amplifies.
+        device idle; on a CPU only the smallest networks gain by it.  Seed j comes out the same up to float32's
+        rounding, which training amplifies.
 
     Returns
     -------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import nbformat
@@ -13,6 +15,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
+from traitlets.config import Config
 
 from paperlib import parameters
 from paperlib.__main__ import main
@@ -45,13 +48,18 @@ class Kernel(InteractiveShell):
 
 @pytest.fixture
 def kernel(monkeypatch):
-    """A function that gives a new kernel in which a notebook's parameters have been set as papermill sets them."""
+    """A function that gives a new kernel in which a notebook's parameters have been set as papermill sets them.
+
+    Afterwards nothing of the kernels is left: each had a thread, and a collection of garbage when Python ends, which
+    took half an hour for some eight hundred of them.
+    """
+    kernels = []
 
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # where a shell puts a module of its own
 
     def begun(notebook, given):
-        shell = Kernel()
-        shell.history_manager.enabled = False
+        shell = Kernel(config=Config({"HistoryManager": {"enabled": False}}))
+        kernels.append(shell)
         monkeypatch.setattr(parameters, "_notebook", lambda: shell)
         book = load_notebook_node(str(NOTEBOOKS / f"{notebook}.ipynb"))
         book = parameterize_notebook(book, given, kernel_name="python3", language="python")
@@ -64,7 +72,18 @@ def kernel(monkeypatch):
         shell.user_ns |= {"RunConfig": RunConfig, "channel_grid": parameters, "studies": section4}
         return len(cells)
 
-    return begun
+    yield begun
+    for shell in kernels:
+        atexit.unregister(shell.atexit_operations)
+
+
+def test_nothing_of_a_kernel_is_left(kernel, monkeypatch):
+    left = []
+    monkeypatch.setattr(atexit, "register", lambda function, *rest: left.append(function) or function)
+    before = threading.active_count()
+    kernel("03_channel_grid", {})
+    assert threading.active_count() == before
+    assert [function.__name__ for function in left if "atexit" in function.__name__] == ["atexit_operations"]
 
 
 def test_every_notebook_that_takes_parameters_checks_them_first(size):
