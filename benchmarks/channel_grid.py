@@ -7,17 +7,20 @@ training steps count.
 from __future__ import annotations
 
 import time
+from unittest.mock import patch
 
 import torch
 from paired import arguments, ratios, report
 
 from paperlib import cifar
-from paperlib.channel_grid import Cell
+from paperlib.channel_grid import Cell, cell
+from paperlib.channel_grid import steps as grid_steps
 from paperlib.channel_grid.cell import started
 from paperlib.channel_grid.steps import WARM
 from paperlib.machine import full_float32, keep_freed_memory, settings
 
 SEEDS = range(10)
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 def steps_seconds(c: int, steps: int, together: bool, device: torch.device, data: cifar.Cifar) -> float:
@@ -32,6 +35,15 @@ def steps_seconds(c: int, steps: int, together: bool, device: torch.device, data
         synchronize(device)
         took += time.perf_counter() - began
     return took
+
+
+def in_layout(layout: torch.memory_format, c: int, steps: int, device: torch.device, data: cifar.Cifar) -> float:
+    """Milliseconds of a step of all seeds together in a layout of the images, chosen by the device otherwise."""
+    with (
+        patch.object(cell, "memory_format", lambda device: layout),
+        patch.object(grid_steps, "memory_format", lambda device: layout),
+    ):
+        return round(1000 * min(steps_seconds(c, steps, True, device, data) for _ in range(2)) / steps, 2)
 
 
 def synchronize(device: torch.device) -> None:
@@ -56,5 +68,9 @@ if __name__ == "__main__":
                 "milliseconds_a_step_of_ten_seeds_together": round(1000 * min(together) / steps, 2),
                 "apart_over_together": ratios(apart, together),
             }
+            if device.type == "cuda":  # which layout has the faster kernels there is not known yet
+                cells[f"{c}->{c}"]["milliseconds_together_by_layout"] = {
+                    name: in_layout(layout, c, steps, device, data) for name, layout in LAYOUTS.items()
+                }
     measured = {"on": str(device), "seeds": len(SEEDS), "batch_size": 128, "rounds": a.rounds, "cells": cells}
     report("channel_grid", measured, a.save)
