@@ -15,8 +15,8 @@ convolution is not zero (:func:`paperlib.energy.energy_fraction`).  s_conv is wh
 projected kernel has s_conv = σ², up to the crop and the border.  Equation 7 takes s_row for min(d, c)/d and, with the
 factor of 2 in front of a ReLU, s_ReLU for 1/2.  Each is measured.
 
-``networks`` has the networks, ``measures`` what is measured of one, ``cell`` one cell of the grid, ``grid`` the
-parameters and the record of a grid, and ``work`` the loop over its cells.
+``networks`` has the networks, ``steps`` their training, ``measures`` what is measured of one, ``cell`` one cell of the
+grid, ``grid`` the parameters and the record of a grid, and ``work`` the loop over its cells.
 """
 
 from __future__ import annotations

@@ -50,9 +50,13 @@ def grid_gpu(grid: GridConfig) -> dict[str, int | str]:
 
 
 def grid_threads(grid: GridConfig, cores: int | None) -> int:
-    """The processes of a channel grid: all cores, or one where it is made on a GPU, is tiny, or is only read."""
-    small = grid_gpu(grid) or grid.preset == "smoke" or grid.stored
-    return 1 if small else max(1, cores or 1)
+    """The processes of a channel grid: all cores, or one where it is tiny or only read.
+
+    On a GPU there are as many as a run has threads of the host: some measure there while another trains.
+    """
+    if grid.preset == "smoke" or grid.stored:
+        return 1
+    return min(cores or CUDA_THREADS, CUDA_THREADS) if grid_gpu(grid) else max(1, cores or 1)
 
 
 def grid_arguments(sweep: Sweep) -> list[str]:

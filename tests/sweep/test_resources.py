@@ -1,5 +1,8 @@
 """Which claims a sweep's runs can decide."""
 
+import pytest
+
+from paperlib.channel_grid import GridConfig
 from paperlib.sweep import read, resources
 
 
@@ -23,3 +26,13 @@ def test_runs_that_override_their_preset_decide_no_claim(tmp_path):
     assert resources.claims_from_records(sweep(tmp_path, "preset: smoke\ncommon: {lr: 0.2}" + run)) == []
     # But S0, which looks at nothing that comes after the first update.
     assert resources.claims_from_records(sweep(tmp_path, "preset: smoke\ncommon: {epochs: 1}" + run)) == ["S0"]
+
+
+@pytest.mark.parametrize(
+    ("grid", "cores", "processes"),
+    [({"device": "cpu"}, 16, 16), ({"device": "cpu"}, None, 1), ({"device": "cuda"}, 16, 4), ({"device": "cuda"}, 2, 2),
+     ({"device": "cuda"}, None, 4), ({"device": "cuda", "stored": True}, 16, 1),
+     ({"device": "cpu", "preset": "smoke"}, 16, 1)],
+)  # fmt: skip
+def test_a_grid_takes_all_cores_and_on_a_gpu_some(grid, cores, processes):
+    assert resources.grid_threads(GridConfig(**{"preset": "desk"} | grid), cores) == processes
