@@ -25,7 +25,7 @@ run: $(INSTALLED)  ## train one network and leave an executed notebook (PRESET=s
 paper: $(INSTALLED)  ## make Section 4's runs, all of them (PRESET=smoke, desk or paper; ARGS="--workers 1")
 	$(BIN)/python -m paperlib sweep workflow/config/$(PRESET).yaml $(ARGS)
 
-gpu: $(INSTALLED)  ## test and time a GPU, then make the paper's runs for so long (MINUTES=15)
+gpu: $(INSTALLED)  ## test and time a GPU, then make channel grids and the paper's runs for so long (MINUTES=15)
 	$(BIN)/python workflow/gpu.py --minutes $(MINUTES) $(ARGS)
 
 evidence: $(INSTALLED)  ## measure again what needs no training; status 1 if an outcome changes (ARGS="T1 C1")

@@ -863,7 +863,7 @@ training:**
 )
 
 # %% [markdown]
-# None of this is the paper's experiment at its size. That is `python -m paperlib grid -p preset paper`, and the same with `-p lr 0.1`: the two layers that the rules compare, each trained for ten epochs instead of a hundred steps. `make gpu` trains both on a GPU. They have not been run to their end; only they decide the claims.
+# None of this decides the claims. That takes `python -m paperlib grid -p preset paper`, and the same with `-p lr 0.1`: the two layers that the rules compare, each trained for ten epochs instead of a hundred steps. `make gpu` trains both on a GPU. They have not been run.
 #
 # ### The rules that these claims had before
 #

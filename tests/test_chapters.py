@@ -46,6 +46,7 @@ def test_a_card_opens_the_chapter(chapter):
 
 
 def test_the_time_on_the_card_is_the_one_on_record(chapter):
+    assert "**Takes:**" in cells(chapter)[0].source
     assert execute_notebooks.off_the_card(chapter, execute_notebooks.rows()[chapter.stem]) is None
 
 

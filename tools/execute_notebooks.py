@@ -3,8 +3,7 @@
 Outputs are written into the notebooks.  ``results/execution.csv`` gets a row for each: time, processor time, memory,
 where, when and from which commit.  The page that shows this table has no row, and is executed last.  A notebook that
 fails keeps its outputs and its row.  A chapter's card says how long it takes: if that is off by more than a factor of
-two, a line names the chapter, so that a busy machine's time does not stay on record.  In both cases the exit status
-is 1.
+two, a line names the chapter, so that a busy machine's time is noticed.  In both cases the exit status is 1.
 """
 
 from __future__ import annotations
@@ -74,9 +73,9 @@ def write(table: dict[str, dict[str, str]]) -> None:
 
 def seconds(said: str) -> float:
     """The first time in a text, such as "about half a minute"."""
-    found = re.search(r"(\d+|half an?|a quarter of an|an?) (second|minute|hour)s?\b", said)
+    found = re.search(r"(?<![\d.])(\d+|half an?|a quarter of an|an?) (second|minute|hour)s?\b", said)
     if not found:
-        raise ValueError(f'"{said}" names no time, such as "about half a minute"')
+        raise ValueError(f'"{said}", which names no time such as "half a minute"')
     number, unit = found.groups()
     return (PARTS.get(number) or int(number)) * UNITS[unit]
 
@@ -105,7 +104,10 @@ def main(names: list[str]) -> int:
         else:
             if notebook != SHOWS_IT:
                 write(rows() | {notebook.stem: taken})
-                off.append(off_the_card(notebook, taken))
+                try:
+                    off.append(off_the_card(notebook, taken))
+                except ValueError as error:
+                    off.append(f"{notebook.stem}: its card says {error}")
     wrong = [f"failed: {', '.join(failed)}; the error stands above"] if failed else []
     wrong += [sentence for sentence in off if sentence]
     for sentence in wrong:

@@ -3,9 +3,10 @@
     python workflow/gpu.py --minutes 15
 
 First the tests that need a device, then the speed of training steps and what the projection costs, which a GPU decides,
-then the channel grids, which decide three claims in the shortest time, then the paper's runs from a queue, side by
-side, until the time is up.  What is on record is left out, a grid goes on with the cells that are missing, and
-interrupted runs go on from their checkpoints, so the same command again continues where the last one stopped.
+then the channel grids, which decide three claims and may take all the time that is left, then the paper's runs from a
+queue, side by side, until the time is up.  What is on record is left out, a grid goes on with the cells that are
+missing, and interrupted runs go on from their checkpoints, so the same command again continues where the last one
+stopped.
 """
 
 from __future__ import annotations

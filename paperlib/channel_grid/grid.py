@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import joblib
 import pandas as pd
+import torch
 from pydantic import Field, field_validator
 
 from paperlib import machine
@@ -38,8 +39,9 @@ from paperlib.store import Stored
 SHARES = ("active", "relu_share", "energy_fraction", "white_fraction", "fresh_fraction")
 # Steps per epoch of 50,000 images in batches of 128: at the paper preset the stages are the ends of epochs 1, 2, 5, 10.
 # Its channels and variants are those that the rules of Figure 2 and of equation 7 ask for; the paper's own numbers are
-# missing from the text that this book had.  With 64 and 128 channels there would be eleven times as much to multiply.
+# missing from the text that this book had.  With 64 and 128 channels there would be some 14 times as much to multiply.
 _EPOCH = 391
+PROCESS_BYTES = 3e9
 _PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {"channels": (2, 8), "seeds": 2, "stages": (0, 6), "batch_size": 64, "probe_images": 64},
     "desk": {"channels": (2, 4, 8, 16, 32), "seeds": 10, "stages": (0, 25, 50, 100)},
@@ -133,7 +135,7 @@ class GridConfig(Recipe):
             "probe_images": size.get("probe_images", 128),
             "source": "sample" if preset == "smoke" else "auto",
             # A smoke grid is over before a second process has started.
-            "workers": 1 if preset == "smoke" else min(joblib.cpu_count(), _room(), 1024 if device == "cpu" else 8),
+            "workers": 1 if preset == "smoke" else min(joblib.cpu_count(), _room(device)),
         }
         given = {name: value for name, value in self if value is not None}
         chosen = ResolvedGrid(**defaults | given | {"preset": preset, "device": device})
@@ -147,9 +149,15 @@ class GridConfig(Recipe):
         return chosen
 
 
-def _room() -> int:
-    """For how many processes there is memory: each holds the images and torch, some 1.5 GB, and is given twice that."""
-    return int(max(1, min(machine.memory() // 3e9, 1024)))
+def _room(device: str) -> int:
+    """For how many processes there is memory: each holds the images and torch, some 1.5 GB, and is given twice that.
+
+    On a CUDA device, which has to have room for them as well, eight at most: they take turns on it.
+    """
+    here = machine.memory()
+    if device != "cpu":
+        here = min(here, torch.cuda.get_device_properties(device).total_memory)
+    return int(max(1, min(here // PROCESS_BYTES, 1024 if device == "cpu" else 8)))
 
 
 class ResolvedGrid(GridConfig, Resolved):

@@ -203,7 +203,7 @@ class Networks(nn.Module):
         if self.readout is None:
             # The mean of a convolution needs no convolution, only what each tap adds up: a tenth of the arithmetic.
             sums = tap_sums(y).unflatten(2, (self.groups, -1)).permute(2, 0, 3, 1).flatten(2)
-            return sums @ self.last.unflatten(0, (self.groups, -1)).flatten(2).transpose(1, 2) / y[0, 0].numel()
+            return sums @ self.last.unflatten(0, (self.groups, -1)).flatten(2).transpose(1, 2) / math.prod(y.shape[2:])
         scores = F.conv2d(y, self.last, padding=1, groups=self.groups)
         scores = scores.unflatten(1, (self.groups, -1)).transpose(0, 1).flatten(2)
         return scores @ self.readout.flatten(2).transpose(1, 2)

@@ -196,7 +196,7 @@ def _plan(config: ResolvedGrid, folder: Path) -> Plan:
 # -- cells -------------------------------------------------------------------------------------------------------
 def _cost(c: int, d: int) -> float:
     """About how long a step takes: an overhead and the multiplications."""
-    return 6 + (3 * c + c * d + 10 * d) / 40
+    return 6 + (3 * c + c * d) / 40
 
 
 def _twin(c: int, d: int, variant: str, among: tuple[str, ...]) -> str:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from paperlib.augmentation import normalise
-from paperlib.channel_grid import VARIANTS, Networks
-from paperlib.channel_grid.steps import EVERY, WARM, Batches, Steps
+from paperlib.channel_grid import Cell
+from paperlib.channel_grid.cell import started
+from paperlib.channel_grid.steps import EVERY, WARM, Batches
 from paperlib.machine import full_float32, settings
 
 CPU = torch.device("cpu")
@@ -15,9 +16,8 @@ CPU = torch.device("cpu")
 
 def made(data, variant="conv-relu", seeds=(0, 3), size=16, device=CPU):
     """Steps on fifty images: three whole batches an epoch, and one of two images."""
-    networks = Networks(4, 8, VARIANTS[variant], seeds).to(device)
-    optimizer = torch.optim.SGD(networks.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4, fused=True)
-    return Steps(networks, optimizer, Batches(data.subset(50, 10), list(seeds), size, device))
+    cell = Cell(c=4, d=8, variant=variant, batch_size=size, lr=0.05)
+    return started(cell, list(seeds), data.subset(50, 10), device)
 
 
 def kernels(steps):
@@ -64,11 +64,11 @@ class Emulated:
 
 def emulate(monkeypatch, steps):
     """Let them believe that there is a stream; returns what is captured, by name, and what is replayed."""
-    captured, replayed, capture = [], [], steps._do
+    captured, replayed, do = [], [], steps._do
 
     def counted(name, work):
         steps._capture = lambda work: captured.append(name) or Emulated(lambda: (replayed.append(name), work()))
-        capture(name, work)
+        do(name, work)
 
     steps._stream = object()
     steps._do = counted

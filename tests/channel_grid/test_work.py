@@ -282,7 +282,6 @@ def test_a_full_disk(record, tmp_path, monkeypatch):
 
 
 NO_ROOM = """
-import sys
 from paperlib.channel_grid import GridConfig, run, work
 from paperlib.errors import RecordError
 def _save_cell(*arguments):

@@ -77,5 +77,18 @@ def test_times_in_words(said, taken):
 
 
 def test_no_time_in_words():
-    with pytest.raises(ValueError, match='"quick" names no time'):
+    with pytest.raises(ValueError, match='"quick", which names no time'):
         tool.seconds("quick")
+    with pytest.raises(ValueError, match="names no time"):
+        tool.seconds("1.5 minutes")
+
+
+def test_a_card_that_names_no_time_is_said_and_the_rest_is_executed(place, monkeypatch, capsys):
+    monkeypatch.setattr(
+        tool, "execute", lambda notebook: dict.fromkeys(tool.HEAD, "") | {"page": notebook.stem, "time (s)": "9"}
+    )
+    page = new_notebook(cells=[new_markdown_cell("- **Takes:** not long")])
+    nbformat.write(page, place / "bad.ipynb")
+    assert tool.main([]) == 1
+    assert 'bad: its card says "not long", which names no time' in capsys.readouterr().err
+    assert tool.rows().keys() == {"bad", "good"}
