@@ -3,7 +3,9 @@
 import json
 import os
 import shlex
+from types import SimpleNamespace
 
+import joblib
 import pytest
 import tiny
 import torch
@@ -166,7 +168,10 @@ def test_another_kind_of_device_is_another_grid(monkeypatch):
     here = GridConfig(preset="desk").resolve().digest()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=7e9))
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 16)
     there, cpu = GridConfig(preset="desk").resolve(), GridConfig(preset="desk", device="cpu").resolve()
+    assert there.workers == 2, "each is given 3 GB of the device"
     assert cpu.digest() == here != there.digest() and cpu.folder("r") != there.folder("r")
     assert cpu.command() == "python -m paperlib grid -p preset desk -p device cpu"
     assert GridConfig().resolve().preset in ("paper", os.environ.get("PAPERLIB_PRESET"))
