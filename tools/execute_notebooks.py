@@ -82,7 +82,7 @@ def seconds(said: str) -> float:
 
 def off_the_card(notebook: Path, taken: dict[str, str]) -> str | None:
     """What is wrong with the time on a chapter's card, if it has one; None if it holds within a factor of two."""
-    card = re.search(r"- \*\*Takes:\*\* ([^\n\\"]+)", notebook.read_text(encoding="utf-8"))
+    card = re.search(r'- \*\*Takes:\*\* ([^\n\\"]+)', notebook.read_text(encoding="utf-8"))
     measured = float(taken["time (s)"])
     if card is None or measured / 2 <= seconds(card.group(1)) <= 2 * measured:
         return None
