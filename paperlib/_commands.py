@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from paperlib.sweep import cost, drive, gpus, state
 from paperlib.sweep import plan as planning
 
 UNFINISHED = ".unfinished.ipynb"  # the suffix of a notebook that is being executed
+KERNEL_STARTS = 3
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "04_cifar.ipynb"
 
 
@@ -126,9 +127,13 @@ def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
     notebook.parent.mkdir(parents=True, exist_ok=True)
     part = notebook.with_suffix(UNFINISHED)
     options = {"progress_bar": False, "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
+
+    def execute() -> Any:
+        return papermill.execute_notebook(str(NOTEBOOK), str(part), parameters=parameters, **options)
+
     try:
         with _nothing_logged():
-            executed = papermill.execute_notebook(str(NOTEBOOK), str(part), parameters=parameters, **options)
+            executed = _with_a_kernel(execute)
     except PapermillExecutionError as e:
         raise PaperlibError(f"{e.ename}: {e.evalue} (the notebook so far: {part})") from None
     except DeadKernelError:
@@ -139,6 +144,22 @@ def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
     files.write_atomically(page, self_contained(executed).encode())
     part.replace(notebook)
     return page
+
+
+def _with_a_kernel(execute: Callable[[], Any], left: int = KERNEL_STARTS - 1) -> Any:
+    """What ``execute`` returns; it is called again where its kernel did not start, and so has done nothing.
+
+    Kernels that start at the same moment, as in a sweep, can be given the same port; then one of them ends.
+    """
+    try:
+        return execute()
+    except RuntimeError as e:
+        if "before replying" not in str(e):
+            raise
+        if not left:
+            raise PaperlibError(f"the notebook's kernel did not start in {KERNEL_STARTS} tries ({e})") from None
+    say("the notebook's kernel did not start, perhaps for want of a port of its own; once more", sys.stderr)
+    return _with_a_kernel(execute, left - 1)
 
 
 @contextlib.contextmanager

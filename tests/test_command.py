@@ -11,8 +11,9 @@ import tiny
 
 import paperlib
 from paperlib import __main__ as command
-from paperlib import cifar, claims, records, training
+from paperlib import _commands, cifar, claims, records, training
 from paperlib.channel_grid import GridConfig
+from paperlib.errors import PaperlibError
 from paperlib.sweep import cost
 
 
@@ -152,3 +153,34 @@ def test_help_on_claims_names_them(capsys):
         command.main(["measure", "--help"])
     told = capsys.readouterr().out
     assert all(name in told for name in claims.CLAIMS)
+
+
+@pytest.mark.parametrize("deaths", [0, 1, 2])
+def test_a_kernel_that_did_not_start_is_started_again(deaths, capsys):
+    answers = [RuntimeError("Kernel died before replying to kernel_info")] * deaths + ["executed"]
+
+    def execute():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert _commands._with_a_kernel(execute) == "executed" and not answers
+    assert capsys.readouterr().err.count("did not start") == deaths
+
+
+def test_a_kernel_that_never_starts_is_said():
+    def execute():
+        raise RuntimeError("Kernel died before replying to kernel_info")
+
+    with pytest.raises(PaperlibError, match="did not start in 3 tries"):
+        _commands._with_a_kernel(execute)
+
+
+def test_another_error_of_the_kernel_is_not_tried_again(capsys):
+    def execute():
+        raise RuntimeError("Kernel died")
+
+    with pytest.raises(RuntimeError, match="Kernel died$"):
+        _commands._with_a_kernel(execute)
+    assert capsys.readouterr().err == ""
