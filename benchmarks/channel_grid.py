@@ -6,7 +6,7 @@ training steps count.
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from unittest.mock import patch
 
 import torch
@@ -18,6 +18,7 @@ from paperlib.channel_grid import steps as grid_steps
 from paperlib.channel_grid.cell import started
 from paperlib.channel_grid.steps import WARM
 from paperlib.machine import full_float32, keep_freed_memory, settings
+from paperlib.studies.overhead import seconds
 
 SEEDS = range(10)
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -29,11 +30,7 @@ def steps_seconds(c: int, steps: int, together: bool, device: torch.device, data
     for seeds in [SEEDS] if together else [(seed,) for seed in SEEDS]:
         trained = started(Cell(c=c, d=c), seeds, data, device)
         trained.until(2 * (WARM + 1))  # on CUDA, until both graphs are captured
-        synchronize(device)
-        began = time.perf_counter()
-        trained.until(trained.done + steps)
-        synchronize(device)
-        took += time.perf_counter() - began
+        took += seconds(partial(trained.until, trained.done + steps))
     return took
 
 
@@ -44,11 +41,6 @@ def in_layout(layout: torch.memory_format, c: int, steps: int, device: torch.dev
         patch.object(grid_steps, "memory_format", lambda device: layout),
     ):
         return round(1000 * min(steps_seconds(c, steps, True, device, data) for _ in range(2)) / steps, 2)
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

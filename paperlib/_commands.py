@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +128,7 @@ def _executed(parameters: dict[str, Any], notebook: Path) -> Path:
     notebook.parent.mkdir(parents=True, exist_ok=True)
     part = notebook.with_suffix(UNFINISHED)
     options = {"progress_bar": False, "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
-
-    def execute() -> Any:
-        return papermill.execute_notebook(str(NOTEBOOK), str(part), parameters=parameters, **options)
-
+    execute = partial(papermill.execute_notebook, str(NOTEBOOK), str(part), parameters=parameters, **options)
     try:
         with _nothing_logged():
             executed = _with_a_kernel(execute)

@@ -234,7 +234,7 @@ class ResolvedRun(RunConfig, Resolved):
 
     def check_memory(self) -> None:
         """Raise ``ConfigError``, with the prediction, if the run cannot fit into the memory of its device here."""
-        have = _memory(self.device)
+        have = machine.device_memory(self.device)
         if (need := self.least_memory()) > have:
             more = "" if self.checkpoint_activations else ", or checkpoint_activations True"
             raise ConfigError(
@@ -352,7 +352,7 @@ def check_memory_together(configs: Sequence[ResolvedRun]) -> None:
     for config in configs:
         config.check_memory()
     kept = [c.least_memory() - LEAST_BYTES for c in configs if c.device.startswith("cuda") and c.cuda_graphs]
-    need, have = LEAST_BYTES + sum(kept), _memory(configs[0].device)
+    need, have = LEAST_BYTES + sum(kept), machine.device_memory(configs[0].device)
     if need > have:
         raise ConfigError(
             f"{len(kept)} runs side by side need at least {need / 1e9:.1f} GB of memory, and there are "
@@ -417,10 +417,4 @@ def activation_bytes(depth: int, batch_size: int, precision: str) -> float:
 
 def _needs_checkpoints(depth: int, batch_size: int, precision: str, device: str) -> bool:
     """Whether the kept activations would fill over half of the memory."""
-    return activation_bytes(depth, batch_size, precision) > 0.5 * _memory(device)
-
-
-def _memory(device: str) -> float:
-    """How many bytes of memory a device has here."""
-    on_gpu = device.startswith("cuda")
-    return torch.cuda.get_device_properties(device).total_memory if on_gpu else machine.memory()
+    return activation_bytes(depth, batch_size, precision) > 0.5 * machine.device_memory(device)

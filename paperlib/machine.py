@@ -40,6 +40,12 @@ def memory() -> float:
         return math.inf
 
 
+def device_memory(device: str) -> float:
+    """How many bytes of memory a device has here: a CUDA device its own, a CPU the machine's."""
+    on_gpu = device.startswith("cuda")
+    return torch.cuda.get_device_properties(device).total_memory if on_gpu else memory()
+
+
 @contextlib.contextmanager
 def _changed(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Within it, an attribute has another value."""

@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import joblib
 import pandas as pd
-import torch
 from pydantic import Field, field_validator
 
 from paperlib import machine
@@ -154,10 +153,8 @@ def _room(device: str) -> int:
 
     On a CUDA device, which has to have room for them as well, eight at most: they take turns on it.
     """
-    here = machine.memory()
-    if device != "cpu":
-        here = min(here, torch.cuda.get_device_properties(device).total_memory)
-    return int(max(1, min(here // PROCESS_BYTES, 1024 if device == "cpu" else 8)))
+    room = min(machine.memory(), machine.device_memory(device)) // PROCESS_BYTES
+    return int(max(1, min(room, 1024 if device == "cpu" else 8)))
 
 
 class ResolvedGrid(GridConfig, Resolved):

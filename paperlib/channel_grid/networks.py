@@ -113,8 +113,17 @@ def initial_kernel(d: int, c: int, start: Start, generator: torch.Generator) -> 
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """How images and kernels lie in memory: channels last on a CPU; on CUDA, without TF32, that has no kernels."""
+    """How images and kernels lie in memory: channels last on a CPU, but not on CUDA.
+
+    There it is for the kernels of TF32, which are not used here; which is faster has not been measured.
+    """
     return torch.contiguous_format if device.type == "cuda" else torch.channels_last
+
+
+def _seen(side: int, like: Tensor) -> Tensor:
+    """``(3, side)``: which pixels of an axis each tap sees: the first all but the last, the last all but the first."""
+    at = torch.arange(side, device=like.device)
+    return torch.stack([at < side - 1, at >= 0, at > 0]).to(like.dtype)
 
 
 def tap_sums(y: Tensor) -> Tensor:
@@ -123,11 +132,8 @@ def tap_sums(y: Tensor) -> Tensor:
     The sum of a convolution's output over the map is the product of the kernel with these.  Nothing here waits for a
     CUDA device, and the gradient lies in memory as ``y`` does.
     """
-    n, _, *sides = y.shape
-    # The first tap of an axis does not see the last pixel, and the last tap does not see the first.
-    seen = [torch.stack([at < side - 1, at >= 0, at > 0]).to(y.dtype)
-            for side in sides for at in (torch.arange(side, device=y.device),)]  # fmt: skip
-    taps = (seen[0][:, None, :, None] * seen[1][None, :, None, :]).flatten(0, 1).flatten(1)
+    n, _, h, w = y.shape
+    taps = (_seen(h, y)[:, None, :, None] * _seen(w, y)[None, :, None, :]).flatten(0, 1).flatten(1)
     if y.is_contiguous(memory_format=torch.channels_last):
         return torch.bmm(taps.expand(n, -1, -1), y.permute(0, 2, 3, 1).flatten(1, 2))
     return torch.bmm(y.flatten(2), taps.T.expand(n, -1, -1)).transpose(1, 2)

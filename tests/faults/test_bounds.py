@@ -90,7 +90,7 @@ def test_a_run_that_cannot_fit_is_refused_before_it_starts(tmp_path, monkeypatch
 
 
 def test_runs_that_cannot_fit_side_by_side_are_refused_before_they_start(tmp_path, monkeypatch):
-    monkeypatch.setattr("paperlib.config._memory", lambda device: 3e9)
+    monkeypatch.setattr("paperlib.machine.device_memory", lambda device: 3e9)
     same = {"preset": "paper", "precision": "bfloat16", "checkpoint_activations": False}
     asked = [RunConfig(**same, seed=seed) for seed in (0, 1)]
     runs = [run.resolve_on("cuda") for run in asked]
